@@ -1,0 +1,46 @@
+"""jaxstyle: optimisation-based style transfer (Gatys et al. 2016) for whole folders of photographs, in batches.
+
+`stylize` works on arrays, `render` on files. Importing this package imports nothing heavy; jax comes with first use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxstyle.render.pipeline import Summary, render
+    from jaxstyle.settings import Objective, RenderSettings, StylizeSettings
+    from jaxstyle.style.solver import Status
+    from jaxstyle.style.stylize import Solution, Stylizer, stylize
+
+_HOMES = {
+    "stylize": "style.stylize",
+    "Stylizer": "style.stylize",
+    "Solution": "style.stylize",
+    "Status": "style.solver",
+    "render": "render.pipeline",
+    "Summary": "render.pipeline",
+    "Objective": "settings",
+    "StylizeSettings": "settings",
+    "RenderSettings": "settings",
+}
+
+__all__ = [
+    "Objective",
+    "RenderSettings",
+    "Solution",
+    "Status",
+    "StylizeSettings",
+    "Stylizer",
+    "Summary",
+    "render",
+    "stylize",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        import importlib
+
+        return getattr(importlib.import_module(f"jaxstyle.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'jaxstyle' has no attribute {name!r}")

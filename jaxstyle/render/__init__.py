@@ -1,0 +1,1 @@
+"""The engine: from files, through the lanes of the device, to files."""

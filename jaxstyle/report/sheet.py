@@ -1,0 +1,67 @@
+"""Contact sheets: the style, photographs, and what became of them, side by side in one PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from jaxstyle.data import image, sink
+from jaxstyle.errors import ImageError
+from jaxstyle.settings import RenderSettings
+
+CELL = 320
+"""Longest side of a picture on the sheet, in pixels."""
+GAP = 12
+PAPER = (247, 245, 240)
+
+
+def contact_sheet(path: Path, style: Path, pairs: Sequence[tuple[Path, Path]], columns: int = 4) -> None:
+    """The style at the top left, then each photograph above its result, `columns` pairs a row.
+
+    Args:
+        path: the PNG to write.
+        pairs: (photograph, result) files. One that can no longer be read leaves its place empty.
+    """
+    photographs, results = [_thumbnail(p) for p, _ in pairs], [_thumbnail(r) for _, r in pairs]
+    grid: list[list[Image.Image | None]] = []
+    for at in range(0, len(pairs), columns):
+        head = _thumbnail(style) if at == 0 else None
+        grid += [[head, *photographs[at : at + columns]], [None, *results[at : at + columns]]]
+    save(path, grid)
+
+
+def style_sheet(path: Path, photographs: Sequence[Path], rows: Sequence[tuple[Path, Sequence[Path]]]) -> None:
+    """Photographs along the top; below, each style picture followed by its results in the same order."""
+    grid: list[list[Image.Image | None]] = [[None, *map(_thumbnail, photographs)]]
+    grid += [[_thumbnail(style), *map(_thumbnail, results)] for style, results in rows]
+    save(path, grid)
+
+
+def save(path: Path, grid: Sequence[Sequence[Image.Image | None]]) -> None:
+    """Draws a grid of pictures, each centred in its cell; columns and rows are as large as their largest picture."""
+    width = max(map(len, grid))
+    columns = [max((row[c].width for row in grid if c < len(row) and row[c]), default=0) for c in range(width)]
+    heights = [max((cell.height for cell in row if cell), default=0) for row in grid]
+    size = (sum(columns) + GAP * (len(columns) + 1), sum(heights) + GAP * (len(heights) + 1))
+    sheet, y = Image.new("RGB", size, PAPER), GAP
+    for row, height in zip(grid, heights, strict=True):
+        x = GAP
+        for cell, column in zip(row, columns, strict=False):
+            if cell:
+                sheet.paste(cell, (x + (column - cell.width) // 2, y + (height - cell.height) // 2))
+            x += column + GAP
+        y += height + GAP
+    sink.publish(path, image.encode(np.asarray(sheet, np.float32) / 255, None, "PNG", 0))
+
+
+def _thumbnail(path: Path) -> Image.Image | None:
+    try:
+        picture = image.read(path, RenderSettings.max_pixels)
+    except (ImageError, OSError):
+        return None
+    scale = min(1.0, CELL / max(picture.header.width, picture.header.height))
+    size = (max(1, round(picture.header.width * scale)), max(1, round(picture.header.height * scale)))
+    return Image.fromarray(image.to_bytes(image.resize(picture.pixels, *size)))

@@ -1,0 +1,95 @@
+"""What every solver has in common: the lane, how it ends, and the interface behind which the solvers stand."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxstyle.style.objective import Terms
+
+WINDOW = 10
+"""Evaluations over which the relative decrease of the loss is compared with the tolerance."""
+
+Evaluate = Callable[[Float[Array, "H W 3"]], tuple[tuple[Float[Array, ""], Any], Float[Array, "H W 3"]]]
+"""image -> ((loss, terms), gradient), as `jax.value_and_grad(..., has_aux=True)` gives it."""
+
+
+class Status(enum.IntEnum):
+    """How a lane stands."""
+
+    RUNNING = 0
+    BUDGET = 1
+    """All evaluations spent: the normal end."""
+    CONVERGED = 2
+    """The loss fell by less than the tolerance over a window."""
+    STALLED = 3
+    """No acceptable step; the image is the best one found."""
+    DIVERGED = 4
+    """The loss was not finite; the image is the last one at which it was, or the start."""
+
+
+class Step(NamedTuple):
+    """What one tick of a solver did to one lane."""
+
+    image: Float[Array, "H W 3"]
+    loss: Float[Array, ""]
+    terms: Any
+    state: Any
+    evaluations: Int[Array, ""]
+    stalled: Bool[Array, ""]
+    diverged: Bool[Array, ""]
+
+
+class Solver(Protocol):
+    """Minimises a function of one image, a tick at a time."""
+
+    def start(self, evaluate: Evaluate, image: Float[Array, "H W 3"]) -> Step:
+        """State before the first tick; a loss of +inf where nothing has been evaluated yet."""
+
+    def tick(self, evaluate: Evaluate, image: Float[Array, "H W 3"], state: Any) -> Step:
+        """One step."""
+
+
+class Lane(NamedTuple):
+    """One place of the batch: the best image so far, what is known of it, and its solver's state."""
+
+    image: Float[Array, "H W 3"]
+    loss: Float[Array, ""]
+    terms: Any
+    evaluations: Int[Array, ""]
+    status: Int[Array, ""]
+    window_loss: Float[Array, ""]
+    state: Any
+
+
+def no_terms() -> Terms:
+    """Terms before anything was evaluated."""
+    return Terms(jnp.float32(jnp.inf), jnp.float32(jnp.inf), jnp.float32(jnp.inf))
+
+
+def start(solver: Solver, evaluate: Evaluate, image: Float[Array, "H W 3"]) -> Lane:
+    """A fresh lane."""
+    step = solver.start(evaluate, image)
+    status = jnp.where(step.diverged, Status.DIVERGED, Status.RUNNING)
+    return Lane(step.image, step.loss, step.terms, step.evaluations, status, step.loss, step.state)
+
+
+def tick(solver: Solver, evaluate: Evaluate, lane: Lane, budget: int, tolerance: float) -> Lane:
+    """One tick of one lane; a lane that has ended stays exactly as it is."""
+    step = solver.tick(evaluate, lane.image, lane.state)
+    evaluations = lane.evaluations + step.evaluations
+    window = evaluations // WINDOW > lane.evaluations // WINDOW
+    slow = window & (lane.window_loss - step.loss < tolerance * lane.window_loss)
+    status = jnp.select(
+        [step.diverged, step.stalled, slow, evaluations >= budget],
+        [Status.DIVERGED, Status.STALLED, Status.CONVERGED, Status.BUDGET],
+        Status.RUNNING,
+    )
+    window_loss = jnp.where(window | jnp.isinf(lane.window_loss), step.loss, lane.window_loss)
+    after = Lane(step.image, step.loss, step.terms, evaluations, status, window_loss, step.state)
+    return jax.tree.map(lambda new, old: jnp.where(lane.status == Status.RUNNING, new, old), after, lane)

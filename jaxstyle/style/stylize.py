@@ -1,0 +1,224 @@
+"""Everything that runs on the device, batched once and compiled once a shape; and `stylize` for arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxstyle.errors import InputError
+from jaxstyle.model import vgg16, weights
+from jaxstyle.settings import CAFFE_GAIN, RESCALED_GAIN, STRIDE, StylizeSettings
+from jaxstyle.style import objective as objectives
+from jaxstyle.style import solver as solvers
+from jaxstyle.style.adam import Adam
+from jaxstyle.style.initial import initial
+from jaxstyle.style.lbfgs import JaxoptZoom, Lbfgs
+from jaxstyle.style.objective import ContentTargets, StyleTargets
+from jaxstyle.style.solver import Lane, Solver, Status
+
+CHUNK = 10
+"""Ticks between two looks of the host at the lanes."""
+
+
+def solver(settings: StylizeSettings) -> Solver:
+    """The solver that the settings name."""
+    match settings.solver:
+        case "lbfgs":
+            return Lbfgs(history=settings.history)
+        case "adam":
+            return Adam(learning_rate=settings.learning_rate)
+        case "jaxopt-zoom":
+            return JaxoptZoom(history=settings.history)
+    raise AssertionError(settings.solver)
+
+
+class Stylizer:
+    """The compiled functions for one group of settings and one set of weights.
+
+    A shape is compiled when it is first met: `start` once a picture's shape, `advance` once a batch's.
+    `compiled` counts the latter.
+    """
+
+    def __init__(self, settings: StylizeSettings, network_weights: weights.Weights | None = None):
+        self.settings = settings
+        self.weights = network_weights or weights.load(settings.weights)
+        self.objective = settings.objective()
+        self.variables = vgg16.variables(self.weights.parameters, self.weights.mean, self.weights.std)
+        self.compiled = 0
+        self._solver = solver(settings)
+        self._style_targets = jax.jit(partial(self._targets, objectives.style_targets, self.objective.style_layers))
+        self._start = jax.jit(self._start_one)
+        self._advance = jax.jit(self._advance_all, donate_argnums=1)
+        self._put = jax.jit(lambda all_, i, one: jax.tree.map(lambda a, b: a.at[i].set(b), all_, one), donate_argnums=0)
+
+    def _network(self, layers: Sequence[str]) -> objectives.Network:
+        dtype = jnp.bfloat16 if self.settings.precision == "bfloat16" else jnp.float32
+        module = vgg16.VGG16(tuple(layers), pooling=self.objective.pooling, padding=self.objective.padding, dtype=dtype)
+        gain = self.objective.feature_gain
+        if gain is None:
+            gain = CAFFE_GAIN if self.weights.feature_scale == "caffe" else RESCALED_GAIN
+
+        def network(variables, image):
+            maps = module.apply(variables, image)
+            return maps if gain == 1 else {name: features * gain for name, features in maps.items()}
+
+        return network
+
+    def _targets(self, function, layers, variables, image):
+        return function(self.objective, self._network(layers), variables, image)
+
+    def _evaluate(self, variables, style, content):
+        network = self._network((*self.objective.content_layers, *self.objective.style_layers))
+
+        def loss(image):
+            terms = objectives.terms(self.objective, network, variables, image, style, content)
+            return sum(terms), terms
+
+        return jax.value_and_grad(loss, has_aux=True)
+
+    def _start_one(self, variables, style, content_image, init_image):
+        targets = self._targets(objectives.content_targets, self.objective.content_layers, variables, content_image)
+        return solvers.start(self._solver, self._evaluate(variables, style, targets), init_image), targets
+
+    def _advance_all(self, variables, lanes, content, style, ticks):
+        self.compiled += 1  # runs while tracing, which is once a shape
+
+        def tick(lane: Lane, targets: ContentTargets) -> Lane:
+            evaluate = self._evaluate(variables, style, targets)
+            return solvers.tick(self._solver, evaluate, lane, self.settings.evaluations, self.settings.tolerance)
+
+        # The one vmap: lanes and content targets by lane, parameters and style targets shared.
+        return jax.lax.fori_loop(0, ticks, lambda _, lanes: jax.vmap(tick)(lanes, content), lanes)
+
+    def style_targets(self, style: Float[Array, "h w 3"]) -> StyleTargets:
+        """Gram targets of a style image, gamma-encoded sRGB in [0, 1], any size."""
+        return self._style_targets(self.variables, jnp.asarray(style, jnp.float32))
+
+    def start(
+        self, content: Float[Array, "H W 3"], init: Float[Array, "H W 3"], style: StyleTargets
+    ) -> tuple[Lane, ContentTargets]:
+        """A fresh lane and its content targets, for one image."""
+        return self._start(self.variables, style, jnp.asarray(content, jnp.float32), jnp.asarray(init, jnp.float32))
+
+    def stack(self, started: Sequence[tuple[Lane, ContentTargets]]) -> tuple[Lane, ContentTargets]:
+        """A batch of lanes from single ones."""
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *started)
+
+    def put(
+        self, batch: tuple[Lane, ContentTargets], index: int, one: tuple[Lane, ContentTargets]
+    ) -> tuple[Lane, ContentTargets]:
+        """The batch with one lane replaced; the old batch is used up."""
+        return self._put(batch, index, one)
+
+    def advance(
+        self, batch: tuple[Lane, ContentTargets], style: StyleTargets, ticks: int = CHUNK
+    ) -> tuple[Lane, ContentTargets]:
+        """The batch after some ticks of every lane that is still running; the old lanes are used up."""
+        lanes, content = batch
+        return self._advance(self.variables, lanes, content, style, ticks), content
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Stylized images and what became of their losses; with a leading N where N images were given.
+
+    Attributes:
+        image: gamma-encoded sRGB, float32 in [0, 1], (N x) H x W x 3.
+        loss: the objective at the image before clipping to [0, 1], (N).
+        terms: the same by term, weights applied: dict of `content`, `style`, `tv`, each (N).
+        evaluations: evaluations of loss and gradient spent, (N).
+        status: a `Status` each, (N).
+    """
+
+    image: np.ndarray
+    loss: np.ndarray
+    terms: dict[str, np.ndarray]
+    evaluations: np.ndarray
+    status: np.ndarray
+
+
+def stylize(
+    images: Any,
+    style: Any,
+    settings: StylizeSettings | None = None,
+    *,
+    stylizer: Stylizer | None = None,
+    **overrides: Any,
+) -> Solution:
+    """Stylizes one image, or a batch of images of one size side by side.
+
+    Gatys, Ecker and Bethge 2016, with the objective and the solver of `settings`.
+
+    Args:
+        images: H x W x 3, or N x H x W x 3: gamma-encoded sRGB, floats in [0, 1] or uint8. Any size.
+        style: h x w x 3, the same encoding. Its size sets the scale of the strokes: the working size is usual.
+        settings: defaults of `StylizeSettings` where left out.
+        stylizer: of an earlier call, to compile nothing again; brings its own settings.
+        **overrides: single fields of `settings`, e.g. `style_weight=20`.
+
+    Returns:
+        A `Solution`; image k of a batch is what image k alone gives, up to rounding.
+
+    Raises:
+        InputError: an array has another shape, type or range.
+        SettingsError: an impossible setting.
+        WeightsError: the network's weights cannot be had.
+    """
+    import dataclasses
+
+    content, painting = _checked(images, "images", (3, 4)), _checked(style, "style", (3,))
+    if stylizer is None:
+        stylizer = Stylizer(dataclasses.replace(settings or StylizeSettings(), **overrides))
+    elif settings is not None or overrides:
+        raise InputError("both a stylizer and settings are given", "Give the settings to the Stylizer.")
+    single = content.ndim == 3
+    content = content[None] if single else content
+    if not len(content):
+        raise InputError("images has no image in it", "Give at least one.")
+    height, width = content.shape[1:3]
+    padded = [pad_reflect(image, _multiple(height), _multiple(width)) for image in content]
+    targets = stylizer.style_targets(painting)
+    starts = [initial(stylizer.settings, image, painting, str(k)) for k, image in enumerate(padded)]
+    batch = stylizer.stack([stylizer.start(c, i, targets) for c, i in zip(padded, starts, strict=True)])
+    while (np.asarray(batch[0].status) == Status.RUNNING).any():
+        batch = stylizer.advance(batch, targets)
+    lanes: Lane = jax.device_get(batch[0]._replace(state=None))
+    pick = (lambda a: a[0]) if single else (lambda a: a)
+    return Solution(
+        image=pick(np.clip(lanes.image[:, :height, :width], 0, 1)),
+        loss=pick(lanes.loss),
+        terms={name: pick(value) for name, value in lanes.terms._asdict().items()},
+        evaluations=pick(lanes.evaluations),
+        status=pick(lanes.status),
+    )
+
+
+def _checked(array: Any, name: str, dimensions: tuple[int, ...]) -> np.ndarray:
+    array = np.asarray(array)
+    if array.ndim not in dimensions or array.shape[-1] != 3 or 0 in array.shape[-3:]:
+        expected = " or ".join({3: "H x W x 3", 4: "N x H x W x 3"}[d] for d in dimensions)
+        raise InputError(f"{name} has shape {array.shape}", f"It must be {expected}, channels RGB.")
+    if array.dtype == np.uint8:
+        return array.astype(np.float32) / 255
+    if not np.issubdtype(array.dtype, np.floating):
+        raise InputError(f"{name} has type {array.dtype}", "It must be uint8, or floats in [0, 1].")
+    if not (np.isfinite(array).all() and array.min(initial=0) >= -1e-3 and array.max(initial=0) <= 1 + 1e-3):
+        raise InputError(f"{name} has values from {array.min():.4g} to {array.max():.4g}", "Floats must be in [0, 1].")
+    return array.astype(np.float32)
+
+
+def _multiple(side: int) -> int:
+    return -(-side // STRIDE) * STRIDE
+
+
+def pad_reflect(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The image continued to the right and below by its mirror image, edge pixels included, to the given size."""
+    h, w = image.shape[:2]
+    return np.pad(image, ((0, height - h), (0, width - w), (0, 0)), mode="symmetric")
