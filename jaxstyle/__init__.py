@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxstyle.render.pipeline import Summary, render
+    from jaxstyle.engine.pipeline import Summary, render
     from jaxstyle.settings import Objective, RenderSettings, StylizeSettings
     from jaxstyle.style.solver import Status
     from jaxstyle.style.stylize import Solution, Stylizer, stylize
@@ -18,8 +18,8 @@ _HOMES = {
     "Stylizer": "style.stylize",
     "Solution": "style.stylize",
     "Status": "style.solver",
-    "render": "render.pipeline",
-    "Summary": "render.pipeline",
+    "render": "engine.pipeline",
+    "Summary": "engine.pipeline",
     "Objective": "settings",
     "StylizeSettings": "settings",
     "RenderSettings": "settings",

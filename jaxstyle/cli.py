@@ -56,8 +56,8 @@ def render(
     output
         Folder for the results, apart from the inputs; mirrors their folders.
     """
-    from jaxstyle.render.pipeline import render as run
-    from jaxstyle.render.plan import SHEET
+    from jaxstyle.engine.pipeline import render as run
+    from jaxstyle.engine.plan import SHEET
     from jaxstyle.report.progress import progress
     from jaxstyle.report.sheet import contact_sheet
 

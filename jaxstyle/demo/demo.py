@@ -8,8 +8,8 @@ from PIL import Image
 
 from jaxstyle.data.sink import publish
 from jaxstyle.demo.styles import STYLES
-from jaxstyle.render.pipeline import Progress, render
-from jaxstyle.render.plan import SHEET
+from jaxstyle.engine.pipeline import Progress, render
+from jaxstyle.engine.plan import SHEET
 from jaxstyle.report.sheet import style_sheet
 from jaxstyle.settings import RenderSettings
 

@@ -10,7 +10,7 @@ from typing import TextIO
 
 from jaxstyle.data.manifest import Row
 from jaxstyle.data.source import printable
-from jaxstyle.render.pipeline import Progress
+from jaxstyle.engine.pipeline import Progress
 
 LINE_SECONDS = 30.0
 """Between two lines in a log."""

@@ -18,7 +18,7 @@ from jaxstyle.data.manifest import Manifest, Row
 from jaxstyle.data.source import printable
 from jaxstyle.errors import ImageError, InputError
 from jaxstyle.model import weights
-from jaxstyle.render.plan import Job, Size, plan, work_size
+from jaxstyle.engine.plan import Job, Size, plan, work_size
 from jaxstyle.settings import INITS, RenderSettings
 
 EXAMPLES = 8
@@ -175,7 +175,7 @@ def _plan(paths, settings, finished, rows, progress) -> tuple[dict[Size, list[Jo
 
 
 def _run(queues, painting, style, settings, network, rows, progress, summary) -> None:
-    from jaxstyle.render import lanes  # jax is imported when everything else has been found in order
+    from jaxstyle.engine import lanes  # jax is imported when everything else has been found in order
     from jaxstyle.style.stylize import Stylizer
 
     stylizer = Stylizer(settings, network)

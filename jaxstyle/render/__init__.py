@@ -1,1 +1,0 @@
-"""The engine: from files, through the lanes of the device, to files."""
