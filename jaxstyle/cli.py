@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import cyclopts
 from cyclopts import App, Parameter
 
-from jaxstyle.errors import JaxstyleError
+from jaxstyle.errors import JaxstyleError, SettingsError
 from jaxstyle.settings import RenderSettings
 
 EXIT_OK, EXIT_BUG, EXIT_USAGE, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
@@ -158,6 +158,8 @@ def launch(
     """
     sources: list = [cyclopts.config.Env("JAXSTYLE_", command=False)]
     if config is not None:
+        if not config.is_file():
+            raise SettingsError(f"the settings file {config} does not exist", "Give the path of a TOML file.")
         sources.append(cyclopts.config.Toml(config, must_exist=True, use_commands_as_keys=False))
     app.config = tuple(sources)
     return app(tokens, exit_on_error=False, result_action="return_value")
@@ -165,6 +167,7 @@ def launch(
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits with its code."""
+    app.config = ()  # a caller may run more than one command line in a process
     try:
         code = app.meta(arguments, exit_on_error=False, result_action="return_value")
     except JaxstyleError as error:

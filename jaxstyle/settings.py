@@ -25,7 +25,9 @@ def layer_name(name: str) -> str:
     canonical = "block{}_conv{}".format(*name[4:].split("_", 1)) if name.startswith("relu") and "_" in name else name
     if canonical not in LAYERS:
         known = ", ".join(layer.replace("block", "relu").replace("_conv", "_") for layer in LAYERS)
-        raise SettingsError(f"no layer is named {name!r}", f"Use one of {known}, or Keras's names such as block4_conv2.")
+        raise SettingsError(
+            f"no layer is named {name!r}", f"Use one of {known}, or Keras's names such as block4_conv2."
+        )
     return canonical
 
 
@@ -52,8 +54,8 @@ class Objective:
     style_layers: tuple[str, ...] = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
     style_layer_weights: tuple[float, ...] = ()
     content_weight: float = 1.0
-    style_weight: float = 10.0
-    tv_weight: float = 0.0
+    style_weight: float = 40.0
+    tv_weight: float = 0.3
     feature_gain: float | None = 1.0
     pooling: Literal["max", "average"] = "max"
     padding: Literal["zero", "replicate"] = "replicate"
@@ -65,7 +67,7 @@ RESCALED_GAIN = 120.0
 
 PRESETS: dict[str, Objective] = {
     "balanced": Objective(),
-    "gatys": Objective(normalization="gatys", style_weight=1e3, feature_gain=None, padding="zero"),
+    "gatys": Objective(normalization="gatys", style_weight=1e3, tv_weight=0.0, feature_gain=None, padding="zero"),
     "article": Objective(
         normalization="article",
         content_layers=("block2_conv2",),
@@ -98,7 +100,7 @@ class StylizeSettings:
         feature_gain: factor on all feature maps [default: the preset's]
         pooling: pooling of the network [default: the preset's]
         padding: border of the first convolution [default: the preset's]
-        init: where the optimisation starts: content, matched (the content in the style's colours), noise, or a
+        init: where the optimisation starts: matched (the content in the style's colours), content, noise, or a
             picture's path.
         seed: of the noise; each image draws its own from this and its name.
         solver: lbfgs (one evaluation a step, for batches), adam, or jaxopt-zoom (the library's line search).
@@ -120,7 +122,7 @@ class StylizeSettings:
     feature_gain: float | None = None
     pooling: Literal["max", "average"] | None = None
     padding: Literal["zero", "replicate"] | None = None
-    init: str = "content"
+    init: str = "matched"
     seed: int = 0
     solver: Literal["lbfgs", "adam", "jaxopt-zoom"] = "lbfgs"
     evaluations: int = 200

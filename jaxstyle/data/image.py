@@ -87,13 +87,21 @@ def _open(path: Path, max_pixels: int) -> tuple[Image.Image, Header]:
     width, height = image.size
     if width * height > max_pixels:
         image.close()
-        raise ImageError(f"claims {width} x {height} pixels, more than {max_pixels}", "Raise --max-pixels if it is true.")
+        raise ImageError(
+            f"claims {width} x {height} pixels, more than {max_pixels}", "Raise --max-pixels if it is true."
+        )
     try:
         turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        turned = turned and 0x0112 not in getattr(image, "tag_v2", ())  # Pillow has turned a TIFF with this tag
     except Exception:  # damaged EXIF: the picture itself may be whole
         turned = False
+    try:
+        frames = getattr(image, "n_frames", 1)  # looks for them, in GIF and TIFF
+    except Exception as error:  # as above
+        image.close()
+        raise ImageError(f"cannot be opened ({_reason(error)})") from error
     size = (height, width) if turned else (width, height)
-    return image, Header(*size, format=image.format or "", frames=getattr(image, "n_frames", 1))
+    return image, Header(*size, format=image.format or "", frames=frames)
 
 
 def probe(path: Path, max_pixels: int) -> Header:
@@ -210,7 +218,9 @@ def resize(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
         return pixels
     planes = pixels[..., None] if pixels.ndim == 2 else pixels
     resized = [
-        np.asarray(Image.fromarray(np.ascontiguousarray(planes[..., c])).resize((width, height), Image.Resampling.LANCZOS))
+        np.asarray(
+            Image.fromarray(np.ascontiguousarray(planes[..., c])).resize((width, height), Image.Resampling.LANCZOS)
+        )
         for c in range(planes.shape[-1])
     ]
     return np.clip(np.stack(resized, -1), 0, 1).reshape((height, width, *pixels.shape[2:])).astype(np.float32)

@@ -63,12 +63,12 @@ class Manifest:
         self.path = output / NAME
         self.rows: dict[str, dict[str, Any]] = {}
         self._lines = 0
-        if fresh:
-            self.path.unlink(missing_ok=True)
-        elif self.path.exists():
-            self._load()
         try:
-            self._file = open(self.path, "a", encoding="ascii")
+            if fresh:
+                self.path.unlink(missing_ok=True)
+            elif self.path.exists():
+                self._load()
+            self._file = self.path.open("a", encoding="ascii")
         except OSError as error:
             raise StorageError(f"{self.path} cannot be written ({error.strerror})", "Mend its permissions.") from error
 
@@ -98,11 +98,18 @@ class Manifest:
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
-            raise StorageError(f"{self.path} cannot be written ({error.strerror})", "Make room, then run again.") from error
+            raise StorageError(
+                f"{self.path} cannot be written ({error.strerror})", "Make room, then run again."
+            ) from error
 
     def close(self) -> None:
         """Closes the file, with one row for each key in it."""
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as error:  # rows that a failed `append` left in the buffer
+            raise StorageError(
+                f"{self.path} cannot be written ({error.strerror})", "Make room, then run again."
+            ) from error
         if self._lines > len(self.rows):
             publish(self.path, "".join(json.dumps(row) + "\n" for row in self.rows.values()).encode("ascii"))
 
@@ -123,10 +130,12 @@ def settle(output: Path, run: Mapping[str, Any], *, overwrite: bool = False) -> 
     path, run = output / SETTINGS, json.loads(json.dumps(run))
     if path.exists() and not overwrite:
         try:
-            before = json.loads(path.read_bytes())
-        except ValueError as error:
-            raise SettingsMismatch(f"{path} is damaged", "Use another output folder, or --existing overwrite.") from error
-        here, there = _flat(run["decides"]), _flat(before.get("decides", {}))
+            there = _flat(json.loads(path.read_bytes())["decides"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise SettingsMismatch(
+                f"{path} is damaged", "Use another output folder, or --existing overwrite."
+            ) from error
+        here = _flat(run["decides"])
         differing = [name for name in here | there if here.get(name) != there.get(name)]
         if differing:
             shown = "; ".join(f"{n} is {here.get(n)!r} now and {there.get(n)!r} there" for n in differing[:5])

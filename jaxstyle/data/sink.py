@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from jaxstyle.data.source import printable
 from jaxstyle.errors import InputError, StorageError
 
 TEMPORARY = ".jaxstyle-partial-"
@@ -22,7 +23,7 @@ def publish(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with open(temporary, "wb") as file:
+            with temporary.open("wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -32,7 +33,8 @@ def publish(path: Path, data: bytes) -> None:
         sync_folder(path.parent)
     except OSError as error:
         raise StorageError(
-            f"{path} cannot be written ({error.strerror or error})", "Make room or mend the permissions, then run again."
+            f"{printable(path)} cannot be written ({error.strerror or error})",
+            "Make room or mend the permissions, then run again.",
         ) from error
 
 
@@ -54,11 +56,15 @@ def prepare(output: Path, inputs: Iterable[Path]) -> None:
     """
     resolved = output.resolve()
     for given in inputs:
-        folder = given.resolve() if given.is_dir() else given.resolve().parent
-        inside = given.is_dir() and (resolved.is_relative_to(folder) or folder.is_relative_to(resolved))
-        if inside or resolved == folder:
+        target = given.resolve()
+        if given.is_dir():
+            overlap = resolved.is_relative_to(target) or target.is_relative_to(resolved)
+        else:
+            overlap = resolved in (target.parent, given.parent.resolve())
+        if overlap:
             raise InputError(
-                f"the output folder {output} overlaps the input {given}", "Choose a folder apart from the inputs."
+                f"the output folder {printable(output)} overlaps the input {printable(given)}",
+                "Choose a folder apart from the inputs.",
             )
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -71,5 +77,6 @@ def prepare(output: Path, inputs: Iterable[Path]) -> None:
                     Path(folder, name).unlink(missing_ok=True)
     except OSError as error:
         raise StorageError(
-            f"the output folder {output} cannot be written ({error.strerror})", "Mend its permissions or choose another."
+            f"the output folder {printable(output)} cannot be written ({error.strerror})",
+            "Mend its permissions or choose another.",
         ) from error

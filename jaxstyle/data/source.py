@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,18 +36,18 @@ def discover(inputs: Iterable[Path | str]) -> Iterator[Input]:
     Raises:
         InputError: an input does not exist, or two files would get the same output.
     """
-    seen: dict[str, Path] = {}
+    seen: dict[str, Input] = {}
     for given in map(Path, inputs):
         for found in _walk(given) if given.is_dir() else _single(given):
-            first = seen.setdefault(found.key, found.path)
-            if first != found.path:
-                if _same(first, found.path):
-                    continue
+            first = seen.setdefault(found.key, found)
+            if first is found:
+                yield found
+            elif not ((first.skipped and found.skipped) or _same(first.path, found.path)):
+                both = f"{printable(first.path)} and {printable(found.path)}"
                 raise InputError(
-                    f"{printable(first)} and {printable(found.path)} would both be written to {printable(found.key)}",
+                    f"{both} would both be written to {printable(found.key)}",
                     "Give their common parent folder, or render them into two folders.",
                 )
-            yield found
 
 
 def printable(name: object) -> str:
@@ -57,14 +58,14 @@ def printable(name: object) -> str:
 def _same(one: Path, other: Path) -> bool:
     try:
         return one.samefile(other)
-    except OSError:
-        return False
+    except OSError:  # links to nothing
+        return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _single(path: Path) -> Iterator[Input]:
     if not path.exists():
         raise InputError(f"the input {printable(path)} does not exist", "Give files or folders that exist.")
-    yield Input(path.name, path)
+    yield _file(path.name, path)
 
 
 def _walk(root: Path) -> Iterator[Input]:
@@ -73,7 +74,7 @@ def _walk(root: Path) -> Iterator[Input]:
         here = Path(folder)
         folders.sort()
         for name in list(folders):
-            hidden, link = name.startswith("."), (here / name).is_symlink()
+            hidden, link = name.startswith("."), os.path.islink(here / name)
             if hidden or link:
                 folders.remove(name)
                 yield Input(_key(root, here / name), here / name, "hidden folder" if hidden else "link to a folder")
@@ -81,15 +82,21 @@ def _walk(root: Path) -> Iterator[Input]:
             path = here / name
             if name.startswith("."):
                 yield Input(_key(root, path), path, "hidden file")
-            elif not path.is_file():
-                link = "a link to nothing" if path.is_symlink() else "not a regular file"
-                yield Input(_key(root, path), path, failed=link)
             else:
-                yield Input(_key(root, path), path)
+                yield _file(_key(root, path), path)
         while unreadable:
             yield _unreadable(root, unreadable.pop())
     while unreadable:
         yield _unreadable(root, unreadable.pop())
+
+
+def _file(key: str, path: Path) -> Input:
+    try:
+        regular = stat.S_ISREG(path.stat().st_mode)
+    except OSError as error:
+        nothing = isinstance(error, FileNotFoundError) and os.path.islink(path)
+        return Input(key, path, failed="a link to nothing" if nothing else f"cannot be read ({error.strerror})")
+    return Input(key, path, failed="" if regular else "not a regular file")
 
 
 def _unreadable(root: Path, error: OSError) -> Input:

@@ -1,4 +1,4 @@
-"""Style pictures drawn by code: brush strokes along a flow field, wave scallops, stained glass. No files, no seeds to lose.
+"""Style pictures drawn by code: brush strokes along a flow field, wave scallops, stained glass.
 
 Each function returns H x W x 3 uint8 and gives the same picture every time.
 """
@@ -102,7 +102,7 @@ def scallops() -> np.ndarray:
 
 def glass() -> np.ndarray:
     """Stained glass: cells around scattered points, lit unevenly, between dark leads."""
-    rng, side = np.random.default_rng(5), SIZE * _SCALE
+    rng, side = np.random.default_rng(5), SIZE  # its edges are soft as they are: no need to draw it larger
     palette = np.array([(176, 24, 36), (224, 92, 28), (246, 186, 48), (24, 92, 160), (18, 44, 112), (30, 128, 92),
                         (132, 40, 120), (240, 226, 176), (58, 164, 190)], np.float32)  # fmt: skip
     turns = np.linspace(0, 26 * np.pi, 330)
@@ -120,9 +120,9 @@ def glass() -> np.ndarray:
     choice = (ring * 2 + rng.integers(0, 3, len(points))) % len(palette)
     shade = rng.uniform(0.75, 1.2, len(points))
     pixels = palette[choice][owner] * shade[owner][..., None]
-    streaks = np.sin(xs / 9 + 3 * np.sin(ys / 41)) + np.sin(ys / 13 + 2 * np.sin(xs / 57))
-    pixels = pixels * (1 + 0.09 * streaks[..., None]) + 26 * np.exp(-first / 22)[..., None]
-    lead = np.clip((second - first) / 9, 0, 1)[..., None] ** 2
+    streaks = np.sin(xs / 4.5 + 3 * np.sin(ys / 20)) + np.sin(ys / 6.5 + 2 * np.sin(xs / 28))
+    pixels = pixels * (1 + 0.09 * streaks[..., None]) + 26 * np.exp(-first / 11)[..., None]
+    lead = np.clip((second - first) / 4.5, 0, 1)[..., None] ** 2
     pixels = pixels * lead + np.array((14, 12, 18)) * (1 - lead)
     return _finish(Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)), rng, 4)
 

@@ -16,9 +16,9 @@ import numpy as np
 from jaxstyle.data import image, manifest, sink
 from jaxstyle.data.manifest import Manifest, Row
 from jaxstyle.data.source import printable
+from jaxstyle.engine.plan import Job, Size, plan, work_size
 from jaxstyle.errors import ImageError, InputError
 from jaxstyle.model import weights
-from jaxstyle.engine.plan import Job, Size, plan, work_size
 from jaxstyle.settings import INITS, RenderSettings
 
 EXAMPLES = 8
@@ -156,7 +156,12 @@ def _settle(output: Path, style: Path, settings: RenderSettings, network: weight
     }
     if settings.init not in INITS:
         decides["init"] = hashlib.sha256(Path(settings.init).read_bytes()).hexdigest()
-    about = {"jaxstyle": version("jaxstyle"), "jax": version("jax"), "style": printable(style), "weights": network.source}
+    about = {
+        "jaxstyle": version("jaxstyle"),
+        "jax": version("jax"),
+        "style": printable(style),
+        "weights": network.source,
+    }
     manifest.settle(output, {"decides": decides, "about": about}, overwrite=settings.existing == "overwrite")
 
 
@@ -176,9 +181,10 @@ def _plan(paths, settings, finished, rows, progress) -> tuple[dict[Size, list[Jo
 
 def _run(queues, painting, style, settings, network, rows, progress, summary) -> None:
     from jaxstyle.engine import lanes  # jax is imported when everything else has been found in order
-    from jaxstyle.style.stylize import Stylizer
+    from jaxstyle.style.stylize import stylizer as stylizer_for
 
-    stylizer = Stylizer(settings, network)
+    stylizer = stylizer_for(settings, network)
+    compiled = stylizer.compiled
     targets = stylizer.style_targets(painting)
     start = None if settings.init in INITS else image.read(Path(settings.init), settings.max_pixels).pixels
     for size, jobs in queues.items():
@@ -197,7 +203,7 @@ def _run(queues, painting, style, settings, network, rows, progress, summary) ->
             summary.rendered += row.status == "done"
             if row.status == "done" and len(summary.examples) < EXAMPLES:
                 summary.examples.append((ended.task.job.path, path))
-    summary.programs = stylizer.compiled
+    summary.programs = stylizer.compiled - compiled
 
 
 def _prepare(
@@ -248,7 +254,9 @@ def _publish(ended, style: Path, settings: RenderSettings, output: Path) -> tupl
 
 def _row(job: Job, settings: RenderSettings, status: Any = "done", **fields: Any) -> Row:
     size = (job.header.width, job.header.height)
-    return Row(job.key, status, seed=settings.seed, input_size=size, work_size=job.work, frames=job.header.frames, **fields)
+    return Row(
+        job.key, status, seed=settings.seed, input_size=size, work_size=job.work, frames=job.header.frames, **fields
+    )
 
 
 def batch_size(settings: RenderSettings, bucket: Size) -> int:

@@ -80,8 +80,8 @@ def plan(inputs: Iterable[Path | str], settings: RenderSettings, finished: Conta
             continue
         if found.failed or found.skipped:
             yield Row(found.key, "failed" if found.failed else "skipped", found.failed or found.skipped)
-        elif found.key in RESERVED:
-            yield Row(found.key, "failed", f"its output would take the place of the run's own {found.key}: rename it")
+        elif (own := found.key.split("/")[0]) in RESERVED:
+            yield Row(found.key, "failed", f"its output would take the place of the run's own {own}: rename it")
         else:
             yield _look(found.key, found.path, settings)
 

@@ -8,6 +8,7 @@ become RGB. A torch or safetensors file holds kernels as out x in x 3 x 3.
 from __future__ import annotations
 
 import collections
+import io
 import math
 import pickle
 import zipfile
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from jaxstyle.errors import WeightsError
-from jaxstyle.model.weights import FORMAT, PREPROCESSING, Weights, checked, plain, read, save
+from jaxstyle.model.weights import FORMAT, PREPROCESSING, Weights, checked, inside, plain, read, save
 from jaxstyle.settings import LAYERS
 
 TORCH_INDICES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
@@ -98,9 +99,10 @@ def _read_hdf5(source: Path, preprocessing: str) -> Weights:
         with h5py.File(source, "r") as file:
             if file.attrs.get("format") == FORMAT:
                 return None
-            if "layers" in file:
-                return _keras3(file)
-            return _keras_legacy(file, "model_weights/" if "model_weights" in file else "")
+            names = set(file)  # names only: `in file` would follow links out of the file
+            if "layers" in names:
+                return _keras3(file, source)
+            return _keras_legacy(inside(file, "model_weights") if "model_weights" in names else file, source)
 
     found = _guard(source, arrays)
     if found is None:
@@ -109,26 +111,37 @@ def _read_hdf5(source: Path, preprocessing: str) -> Weights:
     return _weights(found, scale, f"Keras file {source.name}", bgr=scale == "caffe")
 
 
-def _keras_legacy(file: Any, root: str) -> _Arrays:
+def _keras_legacy(root: Any, source: Path) -> _Arrays:
     """A group for each layer, with the names of its arrays in an attribute (they differ between versions)."""
+    present = _not_vgg19(root, source)
     result: _Arrays = {}
     for layer in LAYERS:
-        if root + layer not in file:
-            raise WeightsError(f"{Path(file.filename).name} has no layer {layer}", "It must be Keras's VGG16.")
-        names = [n.decode() if isinstance(n, bytes) else str(n) for n in file[root + layer].attrs["weight_names"]]
-        kernel, bias = (plain(file, f"{root}{layer}/{name}") for name in names)
+        if layer not in present:
+            raise WeightsError(f"{source} has no layer {layer}", "It must be Keras's VGG16.")
+        group = inside(root, layer)
+        names = [n.decode() if isinstance(n, bytes) else str(n) for n in group.attrs["weight_names"]]
+        kernel, bias = (plain(group, name) for name in names)
         result[layer] = {"kernel": kernel, "bias": bias}
     return result
 
 
-def _keras3(file: Any) -> _Arrays:
+def _keras3(file: Any, source: Path) -> _Arrays:
     """`layers/<name>/vars/0` and `/1`; the name is the layer's own, or conv2d, conv2d_1, ... in order."""
+    layers = inside(file, "layers")
+    present = _not_vgg19(layers, source)
     result: _Arrays = {}
     for index, layer in enumerate(LAYERS):
-        automatic = "conv2d" + (f"_{index}" if index else "")
-        name = layer if layer in file["layers"] else automatic
-        result[layer] = {part: plain(file, f"layers/{name}/vars/{i}") for i, part in enumerate(("kernel", "bias"))}
+        name = layer if layer in present else "conv2d" + (f"_{index}" if index else "")
+        result[layer] = {part: plain(layers, f"{name}/vars/{i}") for i, part in enumerate(("kernel", "bias"))}
     return result
+
+
+def _not_vgg19(group: Any, source: Path) -> set[str]:
+    """Names in a group, refusing VGG19, whose layers include all of VGG16's by name and by shape."""
+    present = set(group)
+    if present & {"block3_conv4", "conv2d_13"}:
+        raise WeightsError(f"{source} has more convolutions than a VGG16", "Is it a VGG19?")
+    return present
 
 
 # torch and safetensors ------------------------------------------------------------------------------------------------
@@ -212,8 +225,8 @@ def _read_torch(source: Path) -> dict[str, np.ndarray]:
 
         if root + "byteorder" in entries and member("byteorder") != b"little":
             raise ValueError("it was saved on a big-endian machine")
-        with archive.open(entries[pickled]) as file:
-            state = _TorchUnpickler(file, lambda key, dtype: np.frombuffer(member(f"data/{key}"), dtype)).load()
+        file = io.BytesIO(member("data.pkl"))
+        state = _TorchUnpickler(file, lambda key, dtype: np.frombuffer(member(f"data/{key}"), dtype)).load()
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict):

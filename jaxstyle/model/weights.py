@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import math
 import os
 import pickle
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +44,9 @@ SHAPES: dict[str, tuple[int, int, int, int]] = {
 """Kernel shape of every layer: height, width, channels in, channels out."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Weights:
-    """VGG16's convolutions, for RGB input.
+    """VGG16's convolutions, for RGB input. Two are equal when their digests are.
 
     Attributes:
         parameters: by Keras layer name, `kernel` (3 x 3 x in x out) and `bias`, float32.
@@ -66,7 +68,13 @@ class Weights:
         """What the difference is divided by."""
         return PREPROCESSING[self.feature_scale][1]
 
-    @property
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Weights) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of all arrays and the preprocessing: names the weights whatever file they are in."""
         total = hashlib.sha256(f"{FORMAT} {self.feature_scale}".encode())
@@ -93,7 +101,8 @@ def checked(parameters: Mapping[str, Mapping[str, Any]], origin: str) -> dict[st
                 raise WeightsError(
                     f"{origin}: {name}/{part} has shape {array.shape}, not {expected}", "Is it a VGG16 (not a VGG19)?"
                 )
-            array = array.astype(np.float32)
+            with np.errstate(over="ignore"):  # of float64; the infinity is refused in the next line
+                array = array.astype(np.float32)
             if not np.isfinite(array).all():
                 raise WeightsError(f"{origin}: {name}/{part} has values that are not finite", "The file is damaged.")
             good.setdefault(name, {})[part] = array
@@ -157,12 +166,11 @@ def read(path: Path) -> Weights:
     return weights
 
 
-def plain(file: Any, name: str) -> np.ndarray:
-    """A dataset's array, refusing what makes HDF5 read other files or allocate without bound.
+def inside(file: Any, name: str) -> Any:
+    """The group or dataset of that name, never followed through a link, which could lead out of the file.
 
     Raises:
-        KeyError: it is absent or reached through a link out of the file.
-        ValueError: it is stored outside the file, virtual, or larger than any array of a VGG16.
+        KeyError: it is absent or reached through a soft or external link.
     """
     import h5py
 
@@ -171,13 +179,28 @@ def plain(file: Any, name: str) -> np.ndarray:
         if not isinstance(at, h5py.Group) or not isinstance(at.get(part, getlink=True), h5py.HardLink):
             raise KeyError(f"{name} is not stored in this file")
         at = at[part]
-    if not isinstance(at, h5py.Dataset):
+    return at
+
+
+def plain(file: Any, name: str) -> np.ndarray:
+    """A dataset's array, refusing what makes HDF5 read other files or allocate without bound.
+
+    Raises:
+        KeyError: it is absent or reached through a link.
+        ValueError: it is stored outside the file, virtual, or larger than any array of a VGG16.
+    """
+    import h5py
+
+    found = inside(file, name)
+    if not isinstance(found, h5py.Dataset):
         raise KeyError(f"{name} is not an array")
-    if at.external or at.is_virtual:
+    if found.external or found.is_virtual:
         raise ValueError(f"{name} refers to data outside this file")
-    if at.size is None or at.size > 3 * 3 * 512 * 512 or at.dtype.kind != "f":
-        raise ValueError(f"{name} is {at.dtype} of shape {at.shape}, which no convolution of VGG16 has")
-    return at[()]
+    largest = 3 * 3 * 512 * 512
+    chunk = math.prod(found.chunks or ())  # a chunk is held whole, however few of its numbers are in the array
+    if found.size is None or max(found.size, chunk) > largest or found.dtype.kind != "f":
+        raise ValueError(f"{name} is {found.dtype} of shape {found.shape}, which no convolution of VGG16 has")
+    return found[()]
 
 
 class _NumpyUnpickler(pickle.Unpickler):
@@ -187,8 +210,12 @@ class _NumpyUnpickler(pickle.Unpickler):
         if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
             return getattr(np, name)
         if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-            return np._core.multiarray._reconstruct
-        raise WeightsError(f"the pickle asks for {module}.{name}", "Only numpy arrays are read: do not trust this file.")
+            from numpy._core.multiarray import _reconstruct
+
+            return _reconstruct
+        raise WeightsError(
+            f"the pickle asks for {module}.{name}", "Only numpy arrays are read: do not trust this file."
+        )
 
 
 def from_package() -> Weights:

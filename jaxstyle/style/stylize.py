@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -46,9 +47,9 @@ class Stylizer:
     `compiled` counts the latter.
     """
 
-    def __init__(self, settings: StylizeSettings, network_weights: weights.Weights | None = None):
+    def __init__(self, settings: StylizeSettings, network_weights: weights.Weights):
         self.settings = settings
-        self.weights = network_weights or weights.load(settings.weights)
+        self.weights = network_weights
         self.objective = settings.objective()
         self.variables = vgg16.variables(self.weights.parameters, self.weights.mean, self.weights.std)
         self.compiled = 0
@@ -74,7 +75,8 @@ class Stylizer:
     def _targets(self, function, layers, variables, image):
         return function(self.objective, self._network(layers), variables, image)
 
-    def _evaluate(self, variables, style, content):
+    def evaluate(self, variables: Any, style: StyleTargets, content: ContentTargets) -> solvers.Evaluate:
+        """The function that is minimised for one image: image -> ((loss, terms), gradient)."""
         network = self._network((*self.objective.content_layers, *self.objective.style_layers))
 
         def loss(image):
@@ -85,13 +87,13 @@ class Stylizer:
 
     def _start_one(self, variables, style, content_image, init_image):
         targets = self._targets(objectives.content_targets, self.objective.content_layers, variables, content_image)
-        return solvers.start(self._solver, self._evaluate(variables, style, targets), init_image), targets
+        return solvers.start(self._solver, self.evaluate(variables, style, targets), init_image), targets
 
     def _advance_all(self, variables, lanes, content, style, ticks):
         self.compiled += 1  # runs while tracing, which is once a shape
 
         def tick(lane: Lane, targets: ContentTargets) -> Lane:
-            evaluate = self._evaluate(variables, style, targets)
+            evaluate = self.evaluate(variables, style, targets)
             return solvers.tick(self._solver, evaluate, lane, self.settings.evaluations, self.settings.tolerance)
 
         # The one vmap: lanes and content targets by lane, parameters and style targets shared.
@@ -125,6 +127,21 @@ class Stylizer:
         return self._advance(self.variables, lanes, content, style, ticks), content
 
 
+@lru_cache(maxsize=4)
+def _stylizer(settings: StylizeSettings, network_weights: weights.Weights) -> Stylizer:
+    return Stylizer(settings, network_weights)
+
+
+def stylizer(settings: StylizeSettings, network_weights: weights.Weights | None = None) -> Stylizer:
+    """A `Stylizer` for these settings; the same one when asked again, so that nothing is compiled twice.
+
+    Raises:
+        WeightsError: the weights cannot be had.
+    """
+    own = {f.name: getattr(settings, f.name) for f in dataclasses.fields(StylizeSettings)}
+    return _stylizer(StylizeSettings(**own), network_weights or weights.load(settings.weights))
+
+
 @dataclass(frozen=True)
 class Solution:
     """Stylized images and what became of their losses; with a leading N where N images were given.
@@ -148,19 +165,16 @@ def stylize(
     images: Any,
     style: Any,
     settings: StylizeSettings | None = None,
-    *,
-    stylizer: Stylizer | None = None,
     **overrides: Any,
 ) -> Solution:
     """Stylizes one image, or a batch of images of one size side by side.
 
-    Gatys, Ecker and Bethge 2016, with the objective and the solver of `settings`.
+    Gatys, Ecker and Bethge 2016, with the objective and the solver of `settings`. The first call for a shape compiles.
 
     Args:
         images: H x W x 3, or N x H x W x 3: gamma-encoded sRGB, floats in [0, 1] or uint8. Any size.
         style: h x w x 3, the same encoding. Its size sets the scale of the strokes: the working size is usual.
         settings: defaults of `StylizeSettings` where left out.
-        stylizer: of an earlier call, to compile nothing again; brings its own settings.
         **overrides: single fields of `settings`, e.g. `style_weight=20`.
 
     Returns:
@@ -171,24 +185,19 @@ def stylize(
         SettingsError: an impossible setting.
         WeightsError: the network's weights cannot be had.
     """
-    import dataclasses
-
     content, painting = _checked(images, "images", (3, 4)), _checked(style, "style", (3,))
-    if stylizer is None:
-        stylizer = Stylizer(dataclasses.replace(settings or StylizeSettings(), **overrides))
-    elif settings is not None or overrides:
-        raise InputError("both a stylizer and settings are given", "Give the settings to the Stylizer.")
+    engine = stylizer(dataclasses.replace(settings or StylizeSettings(), **overrides))
     single = content.ndim == 3
     content = content[None] if single else content
     if not len(content):
         raise InputError("images has no image in it", "Give at least one.")
     height, width = content.shape[1:3]
     padded = [pad_reflect(image, _multiple(height), _multiple(width)) for image in content]
-    targets = stylizer.style_targets(painting)
-    starts = [initial(stylizer.settings, image, painting, str(k)) for k, image in enumerate(padded)]
-    batch = stylizer.stack([stylizer.start(c, i, targets) for c, i in zip(padded, starts, strict=True)])
+    targets = engine.style_targets(painting)
+    starts = [initial(engine.settings, image, painting, str(k)) for k, image in enumerate(padded)]
+    batch = engine.stack([engine.start(c, i, targets) for c, i in zip(padded, starts, strict=True)])
     while (np.asarray(batch[0].status) == Status.RUNNING).any():
-        batch = stylizer.advance(batch, targets)
+        batch = engine.advance(batch, targets)
     lanes: Lane = jax.device_get(batch[0]._replace(state=None))
     pick = (lambda a: a[0]) if single else (lambda a: a)
     return Solution(

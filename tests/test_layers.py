@@ -1,0 +1,93 @@
+"""The architecture, as far as a program can read it: imports point one way, jaxopt has one importer, vmap one place."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "jaxstyle"
+MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
+
+ALLOWED = {
+    "errors": set(),
+    "settings": {"errors"},
+    "model": {"errors", "settings"},
+    "style": {"errors", "settings", "model"},
+    "data": {"errors", "settings"},
+    "engine": {"errors", "settings", "model", "style", "data"},
+    "report": {"errors", "settings", "data", "engine"},
+    "demo": {"errors", "settings", "data", "engine", "report"},
+    "cli": {"errors", "settings", "model", "data", "engine", "report", "demo"},
+    "__main__": {"cli"},
+    "__init__": {"settings", "style", "engine"},
+}
+"""What each layer may import of the package, itself apart."""
+
+
+def layer(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path, *, top_level: bool = False) -> set[str]:
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_level else list(ast.walk(tree))
+    names = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_one_way(path):
+    ours = {name.split(".")[1] for name in imports(path) if name.startswith("jaxstyle.")}
+    outside = ours - ALLOWED[layer(path)] - {layer(path)}
+    assert not outside, f"{path.relative_to(PACKAGE)} may not import jaxstyle.{', jaxstyle.'.join(outside)}"
+
+
+def test_only_one_file_imports_jaxopt():
+    users = {str(p.relative_to(PACKAGE)) for p in MODULES if any(n.split(".")[0] == "jaxopt" for n in imports(p))}
+    assert users == {"style/lbfgs.py"}
+
+
+def test_the_data_layer_knows_nothing_of_jax():
+    for path in (PACKAGE / "data").glob("*.py"):
+        assert not {n.split(".")[0] for n in imports(path)} & {"jax", "flax", "optax", "jaxopt"}, path
+
+
+def test_vmap_appears_once():
+    calls = [
+        (path.name, node.lineno)
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr in ("vmap", "pmap")
+    ]
+    assert len(calls) == 1 and calls[0][0] == "stylize.py", calls
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_every_module_says_what_it_is_and_reads_in_one_sitting(path):
+    text = path.read_text()
+    assert ast.get_docstring(ast.parse(text))
+    assert len(text.splitlines()) <= 320
+
+
+def loaded_after(code: str) -> set[str]:
+    show = "import sys; print('\\n'.join(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", f"{code}\n{show}"], capture_output=True, text=True, check=True)
+    return {name.split(".")[0] for name in run.stdout.splitlines()}
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    heavy = {"jax", "flax", "jaxopt", "optax", "numpy", "PIL", "h5py"}
+    assert not loaded_after("import jaxstyle") & heavy
+    assert not loaded_after("import jaxstyle.cli") & heavy
+
+
+def test_a_run_is_planned_without_jax():
+    assert not loaded_after("import jaxstyle.engine.pipeline") & {"jax", "flax", "jaxopt", "optax"}

@@ -1,0 +1,182 @@
+"""The operations with gradients of their own, against what JAX derives from plain formulas."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from jaxstyle.model import ops
+
+SHAPES = [(8, 6), (7, 5), (3, 4), (1, 1)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def exact_float32():
+    """On a GPU float32 products may be TF32, good to three digits: not here."""
+    with jax.default_matmul_precision("highest"):
+        yield
+
+
+def close(ours, theirs, tolerance=1e-5):
+    """Float32 sums of a few hundred terms in another order differ by a few units in the seventh digit."""
+    assert ours.shape == theirs.shape and ours.dtype == theirs.dtype
+    scale = max(float(jnp.abs(theirs).max()), 1e-6)
+    np.testing.assert_allclose(np.asarray(ours) / scale, np.asarray(theirs) / scale, rtol=0, atol=tolerance)
+
+
+def normal(seed, *shape, dtype=np.float32):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
+
+
+def layer(i=5, o=4, dtype=np.float32):
+    kernel = normal(1, 3, 3, i, o, dtype=dtype)
+    return kernel, ops.flip(kernel), normal(2, o, dtype=dtype)
+
+
+def plain_conv_relu(x, kernel, bias, replicate):
+    padded = jnp.pad(x, ((1, 1), (1, 1), (0, 0)), mode="edge" if replicate else "constant")
+    out = lax.conv_general_dilated(padded[None], kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return jnp.maximum(out[0] + bias, 0)
+
+
+def plain_max_pool(x):
+    h, w, c = (x.shape[0] // 2, x.shape[1] // 2, x.shape[2])
+    return x[: 2 * h, : 2 * w].reshape(h, 2, w, 2, c).max(axis=(1, 3))
+
+
+def plain_gram(features):
+    return features.T @ features
+
+
+def pulled_back(function, x, seed=9):
+    """The gradient of <function(x), noise>: one that treats every output differently."""
+    out = jax.eval_shape(function, x)
+    noise = normal(seed, *out.shape, dtype=out.dtype)
+    return jax.jit(jax.grad(lambda x: (function(x) * noise).sum()))(x)
+
+
+@pytest.mark.parametrize("replicate", [False, True])
+@pytest.mark.parametrize("size", SHAPES)
+def test_conv_relu_and_its_input_gradient_are_those_of_plain_jax(size, replicate):
+    x, (kernel, flipped, bias) = normal(0, *size, 5), layer()
+    ours = partial(ops.conv_relu, kernel=kernel, flipped=flipped, bias=bias, replicate=replicate)
+    theirs = partial(plain_conv_relu, kernel=kernel, bias=bias, replicate=replicate)
+    close(ours(x), theirs(x))
+    close(pulled_back(ours, x), pulled_back(theirs, x))
+
+
+@pytest.mark.parametrize("replicate", [False, True])
+def test_conv_relu_under_vmap_and_jit(replicate):
+    x, (kernel, flipped, bias) = normal(0, 3, 7, 6, 5), layer()
+
+    @jax.jit
+    def ours(x, kernel, flipped, bias):
+        return jax.vmap(lambda x: ops.conv_relu(x, kernel, flipped, bias, replicate=replicate))(x)
+
+    theirs = jax.vmap(lambda x: plain_conv_relu(x, kernel, bias, replicate))
+    close(ours(x, kernel, flipped, bias), theirs(x))
+    close(pulled_back(lambda x: ours(x, kernel, flipped, bias), x), pulled_back(theirs, x))
+
+
+def test_conv_relu_gives_the_parameters_no_gradient():
+    x, (kernel, flipped, bias) = normal(0, 6, 6, 5), layer()
+    gradients = jax.grad(lambda *a: ops.conv_relu(x, *a).sum(), argnums=(0, 1, 2))(kernel, flipped, bias)
+    assert not any(jnp.any(g) for g in gradients)
+
+
+def test_the_gradient_uses_the_flipped_kernel_it_is_given():
+    """Inside a loop nothing may be flipped: the backward pass must take the kernel that came in."""
+    x, (kernel, flipped, bias) = normal(0, 6, 6, 5), layer()
+    once = jax.grad(lambda x: ops.conv_relu(x, kernel, flipped, bias).sum())(x)
+    twice = jax.grad(lambda x: ops.conv_relu(x, kernel, 2 * flipped, bias).sum())(x)
+    close(twice, 2 * once)
+    assert "rev" not in str(jax.make_jaxpr(jax.grad(lambda x: ops.conv_relu(x, kernel, flipped, bias).sum()))(x))
+
+
+@pytest.mark.parametrize("size", [(8, 6), (7, 5), (2, 3), (9, 2)])
+def test_max_pool_and_its_gradient_are_those_of_jnp_max(size):
+    x = normal(0, *size, 3)
+    close(ops.max_pool(x), plain_max_pool(x), 0)
+    close(pulled_back(ops.max_pool, x), pulled_back(plain_max_pool, x), 0)
+
+
+def test_max_pool_shares_a_gradient_equally_among_ties():
+    x = jnp.asarray([[1, 1, 2, 0], [0, 1, 0, 2], [3, 3, 0, 0], [3, 3, 5, 0]], jnp.float32)[..., None]
+    gradient = jax.grad(lambda x: (ops.max_pool(x)[..., 0] * jnp.asarray([[12.0, 24.0], [36.0, 48.0]])).sum())(x)
+    expected = [[4, 4, 12, 0], [0, 4, 0, 12], [9, 9, 0, 0], [9, 9, 48, 0]]
+    np.testing.assert_array_equal(gradient[..., 0], expected)
+
+
+def test_max_pool_of_many_ties_agrees_with_jnp_max_under_vmap_and_jit():
+    x = jnp.round(normal(0, 4, 9, 11, 3))  # whole numbers: most windows hold their maximum more than once
+    ours, theirs = jax.jit(jax.vmap(ops.max_pool)), jax.vmap(plain_max_pool)
+    assert float((jax.vmap(ops._windows)(x) == ours(x)[:, :, None, :, None]).sum(axis=(2, 4)).max()) > 1
+    close(pulled_back(ours, x), pulled_back(theirs, x), 1e-6)  # thirds may be rounded once more
+
+
+@pytest.mark.parametrize("pool", [ops.max_pool, ops.average_pool])
+def test_an_odd_last_row_and_column_is_left_out_and_gets_no_gradient(pool):
+    x = normal(0, 7, 9, 2)
+    changed = x.at[-1].set(100.0).at[:, -1].set(100.0)
+    np.testing.assert_array_equal(pool(x), pool(changed))
+    assert pool(x).shape == (3, 4, 2)
+    gradient = pulled_back(pool, changed)
+    assert gradient.shape == x.shape and not gradient[-1].any() and not gradient[:, -1].any()
+    assert jnp.any(gradient[:-1, :-1], axis=2).reshape(3, 2, 4, 2).any(axis=(1, 3)).all()
+
+
+def test_average_pool_is_the_mean_of_four():
+    x = normal(0, 6, 5, 2)
+    expected = (x[0::2, 0:4:2] + x[1::2, 0:4:2] + x[0::2, 1:4:2] + x[1::2, 1:4:2]) / 4
+    close(ops.average_pool(x), expected, 1e-6)
+    close(ops.average_pool(x), jax.jit(ops.average_pool)(x), 1e-6)
+
+
+@pytest.mark.parametrize("shape", [(35, 4), (3, 8), (1, 1)])
+def test_gram_sum_and_its_gradient_are_those_of_plain_jax(shape):
+    x = normal(0, *shape)
+    close(ops.gram_sum(x), plain_gram(x))
+    close(pulled_back(ops.gram_sum, x), pulled_back(plain_gram, x))  # of a dG that is not symmetric
+    batch = normal(3, 2, *shape)
+    ours, theirs = jax.jit(jax.vmap(ops.gram_sum)), jax.vmap(plain_gram)
+    close(ours(batch), theirs(batch))
+    close(pulled_back(ours, batch), pulled_back(theirs, batch))
+
+
+def test_bfloat16_maps_stay_bfloat16_and_the_gram_matrix_is_float32():
+    x, (kernel, flipped, bias) = normal(0, 8, 7, 5, dtype=jnp.bfloat16), layer(dtype=jnp.bfloat16)
+
+    def maps(x):
+        return ops.max_pool(ops.conv_relu(x, kernel, flipped, bias, replicate=True))
+
+    def gram(x):
+        return ops.gram_sum(maps(x).reshape(-1, 4))
+
+    assert maps(x).dtype == ops.average_pool(x).dtype == jnp.bfloat16
+    assert gram(x).dtype == jnp.float32
+    gradient = jax.grad(lambda x: gram(x).sum())(x)
+    assert gradient.dtype == jnp.bfloat16 and gradient.any()
+    # The sum itself is kept in float32: 4096 ones in bfloat16 alone would stop at 256.
+    assert float(ops.gram_sum(jnp.ones((4099, 1), jnp.bfloat16))[0, 0]) == 4099
+
+
+def test_gradients_agree_with_float64_finite_differences():
+    """The whole chain. Central differences at 1e-6 are good to about 1e-9 of values near 1e3; 1e-6 leaves room."""
+    with jax.enable_x64(True):
+        kernel, flipped, bias = layer(2, 3, np.float64)
+        x = normal(0, 5, 5, 2, dtype=np.float64)
+
+        def loss(x):
+            maps = ops.max_pool(ops.conv_relu(x, kernel, flipped, bias, replicate=True))
+            again = ops.conv_relu(maps, *layer(3, 3, np.float64))
+            return (ops.gram_sum(again.reshape(-1, 3)) * normal(4, 3, 3, dtype=np.float64)).sum()
+
+        gradient = np.asarray(jax.grad(loss)(x))
+        assert gradient.dtype == np.float64
+        step = 1e-6 * np.eye(x.size).reshape(-1, *x.shape)
+        values = jax.jit(jax.vmap(loss))(jnp.concatenate([x + step, x - step]))
+        differences = (np.asarray(values[: x.size]) - np.asarray(values[x.size :])) / 2e-6
+        np.testing.assert_allclose(gradient.ravel(), differences, rtol=0, atol=1e-6 * np.abs(gradient).max())

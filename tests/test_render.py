@@ -1,0 +1,216 @@
+"""Runs over files: one row an input, resuming, refusals, shapes; with the real network on tiny pictures."""
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+from pictures import painting, photo, save
+from PIL import Image
+
+from jaxstyle.engine.pipeline import Silent, render
+from jaxstyle.errors import InputError, SettingsError, SettingsMismatch
+from jaxstyle.settings import RenderSettings
+
+TINY = RenderSettings(size=32, evaluations=3, batch=2)
+
+
+def rows(output):
+    lines = [json.loads(line) for line in (output / "manifest.jsonl").read_text().splitlines()]
+    assert len({row["key"] for row in lines}) == len(lines)
+    return {row["key"]: row for row in lines}
+
+
+def files(output):
+    return {p.relative_to(output).as_posix(): p.read_bytes() for p in output.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def style(tmp_path):
+    return save(tmp_path / "style.png", painting())
+
+
+@pytest.fixture
+def tree(tmp_path):
+    root = tmp_path / "in"
+    for k, (name, size) in enumerate({"a.png": (40, 30), "sub/b.jpg": (30, 40), "sub/deep/c.JPEG": (64, 20)}.items()):
+        save(root / name, photo(*size, seed=k))
+    (root / "notes.txt").write_text("not a picture")
+    (root / "sub" / "broken.jpg").write_bytes((root / "sub" / "b.jpg").read_bytes()[:300])
+    return root
+
+
+def test_a_folder_is_mirrored_with_one_row_an_input(tree, style, tmp_path):
+    summary = render(tree, style, tmp_path / "out", TINY)
+    found = rows(tmp_path / "out")
+    assert {k: r["status"] for k, r in found.items()} == {
+        "a.png": "done", "sub/b.jpg": "done", "sub/deep/c.JPEG": "done", "notes.txt": "skipped",
+        "sub/broken.jpg": "failed",
+    }  # fmt: skip
+    assert (summary.done, summary.skipped, summary.failed, summary.rendered) == (3, 1, 1, 3)
+    assert all(row["reason"] for row in found.values() if row["status"] != "done")
+    for key, (size, format) in {
+        "a.png": ((32, 24), "PNG"), "sub/b.jpg": ((24, 32), "JPEG"), "sub/deep/c.JPEG": ((32, 10), "JPEG")
+    }.items():  # fmt: skip
+        with Image.open(tmp_path / "out" / key) as image:
+            assert (image.size, image.format) == (size, format)
+        row = found[key]
+        assert row["work_size"] == row["output_size"] == list(size)
+        assert row["evaluations"] == 3 and row["ended"] == "budget" and row["seconds"] > 0
+        assert row["style"] == "style.png" and row["seed"] == 0
+        terms = row["loss"]
+        assert terms["total"] == pytest.approx(terms["content"] + terms["style"] + terms["tv"])
+    assert sorted(files(tmp_path / "out")) == [
+        "a.png",
+        "manifest.jsonl",
+        "settings.json",
+        "sub/b.jpg",
+        "sub/deep/c.JPEG",
+    ]
+
+
+def test_running_again_changes_nothing(tree, style, tmp_path):
+    render(tree, style, tmp_path / "out", TINY)
+    before = files(tmp_path / "out")
+    summary = render(tree, style, tmp_path / "out", TINY)
+    assert summary.rendered == 0 and summary.done == 3 and summary.failed == 1
+    assert files(tmp_path / "out") == before
+
+
+def test_a_later_run_renders_what_is_missing(tree, style, tmp_path):
+    first = render(tree, style, tmp_path / "out", TINY, limit=1)
+    assert first.rendered == 1
+    kept = {k: v for k, v in files(tmp_path / "out").items() if not k.endswith("json") and k != "manifest.jsonl"}
+    second = render(tree, style, tmp_path / "out", TINY)
+    assert second.rendered == 2 and second.done == 3
+    after = files(tmp_path / "out")
+    assert all(after[k] == v for k, v in kept.items())
+
+
+def test_failed_inputs_are_retried_only_when_asked(tree, style, tmp_path):
+    render(tree, style, tmp_path / "out", TINY)
+    save(tree / "sub" / "broken.jpg", photo(40, 40))
+    assert render(tree, style, tmp_path / "out", TINY).rendered == 0
+    summary = render(tree, style, tmp_path / "out", TINY, retry_failed=True)
+    assert summary.rendered == 1 and summary.failed == 0
+    assert rows(tmp_path / "out")["sub/broken.jpg"]["status"] == "done"
+
+
+def test_other_settings_weights_or_style_into_the_same_folder_are_refused(tree, style, tmp_path):
+    render(tree, style, tmp_path / "out", TINY)
+    before = files(tmp_path / "out")
+    with pytest.raises(SettingsMismatch, match=r"style_weight is 99\.0 now and"):
+        render(tree, style, tmp_path / "out", TINY, style_weight=99.0)
+    other = save(tmp_path / "other.png", painting()[::-1])
+    with pytest.raises(SettingsMismatch, match="style is"):
+        render(tree, other, tmp_path / "out", TINY)
+    with pytest.raises(InputError, match="results already"):
+        render(tree, style, tmp_path / "out", TINY, existing="error")
+    assert files(tmp_path / "out") == before
+    summary = render(tree, style, tmp_path / "out", TINY, style_weight=99.0, existing="overwrite")
+    assert summary.rendered == 3
+    assert files(tmp_path / "out")["a.png"] != before["a.png"]
+
+
+def test_output_size_input_keeps_the_input_pixels_and_alpha(style, tmp_path):
+    rgba = np.dstack([photo(90, 50), np.tile(np.linspace(0, 255, 90), (50, 1)).astype(np.uint8)])
+    source = save(tmp_path / "in" / "a.png", rgba)
+    render(source, style, tmp_path / "out", TINY, output_size="input")
+    with Image.open(tmp_path / "out" / "a.png") as image:
+        assert image.size == (90, 50) and image.mode == "RGBA"
+        alpha = np.asarray(image)[..., 3].astype(int)
+    assert np.abs(alpha - rgba[..., 3]).max() <= 1  # it was not resized: only rounding
+
+
+def test_a_mixed_folder_compiles_few_programs(style, tmp_path):
+    sizes = [(32, 32), (40, 41), (300, 280), (64, 48), (100, 75), (33, 25), (64, 36), (320, 180), (48, 64), (36, 64)]
+    for k, size in enumerate(sizes):
+        save(tmp_path / "in" / f"{k}.png", photo(*size, seed=k))
+    summary = render(tmp_path / "in", style, tmp_path / "out", RenderSettings(size=64, evaluations=1, batch=4, seed=1))
+    assert summary.done == len(sizes)
+    buckets = Counter(tuple(-(-s // 32) * 32 for s in row["work_size"]) for row in rows(tmp_path / "out").values())
+    # one program for full batches of a bucket, one for what is left of it
+    assert summary.programs <= sum(1 + (n > 4 and n % 4 > 0) for n in buckets.values())
+    assert 1 <= summary.programs <= 5
+
+
+def test_progress_hears_every_evaluation_and_every_row(tree, style, tmp_path):
+    class Ear(Silent):
+        heard, spent, total = (), 0, 0
+
+        def begin(self, images, evaluations, finished):
+            self.total = evaluations
+
+        def advance(self, evaluations, loss):
+            self.spent += evaluations
+
+        def row(self, row):
+            self.heard += (row.key,)
+
+    ear = Ear()
+    render(tree, style, tmp_path / "out", TINY, progress=ear)
+    assert sorted(ear.heard) == sorted(rows(tmp_path / "out"))
+    assert ear.spent == ear.total > 0
+
+
+def test_a_picture_that_changes_after_planning_is_a_failed_row(tree, style, tmp_path):
+    class Meddler(Silent):
+        def begin(self, images, evaluations, finished):
+            save(tree / "a.png", photo(99, 10))
+
+    summary = render(tree, style, tmp_path / "out", TINY, progress=Meddler())
+    assert summary.done == 2
+    assert "changed" in rows(tmp_path / "out")["a.png"]["reason"]
+
+
+def test_an_early_stop_ends_lanes_on_their_own_and_refills_them(style, tmp_path):
+    for k in range(5):
+        save(tmp_path / "in" / f"{k}.png", photo(32, 32, seed=k) if k % 2 else np.full((32, 32, 3), 40 * k, np.uint8))
+    settings = RenderSettings(size=32, evaluations=60, batch=2, tolerance=0.2)
+    summary = render(tmp_path / "in", style, tmp_path / "out", settings)
+    assert summary.done == 5
+    ended = rows(tmp_path / "out").values()
+    assert any(row["ended"] == "converged" and row["evaluations"] < 60 for row in ended)
+
+
+def test_a_diverged_picture_is_a_failed_row_and_the_others_are_done(style, tmp_path, monkeypatch):
+    from jaxstyle.engine import pipeline
+
+    save(tmp_path / "in" / "a.png", photo(32, 32, 1))
+    save(tmp_path / "in" / "b.png", photo(32, 32, 2))
+    prepare = pipeline._prepare
+
+    def poisoned(*arguments):
+        for task in prepare(*arguments):
+            if task.job.key == "a.png":
+                task.init[0, 0, 0] = np.nan
+            yield task
+
+    monkeypatch.setattr(pipeline, "_prepare", poisoned)
+    summary = render(tmp_path / "in", style, tmp_path / "out", TINY)
+    found = rows(tmp_path / "out")
+    assert summary.failed == 1 and found["a.png"]["status"] == "failed" and "diverged" in found["a.png"]["reason"]
+    assert found["b.png"]["status"] == "done" and not (tmp_path / "out" / "a.png").exists()
+
+
+@pytest.mark.parametrize("init", ["noise", "matched", "file"])
+def test_every_start_works(style, tmp_path, init):
+    source = save(tmp_path / "in" / "a.png", photo(40, 30))
+    start = str(save(tmp_path / "start.png", photo(20, 20, 5))) if init == "file" else init
+    assert render(source, style, tmp_path / "out", TINY, init=start).done == 1
+
+
+def test_mistakes_are_found_before_anything_is_written(tree, style, tmp_path):
+    out = tmp_path / "out"
+    for call, error in [
+        (lambda: render(tmp_path / "nowhere", style, out, TINY), InputError),
+        (lambda: render([], style, out, TINY), InputError),
+        (lambda: render(tree, tmp_path, out, TINY), InputError),
+        (lambda: render(tree, tree / "notes.txt", out, TINY), InputError),
+        (lambda: render(tree, style, out, TINY, size=7), SettingsError),
+        (lambda: render(tree, style, tree / "out", TINY), InputError),
+        (lambda: render(tree, style, tree, TINY), InputError),
+    ]:
+        with pytest.raises(error):
+            call()
+    assert not out.exists() and not (tree / "out").exists()

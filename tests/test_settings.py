@@ -1,0 +1,76 @@
+"""Settings: presets, overrides, refusals that name the value and the remedy."""
+
+import dataclasses
+
+import pytest
+
+from jaxstyle.errors import SettingsError
+from jaxstyle.settings import LAYERS, PRESETS, Objective, RenderSettings, StylizeSettings, layer_name
+
+
+def test_layers_have_two_names():
+    assert len(LAYERS) == 13
+    assert layer_name("relu4_2") == layer_name("block4_conv2") == "block4_conv2"
+    for wrong in ("relu6_1", "relu2_3", "conv1_1", "", "relu"):
+        with pytest.raises(SettingsError, match="relu1_1"):
+            layer_name(wrong)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_field_of_a_preset_can_be_overridden(preset):
+    fields = {f.name for f in dataclasses.fields(Objective)} - {"normalization"}
+    assert fields <= {f.name for f in dataclasses.fields(StylizeSettings)}
+    values = dict(
+        content_weight=2.5, style_weight=3.5, tv_weight=0.25, content_layers=("relu3_1",), style_layers=("relu1_2",),
+        style_layer_weights=(2.0,), feature_gain=7.0, pooling="average", padding="replicate",
+    )  # fmt: skip
+    assert set(values) == fields
+    objective = StylizeSettings(preset=preset, **values).objective()
+    assert objective.content_layers == ("block3_conv1",) and objective.style_layers == ("block1_conv2",)
+    for name in fields - {"content_layers", "style_layers"}:
+        assert getattr(objective, name) == values[name]
+    assert objective.normalization == PRESETS[preset].normalization
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_without_overrides_the_preset_is_itself(preset):
+    plain = StylizeSettings(preset=preset).objective()
+    named = dataclasses.replace(
+        PRESETS[preset],
+        content_layers=tuple(map(layer_name, PRESETS[preset].content_layers)),
+        style_layers=tuple(map(layer_name, PRESETS[preset].style_layers)),
+    )
+    assert plain == named
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("preset", "monet"), ("style_weight", -1.0), ("style_weight", float("nan")), ("content_weight", float("inf")),
+        ("content_layers", ()), ("style_layers", ("relu1_1", "block1_conv1")), ("style_layer_weights", (1.0,)),
+        ("style_layer_weights", (0.0,) * 5), ("feature_gain", 0.0), ("pooling", "median"), ("padding", "mirror"),
+        ("init", "no/such/file.png"), ("seed", -1), ("solver", "sgd"), ("evaluations", 0), ("history", 0),
+        ("tolerance", 1.0), ("learning_rate", 0.0), ("precision", "float16"), ("size", 31), ("size", 10**6),
+        ("style_size", 8), ("output_size", "huge"), ("batch", 0), ("batch", "many"), ("existing", "maybe"),
+        ("limit", 0), ("max_pixels", 0), ("max_pixels", 10**9), ("quality", 0), ("quality", 101),
+    ],
+)  # fmt: skip
+def test_an_impossible_value_is_refused_by_name(field, value):
+    with pytest.raises(SettingsError) as caught:
+        RenderSettings(**{field: value})
+    assert caught.value.remedy
+    assert field in str(caught.value)
+
+
+def test_all_weights_zero_is_refused():
+    with pytest.raises(SettingsError, match="sum of weights"):
+        StylizeSettings(content_weight=0.0, style_weight=0.0, tv_weight=0.0)
+
+
+def test_pixels_leaves_out_what_does_not_change_them():
+    base = RenderSettings()
+    assert RenderSettings(batch=4, limit=3, retry_failed=True, existing="overwrite").pixels() == base.pixels()
+    for change in (dict(size=256), dict(style_weight=20.0), dict(quality=80), dict(seed=1), dict(output_size="input")):
+        assert RenderSettings(**change).pixels() != base.pixels()
+    assert RenderSettings(style_size=512).pixels() == base.pixels()  # the default said aloud
+    assert RenderSettings(style_layers=Objective().style_layers).pixels() == base.pixels()

@@ -1,0 +1,173 @@
+"""Solvers on functions with known minima, and the promises of the tick: one evaluation, no lane disturbs another."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.optimize import fmin_l_bfgs_b
+
+from jaxstyle.style import lbfgs, solver
+from jaxstyle.style.adam import Adam
+from jaxstyle.style.lbfgs import JaxoptZoom, Lbfgs
+from jaxstyle.style.objective import Terms
+from jaxstyle.style.solver import Status
+
+SHAPE = (3, 4, 3)
+
+
+def evaluate(function):
+    """The function as solvers want it: ((loss, terms), gradient)."""
+
+    def with_terms(x):
+        loss = function(x)
+        return loss, Terms(loss, loss * 0, loss * 0)
+
+    return jax.value_and_grad(with_terms, has_aux=True)
+
+
+def solve(engine, function, start, budget, tolerance=0.0, ticks=None):
+    """All ticks of one lane in one jitted loop."""
+
+    @jax.jit
+    def run(x):
+        lane = solver.start(engine, evaluate(function), x)
+        step = lambda _, lane: solver.tick(engine, evaluate(function), lane, budget, tolerance)  # noqa: E731
+        return jax.lax.fori_loop(0, ticks or budget, step, lane)
+
+    return run(jnp.asarray(start, jnp.float32))
+
+
+CURVATURE = np.logspace(0, 3, int(np.prod(SHAPE))).reshape(SHAPE).astype(np.float32)
+MINIMUM = np.random.default_rng(0).uniform(0, 1, SHAPE).astype(np.float32)
+
+
+def quadratic(x):
+    return 0.5 * jnp.sum(CURVATURE * (x - MINIMUM) ** 2)
+
+
+def rosenbrock(x):
+    a, b = x.ravel()[:-1], x.ravel()[1:]
+    return jnp.sum(100 * (b - a**2) ** 2 + (1 - a) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("engine", "budget"), [(Lbfgs(), 150), (JaxoptZoom(), 400)], ids=["lbfgs", "jaxopt-zoom (evaluates twice a step)"]
+)
+def test_a_quadratic_of_condition_1000_is_solved(engine, budget):
+    lane = solve(engine, quadratic, np.zeros(SHAPE), budget=budget)
+    assert float(lane.loss) < 1e-6 * float(quadratic(jnp.zeros(SHAPE)))
+    np.testing.assert_allclose(lane.image, MINIMUM, atol=1e-3)
+
+
+def test_rosenbrock_in_36_dimensions_is_solved():
+    lane = solve(Lbfgs(), rosenbrock, np.full(SHAPE, 0.5), budget=400)
+    np.testing.assert_allclose(lane.image, np.ones(SHAPE), atol=1e-2)
+
+
+def test_adam_descends_a_quadratic():
+    lane = solve(Adam(learning_rate=0.05), quadratic, np.zeros(SHAPE), budget=400)
+    assert float(lane.loss) < 1e-3 * float(quadratic(jnp.zeros(SHAPE)))
+    assert float(lane.loss) == pytest.approx(float(quadratic(lane.image)), rel=1e-5)  # the loss is the image's own
+
+
+def test_the_tick_ends_about_where_scipy_does():
+    start = np.full(SHAPE, 0.5)
+    flat = jax.value_and_grad(lambda x: rosenbrock(x.reshape(SHAPE)))
+    budget = 60
+
+    def scipy_function(x):
+        loss, gradient = flat(jnp.asarray(x, jnp.float32))
+        return float(loss), np.asarray(gradient, np.float64)
+
+    _, scipys, _ = fmin_l_bfgs_b(scipy_function, start.ravel(), maxfun=budget, m=10)
+    ours = float(solve(Lbfgs(), rosenbrock, start, budget).loss)
+    before = float(rosenbrock(jnp.asarray(start)))
+    assert ours < 0.01 * before and scipys < 0.01 * before
+
+
+@pytest.mark.parametrize("engine", [Lbfgs(), Adam()], ids=["lbfgs", "adam"])
+def test_a_tick_is_one_evaluation(engine):
+    calls = []
+
+    def counted(x):
+        jax.debug.callback(lambda: calls.append(1))
+        return quadratic(x)
+
+    lane = solve(engine, counted, np.zeros(SHAPE), budget=17)
+    jax.block_until_ready(lane)
+    jax.effects_barrier()
+    assert len(calls) == 17
+    assert int(lane.evaluations) == 17 and int(lane.status) == Status.BUDGET
+
+
+def test_the_zoom_line_search_counts_its_evaluations():
+    lane = solve(JaxoptZoom(), rosenbrock, np.full(SHAPE, 0.5), budget=40)
+    assert int(lane.evaluations) >= 40 and int(lane.status) == Status.BUDGET
+
+
+def test_an_ended_lane_stays_as_it_is():
+    short = solve(Lbfgs(), quadratic, np.zeros(SHAPE), budget=10, ticks=10)
+    longer = solve(Lbfgs(), quadratic, np.zeros(SHAPE), budget=10, ticks=30)
+    assert int(short.status) == int(longer.status) == Status.BUDGET
+    for one, other in zip(jax.tree.leaves(short), jax.tree.leaves(longer), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_loss_never_rises_and_the_first_step_moves_the_mean_pixel_by_the_constant():
+    losses, images = [], []
+    lane = solver.start(Lbfgs(), evaluate(rosenbrock), jnp.full(SHAPE, 0.5))
+    step = jax.jit(lambda lane: solver.tick(Lbfgs(), evaluate(rosenbrock), lane, 100, 0.0))
+    for _ in range(30):
+        lane = step(lane)
+        losses.append(float(lane.loss))
+        images.append(np.asarray(lane.image))
+    np.testing.assert_array_equal(images[0], np.full(SHAPE, 0.5, np.float32))  # the start itself is evaluated first
+    assert all(after <= before for before, after in itertools.pairwise(losses))
+    assert np.abs(images[1] - images[0]).mean() == pytest.approx(lbfgs.FIRST_STEP, rel=1e-4)
+
+
+def test_convergence_is_told_by_the_relative_decrease():
+    lane = solve(Lbfgs(), lambda x: quadratic(x) + 1, np.zeros(SHAPE), budget=1000, tolerance=1e-3)
+    assert int(lane.status) == Status.CONVERGED and int(lane.evaluations) < 300
+
+
+def test_a_lane_without_an_acceptable_step_has_stalled():
+    uphill = jax.custom_vjp(lambda x: jnp.sum(x))
+    uphill.defvjp(lambda x: (jnp.sum(x), None), lambda _, g: (jnp.full(SHAPE, -g),))  # points the wrong way
+    lane = solve(Lbfgs(), uphill, np.zeros(SHAPE), budget=1000)
+    assert int(lane.status) == Status.STALLED
+    assert int(lane.evaluations) == 1 + lbfgs.REJECTIONS
+    np.testing.assert_array_equal(lane.image, np.zeros(SHAPE))
+
+
+@pytest.mark.parametrize("engine", [Lbfgs(), Adam(), JaxoptZoom()], ids=["lbfgs", "adam", "jaxopt-zoom"])
+def test_a_nan_lane_diverges_and_leaves_its_neighbours_bit_identical(engine):
+    scales = jnp.array([1.0, 2.0, 3.0, 0.5])
+
+    @jax.jit
+    def run(scales):
+        def lanes(scale):
+            function = evaluate(lambda x: scale * rosenbrock(x))
+            lane = solver.start(engine, function, jnp.full(SHAPE, 0.5))
+            return jax.lax.fori_loop(0, 15, lambda _, a: solver.tick(engine, function, a, 15, 0.0), lane)
+
+        return jax.vmap(lanes)(scales)
+
+    healthy, sick = run(scales), run(scales.at[1].set(jnp.nan))
+    assert int(sick.status[1]) == Status.DIVERGED
+    assert np.isfinite(sick.image[1]).all()
+    for lane in (0, 2, 3):
+        assert int(sick.status[lane]) != Status.DIVERGED
+        np.testing.assert_array_equal(sick.image[lane], healthy.image[lane])
+        np.testing.assert_array_equal(sick.loss[lane], healthy.loss[lane])
+
+
+def test_trial_points_that_are_not_finite_are_refused_not_fatal():
+    def walled(x):
+        return jnp.where(jnp.max(jnp.abs(x)) > 1.5, jnp.nan, quadratic(x))
+
+    lane = solve(Lbfgs(), walled, np.full(SHAPE, -1.4), budget=200)
+    assert np.isfinite(float(lane.loss))
+    assert float(lane.loss) < 0.1 * float(quadratic(jnp.full(SHAPE, -1.4)))
