@@ -22,9 +22,11 @@ app = App(
     help="Stylizes whole folders of photographs after a painting, many at a time (Gatys et al. 2016).",
     version=lambda: installed_version("jaxstyle"),
     default_parameter=Parameter(negative=(), consume_multiple=True),
+    suppress_keyboard_interrupt=False,
 )
 weights_app = App(name="weights", help="The network's weights: which there are, converting, verifying.")
 app.command(weights_app)
+app.meta.suppress_keyboard_interrupt = False
 app.meta.group_parameters = cyclopts.Group("Session")
 
 Settings = Annotated[RenderSettings | None, Parameter(name="*")]

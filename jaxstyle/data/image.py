@@ -15,6 +15,7 @@ import warnings
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
@@ -65,7 +66,7 @@ class NotAPicture(ImageError):
     """The content is of no format on the list."""
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: BaseException | str) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     return f"{type(error).__name__}: {text}"[:300]
 
@@ -168,8 +169,6 @@ def _to_srgb(image: Image.Image, notes: list[str]) -> tuple[np.ndarray, np.ndarr
         image = image.convert("RGB")
     elif image.mode in ("P", "1", "YCbCr", "HSV", "RGBX"):
         image = image.convert("RGB")
-    elif image.mode in ("LA", "La", "PA"):
-        image = image.convert("L")
     if profile and image.mode in ("RGB", "L", "CMYK", "LAB"):
         image = _apply_profile(image, profile, notes)
     return np.asarray(image.convert("RGB"), np.float32) / 255, alpha
@@ -185,7 +184,7 @@ def _apply_profile(image: Image.Image, profile: bytes, notes: list[str]) -> Imag
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
         notes.append(f"ICC profile ignored ({_reason(error)})")
         return image
-    return converted
+    return converted or image
 
 
 def _scale_deep(values: np.ndarray, *, sixteen: bool) -> tuple[np.ndarray, str]:
@@ -244,14 +243,14 @@ def encode(pixels: np.ndarray, alpha: np.ndarray | None, format: str, quality: i
     array = to_bytes(pixels)
     if alpha is not None and format in _ALPHA_FORMATS:
         array = np.concatenate([array, to_bytes(alpha)[..., None]], axis=2)
-    options = {
+    known: dict[str, dict[str, Any]] = {
         "JPEG": {"quality": quality, "subsampling": 0},
         "WEBP": {"quality": quality},
         "AVIF": {"quality": quality},
         "TIFF": {"compression": "tiff_deflate"},
-    }.get(format, {})
+    }
     buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, format, **options)
+    Image.fromarray(array).save(buffer, format, **known.get(format, {}))
     return buffer.getvalue()
 
 

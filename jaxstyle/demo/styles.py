@@ -53,6 +53,7 @@ def flow() -> np.ndarray:
 
     image = Image.new("RGB", (side, side), blues[0])
     draw = ImageDraw.Draw(image)
+    colour: tuple[int, ...]
     for number, path in enumerate(paths):
         x, y = path[0]
         nearest = min(np.hypot(x - cx, y - cy) / radius for cx, cy, radius, _ in whirls)

@@ -19,8 +19,10 @@ from jaxstyle.style.stylize import CHUNK, Stylizer
 class Task(Protocol):
     """What a lane needs of a picture: both arrays of the bucket's size, H x W x 3."""
 
-    content: np.ndarray
-    init: np.ndarray
+    @property
+    def content(self) -> np.ndarray: ...
+    @property
+    def init(self) -> np.ndarray: ...
 
 
 T = TypeVar("T", bound=Task)
@@ -62,10 +64,11 @@ def run(
     tasks: list[T | None] = []
     while True:
         if all(task is None for task in tasks):
-            tasks = list(itertools.islice(queue, batch))
-            if not tasks:
+            first = list(itertools.islice(queue, batch))
+            if not first:
                 return
-            lanes = stylizer.stack([stylizer.start(task.content, task.init, style) for task in tasks])
+            tasks = list(first)
+            lanes = stylizer.stack([stylizer.start(task.content, task.init, style) for task in first])
             seconds, spent = np.zeros(len(tasks)), np.zeros(len(tasks), int)
         else:
             for index in [i for i, task in enumerate(tasks) if task is None]:
@@ -84,7 +87,7 @@ def run(
         report(int((evaluations - spent)[active].sum()), float(loss[active].mean()))
         spent = np.where(active, evaluations, spent)
 
-        for index in np.flatnonzero(active & (status != Status.RUNNING)):
+        for index in np.flatnonzero(active & (status != Status.RUNNING)).tolist():
             one = jax.device_get(jax.tree.map(lambda a, i=index: a[i], (lanes[0].image, lanes[0].terms)))
             task, tasks[index] = tasks[index], None
             assert task is not None

@@ -17,9 +17,9 @@ SHEET = "contact_sheet.png"
 RESERVED = (NAME, SETTINGS, SHEET)
 """Names that a run writes into OUT for itself."""
 
-LONG_SIDES = tuple(Fraction(n, 16) for n in (16, 12, 8, 6, 4, 3, 2, 1))
+LONG_SIDES = tuple(Fraction(n, 8) for n in (8, 6, 4, 2, 1))
 """Long sides of buckets as parts of the working size; those under 1 serve pictures that are smaller than it."""
-SHORT_SIDES = tuple(Fraction(*f) for f in ((1, 1), (7, 8), (3, 4), (2, 3), (9, 16), (1, 2), (3, 8), (1, 4), (1, 8)))
+SHORT_SIDES = tuple(Fraction(n, 48) for n in (48, 39, 36, 32, 27, 24, 16, 8))
 """Short sides as parts of the long side: square, 5:4, 4:3, 3:2, 16:9, 2:1 and beyond."""
 
 Size = tuple[int, int]
@@ -80,10 +80,11 @@ def plan(inputs: Iterable[Path | str], settings: RenderSettings, finished: Conta
             continue
         if found.failed or found.skipped:
             yield Row(found.key, "failed" if found.failed else "skipped", found.failed or found.skipped)
-        elif (own := found.key.split("/")[0]) in RESERVED:
-            yield Row(found.key, "failed", f"its output would take the place of the run's own {own}: rename it")
-        else:
-            yield _look(found.key, found.path, settings)
+            continue
+        planned, own = _look(found.key, found.path, settings), found.key.split("/")[0]
+        if isinstance(planned, Job) and own in RESERVED:
+            planned = Row(found.key, "failed", f"its output would take the place of the run's own {own}: rename it")
+        yield planned
 
 
 def _look(key: str, path: Path, settings: RenderSettings) -> Job | Row:

@@ -43,7 +43,7 @@ def style_sheet(path: Path, photographs: Sequence[Path], rows: Sequence[tuple[Pa
 def save(path: Path, grid: Sequence[Sequence[Image.Image | None]]) -> None:
     """Draws a grid of pictures, each centred in its cell; columns and rows are as large as their largest picture."""
     width = max(map(len, grid))
-    columns = [max((row[c].width for row in grid if c < len(row) and row[c]), default=0) for c in range(width)]
+    columns = [max((cell.width for row in grid for cell in row[c : c + 1] if cell), default=0) for c in range(width)]
     heights = [max((cell.height for cell in row if cell), default=0) for row in grid]
     size = (sum(columns) + GAP * (len(columns) + 1), sum(heights) + GAP * (len(heights) + 1))
     sheet, y = Image.new("RGB", size, PAPER), GAP

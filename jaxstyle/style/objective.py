@@ -139,8 +139,8 @@ def terms(
     formula, maps = objective.normalization, network(variables, image)
     pixels = image.shape[0] * image.shape[1]
 
-    content_term = sum(_content(formula, maps[name], content.maps[name]) for name in objective.content_layers)
-    content_term = content_term / len(objective.content_layers)
+    content_terms = [_content(formula, maps[name], content.maps[name]) for name in objective.content_layers]
+    content_term = jnp.mean(jnp.stack(content_terms))
 
     style_term = jnp.zeros((), image.dtype)
     for name, weight in zip(objective.style_layers, layer_weights(objective), strict=True):

@@ -11,7 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jax.typing import ArrayLike
+from jaxtyping import Float
 
 from jaxstyle.errors import InputError
 from jaxstyle.model import vgg16, weights
@@ -67,7 +68,7 @@ class Stylizer:
             gain = CAFFE_GAIN if self.weights.feature_scale == "caffe" else RESCALED_GAIN
 
         def network(variables, image):
-            maps = module.apply(variables, image)
+            maps: Any = module.apply(variables, image)
             return maps if gain == 1 else {name: features * gain for name, features in maps.items()}
 
         return network
@@ -99,12 +100,12 @@ class Stylizer:
         # The one vmap: lanes and content targets by lane, parameters and style targets shared.
         return jax.lax.fori_loop(0, ticks, lambda _, lanes: jax.vmap(tick)(lanes, content), lanes)
 
-    def style_targets(self, style: Float[Array, "h w 3"]) -> StyleTargets:
+    def style_targets(self, style: Float[ArrayLike, "h w 3"]) -> StyleTargets:
         """Gram targets of a style image, gamma-encoded sRGB in [0, 1], any size."""
         return self._style_targets(self.variables, jnp.asarray(style, jnp.float32))
 
     def start(
-        self, content: Float[Array, "H W 3"], init: Float[Array, "H W 3"], style: StyleTargets
+        self, content: Float[ArrayLike, "H W 3"], init: Float[ArrayLike, "H W 3"], style: StyleTargets
     ) -> tuple[Lane, ContentTargets]:
         """A fresh lane and its content targets, for one image."""
         return self._start(self.variables, style, jnp.asarray(content, jnp.float32), jnp.asarray(init, jnp.float32))
