@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from jaxstyle.data import image, sink
+from jaxstyle.engine.plan import work_size
 from jaxstyle.errors import ImageError
 from jaxstyle.settings import RenderSettings
 
@@ -25,7 +26,10 @@ def contact_sheet(path: Path, style: Path, pairs: Sequence[tuple[Path, Path]], c
         path: the PNG to write.
         pairs: (photograph, result) files. One that can no longer be read leaves its place empty.
     """
-    photographs, results = [_thumbnail(p) for p, _ in pairs], [_thumbnail(r) for _, r in pairs]
+    results = [_thumbnail(result) for _, result in pairs]
+    photographs = [
+        _thumbnail(p, result.size if result else None) for (p, _), result in zip(pairs, results, strict=True)
+    ]
     grid: list[list[Image.Image | None]] = []
     for at in range(0, len(pairs), columns):
         head = _thumbnail(style) if at == 0 else None
@@ -57,11 +61,11 @@ def save(path: Path, grid: Sequence[Sequence[Image.Image | None]]) -> None:
     sink.publish(path, image.encode(np.asarray(sheet, np.float32) / 255, None, "PNG", 0))
 
 
-def _thumbnail(path: Path) -> Image.Image | None:
+def _thumbnail(path: Path, size: tuple[int, int] | None = None) -> Image.Image | None:
+    """A picture at the given size, or fitted into a cell, never enlarged; None if it cannot be read."""
     try:
         picture = image.read(path, RenderSettings.max_pixels)
     except (ImageError, OSError):
         return None
-    scale = min(1.0, CELL / max(picture.header.width, picture.header.height))
-    size = (max(1, round(picture.header.width * scale)), max(1, round(picture.header.height * scale)))
+    size = size or work_size(picture.header.width, picture.header.height, CELL)
     return Image.fromarray(image.to_bytes(image.resize(picture.pixels, *size)))
