@@ -65,7 +65,7 @@ def alternate(functions: dict, repeats: int) -> dict[str, float]:
 
 def batch_of(engine: Stylizer, contents, style):
     targets = engine.style_targets(style)
-    starts = [initial(engine.settings, c, style, str(k)) for k, c in enumerate(contents)]
+    starts = [initial(StylizeSettings(), c, style, str(k)) for k, c in enumerate(contents)]
     return engine.stack([engine.start(c, i, targets) for c, i in zip(contents, starts, strict=True)]), targets
 
 
@@ -86,7 +86,7 @@ def tick(arguments):
     """A tick against an evaluation, by batch; and an image's evaluation against that in a batch of one."""
     ticks, repeats = 5, 2 if arguments.quick else 7
     contents, styles = pictures(arguments, arguments.size)
-    engine = stylizer(StylizeSettings(evaluations=10**6))
+    engine = stylizer(StylizeSettings())
     per_image = {}
     for size in (1, 2, 4, 8):
         state, targets = batch_of(engine, list(itertools.islice(itertools.cycle(contents), size)), styles[0])
@@ -116,7 +116,7 @@ def scipy(arguments):
     from scipy.optimize import fmin_l_bfgs_b
 
     number, budgets = (2, (10,)) if arguments.quick else (8, (60, 200))
-    engine = stylizer(StylizeSettings(evaluations=10**6))
+    engine = stylizer(StylizeSettings())
     found = {budget: [] for budget in budgets}
     for content, style in pairs(arguments, arguments.loss_size, number):
         batch, targets = batch_of(engine, [content], style)
@@ -183,7 +183,7 @@ def zoom(arguments):
     four[3] = four[3][:, ::-1]  # three photographs: the fourth is one of them mirrored
     curves = {}
     for solver, ticks in (("jaxopt-zoom", 3 if arguments.quick else 12), ("lbfgs", 30 if arguments.quick else 120)):
-        engine = stylizer(StylizeSettings(evaluations=10**6, solver=solver))
+        engine = stylizer(StylizeSettings(solver=solver))
         warm, targets = batch_of(engine, four, styles[0])
         jax.block_until_ready(engine.advance(warm, targets, 1))
         state, targets = batch_of(engine, four, styles[0])
@@ -210,14 +210,14 @@ def batching(arguments):
     mirrored = [c[:, ::-1] for c in contents] + [c[::-1] for c in contents]
     eight = list(itertools.islice(itertools.cycle([*contents, *mirrored]), 8))
     for evaluations in (10,) if arguments.quick else (10, 200):
-        engine = stylizer(StylizeSettings(evaluations=evaluations))
+        engine = stylizer(StylizeSettings())
         losses = []
         for group in ([eight], [[c] for c in eight]):
             found = []
             for contents_of in group:
                 batch, targets = batch_of(engine, contents_of, styles[0])
                 while (np.asarray(batch[0].status) == Status.RUNNING).any():
-                    batch = engine.advance(batch, targets)
+                    batch = engine.advance(batch, targets, budget=evaluations)
                 found += np.asarray(batch[0].loss, float).tolist()
             losses.append(found)
         quotients = [a / b for a, b in zip(*losses, strict=True)]

@@ -15,7 +15,7 @@ from cyclopts import App, Parameter
 from jaxstyle.errors import JaxstyleError, SettingsError
 from jaxstyle.settings import RenderSettings
 
-EXIT_OK, EXIT_BUG, EXIT_USAGE, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+EXIT_OK, EXIT_USAGE, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 0, 2, 3, 130
 
 app = App(
     name="jaxstyle",
@@ -151,15 +151,17 @@ def launch(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
     config: Annotated[Path | None, Parameter(env_var="JAXSTYLE_CONFIG")] = None,
 ) -> int:
-    """Flags win over JAXSTYLE_* variables, those over the file, that over the defaults.
+    """For render, flags win over JAXSTYLE_* variables, those over the file, that over the defaults.
 
     Parameters
     ----------
     config
-        TOML file of settings by their flag's name.
+        TOML file of render's settings by their flag's name.
     """
-    sources: list = [cyclopts.config.Env("JAXSTYLE_", command=False)]
-    if config is not None:
+    sources: list = []
+    if tokens[:1] == ("render",):
+        sources.append(cyclopts.config.Env("JAXSTYLE_", command=False))
+    if config is not None and sources:
         if not config.is_file():
             raise SettingsError(f"the settings file {config} does not exist", "Give the path of a TOML file.")
         sources.append(cyclopts.config.Toml(config, must_exist=True, use_commands_as_keys=False))

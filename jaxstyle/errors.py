@@ -38,10 +38,6 @@ class WeightsError(JaxstyleError):
     """Network weights are absent, corrupted or of a kind that is not understood."""
 
 
-class OutputLocked(JaxstyleError):
-    """Another run holds the output folder."""
-
-
 class StorageError(JaxstyleError):
     """The output folder cannot be written."""
 

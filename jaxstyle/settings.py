@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 import os
+import types
+import typing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +18,9 @@ _DEPTHS = (2, 2, 3, 3, 3)
 
 LAYERS: tuple[str, ...] = tuple(f"block{b}_conv{c}" for b, depth in enumerate(_DEPTHS, 1) for c in range(1, depth + 1))
 """VGG16's 13 convolutions from shallow to deep, under Keras's names."""
+
+CHANNELS = {"block1": 64, "block2": 128, "block3": 256, "block4": 512, "block5": 512}
+"""Feature maps of every layer of a block."""
 
 STRIDE = 32
 """Working sides are multiples of this many pixels, so that no pooling drops a row or a column."""
@@ -133,9 +139,7 @@ class StylizeSettings:
     weights: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.preset not in PRESETS:
-            raise SettingsError(f"no preset is named {self.preset!r}", f"Use one of {', '.join(PRESETS)}.")
-        _check_choices(self)
+        _normalise(self)
         _check(self.evaluations >= 1, "evaluations", self.evaluations, "at least 1")
         _check(1 <= self.history <= 100, "history", self.history, "1 to 100")
         _check(0 <= self.tolerance < 1, "tolerance", self.tolerance, "at least 0 and under 1")
@@ -208,9 +212,10 @@ class RenderSettings(StylizeSettings):
 
     def pixels(self) -> dict[str, Any]:
         """The settings that decide the pixels of the outputs: two runs may share a folder only if these agree."""
+        resolved_init = self.init if self.init in INITS else "a picture"  # which is told by its own checksum
         files = ("batch", "existing", "retry_failed", "limit", "max_pixels", "weights")
         resolved = dataclasses.asdict(self) | dataclasses.asdict(self.objective())
-        resolved["style_size"] = self.style_size or self.size
+        resolved |= {"style_size": self.style_size or self.size, "init": resolved_init}
         return {name: value for name, value in resolved.items() if name not in files}
 
 
@@ -219,18 +224,52 @@ def _check(good: bool, name: str, value: Any, allowed: str) -> None:
         raise SettingsError(f"{name} is {value!r}", f"It must be {allowed}.")
 
 
-def _check_choices(settings: Any) -> None:
-    """Refuses a value outside a field's Literal: callers from Python do not pass through the command line."""
-    import typing
-
+def _normalise(settings: Any) -> None:
+    """Brings values to their fields' types and refuses others: callers from Python do not pass the command line."""
     for name, hint in typing.get_type_hints(type(settings)).items():
-        parts = typing.get_args(hint) if typing.get_origin(hint) is not Literal else (hint,)
-        literals = [p for p in parts if typing.get_origin(p) is Literal]
-        choices = [c for p in literals for c in typing.get_args(p)]
         value = getattr(settings, name)
-        free = (value is None and type(None) in parts) or (isinstance(value, int) and int in parts)
-        if choices and not free and value not in choices:
-            raise SettingsError(f"{name} is {value!r}", f"It must be one of {', '.join(map(str, choices))}.")
+        kinds = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
+        choices = [choice for kind in kinds if typing.get_origin(kind) is Literal for choice in typing.get_args(kind)]
+        if value in choices if isinstance(value, str) else value is None and type(None) in kinds:
+            continue
+        for kind in kinds:
+            made = _as(kind, value)
+            if made is not None:
+                object.__setattr__(settings, name, made)
+                break
+        else:
+            allowed = choices + [_KINDS[kind] for kind in kinds if kind in _KINDS]
+            raise SettingsError(f"{name} is {value!r}", f"It must be one of {', '.join(map(str, allowed))}.")
+
+
+_KINDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "True or False",
+    str: "a text",
+    Path: "a path",
+    tuple[str, ...]: "several texts",
+    tuple[float, ...]: "several numbers",
+}
+"""Types of settings, in words."""
+
+
+def _as(kind: Any, value: Any) -> Any:
+    """The value as this type, or None where it is of another."""
+    try:
+        if kind is bool:
+            return value if isinstance(value, bool) else None
+        if isinstance(value, bool) or kind not in _KINDS:
+            return None
+        if kind is int:
+            return operator.index(value)
+        if kind is float:
+            return None if isinstance(value, str) else float(value)
+        if kind in (str, Path):
+            return kind(os.fspath(value))
+        return None if isinstance(value, str) else tuple(str(v) if kind == tuple[str, ...] else float(v) for v in value)
+    except (TypeError, ValueError):
+        return None
 
 
 def cache_directory() -> Path:

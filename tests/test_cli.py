@@ -75,6 +75,7 @@ def test_broken_files_are_told_and_the_exit_code_is_3(folder, capfd):
         (["paint"], "paint"),
         (["weights", "verify", "IN/none.h5"], "no weights file"),
         (["weights", "convert", "IN/none.pth", "OUT"], "cannot be read"),
+        (["render", "IN", "--style", "STYLE", "-o", "OUT", "--init", "IN/deep"], "init"),
     ],
 )  # fmt: skip
 def test_wrong_usage_exits_2_and_says_why(folder, capfd, arguments, message):
@@ -104,6 +105,13 @@ def test_flags_win_over_environment_over_file_over_defaults(folder, monkeypatch)
     assert settings["style_weight"] == 9.0  # flag over environment
     assert settings["evaluations"] == 2 and settings["style_layers"] == ["block2_conv1"]  # file over defaults
     assert settings["preset"] == "balanced"  # default
+
+
+def test_settings_of_render_do_not_disturb_other_commands(folder, monkeypatch, capfd):
+    (folder / "run.toml").write_text("size = 64\n")
+    monkeypatch.setenv("JAXSTYLE_CONFIG", str(folder / "run.toml"))
+    monkeypatch.setenv("JAXSTYLE_PATH", "nothing.h5")
+    assert run("weights", "verify") == 0 and run("weights", "list") == 0
 
 
 def test_a_missing_or_wrong_config_exits_2(folder, capfd):

@@ -116,7 +116,7 @@ def folder(tmp_path):
 
 
 def planned(folder, finished=(), **overrides) -> dict[str, Job | Row]:
-    found = list(plan([folder], RenderSettings(size=64, **overrides), finished))
+    found = list(plan([folder], RenderSettings(size=64, **overrides), lambda one: one.key in finished))
     assert len({one.key for one in found}) == len(found)
     return {one.key: one for one in found}
 

@@ -11,6 +11,7 @@ from PIL import Image
 from jaxstyle.engine.pipeline import Silent, render
 from jaxstyle.errors import InputError, SettingsError, SettingsMismatch
 from jaxstyle.settings import RenderSettings
+from jaxstyle.style.stylize import Stylizer
 
 TINY = RenderSettings(size=32, evaluations=3, batch=2)
 
@@ -112,6 +113,54 @@ def test_other_settings_weights_or_style_into_the_same_folder_are_refused(tree, 
     assert files(tmp_path / "out")["a.png"] != before["a.png"]
 
 
+def test_another_picture_of_the_same_name_is_not_taken_for_finished(style, tmp_path):
+    for k, folder in enumerate(("one", "two")):
+        save(tmp_path / folder / "a.png", photo(40, 30, k))
+    render(tmp_path / "one", style, tmp_path / "out", TINY)
+    before = files(tmp_path / "out")["a.png"]
+    assert render(tmp_path / "two", style, tmp_path / "out", TINY).rendered == 1
+    assert files(tmp_path / "out")["a.png"] != before
+    assert list(rows(tmp_path / "out")) == ["a.png"]
+
+
+def test_a_lost_output_is_rendered_again(tree, style, tmp_path):
+    render(tree, style, tmp_path / "out", TINY)
+    before = files(tmp_path / "out")
+    (tmp_path / "out" / "a.png").unlink()
+    assert render(tree, style, tmp_path / "out", TINY).rendered == 1
+    assert files(tmp_path / "out")["a.png"] == before["a.png"]
+
+
+def test_a_picture_that_cannot_be_encoded_is_a_failed_row(tree, style, tmp_path, monkeypatch):
+    from jaxstyle.data import image
+
+    encode = image.encode
+
+    def refusing(pixels, alpha, format, quality):
+        return encode(pixels, alpha, "no such format" if format == "PNG" else format, quality)
+
+    monkeypatch.setattr(image, "encode", refusing)
+    summary = render(tree, style, tmp_path / "out", TINY)
+    assert summary.done == 2
+    assert "cannot be written as" in rows(tmp_path / "out")["a.png"]["reason"]
+
+
+def test_every_row_has_style_and_seed(tree, style, tmp_path):
+    render(tree, style, tmp_path / "out", TINY, seed=5)
+    assert {(row["style"], row["seed"]) for row in rows(tmp_path / "out").values()} == {("style.png", 5)}
+
+
+def test_files_of_others_are_not_overwritten(tree, style, tmp_path):
+    mine = save(tmp_path / "mine" / "a.png", photo(20, 20))
+    before = mine.read_bytes()
+    with pytest.raises(InputError, match="no run of jaxstyle"):
+        render(tree, style, tmp_path / "mine", TINY)
+    for settings in (TINY, RenderSettings(size=32, existing="overwrite")):
+        with pytest.raises(InputError, match="lies in the output folder"):
+            render(tree, mine, tmp_path / "mine", settings)
+    assert mine.read_bytes() == before and len(files(tmp_path / "mine")) == 1
+
+
 def test_output_size_input_keeps_the_input_pixels_and_alpha(style, tmp_path):
     rgba = np.dstack([photo(90, 50), np.tile(np.linspace(0, 255, 90), (50, 1)).astype(np.uint8)])
     source = save(tmp_path / "in" / "a.png", rgba)
@@ -163,12 +212,15 @@ def test_a_picture_that_changes_after_planning_is_a_failed_row(tree, style, tmp_
     assert "changed" in rows(tmp_path / "out")["a.png"]["reason"]
 
 
-def test_an_early_stop_ends_lanes_on_their_own_and_refills_them(style, tmp_path):
+def test_an_early_stop_ends_lanes_on_their_own_and_refills_them(style, tmp_path, monkeypatch):
     for k in range(5):
         save(tmp_path / "in" / f"{k}.png", photo(32, 32, seed=k) if k % 2 else np.full((32, 32, 3), 40 * k, np.uint8))
     settings = RenderSettings(size=32, evaluations=60, batch=2, tolerance=0.2)
+    refilled = []
+    put = Stylizer.put
+    monkeypatch.setattr(Stylizer, "put", lambda self, *a: refilled.append(1) or put(self, *a))
     summary = render(tmp_path / "in", style, tmp_path / "out", settings)
-    assert summary.done == 5
+    assert summary.done == 5 and refilled
     ended = rows(tmp_path / "out").values()
     assert any(row["ended"] == "converged" and row["evaluations"] < 60 for row in ended)
 
@@ -201,7 +253,8 @@ def test_every_start_works(style, tmp_path, init):
 
 
 def test_mistakes_are_found_before_anything_is_written(tree, style, tmp_path):
-    out = tmp_path / "out"
+    out, other = tmp_path / "out", tmp_path / "other"
+    save(other / "a.png", photo(30, 30))  # the same name in two folders
     for call, error in [
         (lambda: render(tmp_path / "nowhere", style, out, TINY), InputError),
         (lambda: render([], style, out, TINY), InputError),
@@ -210,6 +263,8 @@ def test_mistakes_are_found_before_anything_is_written(tree, style, tmp_path):
         (lambda: render(tree, style, out, TINY, size=7), SettingsError),
         (lambda: render(tree, style, tree / "out", TINY), InputError),
         (lambda: render(tree, style, tree, TINY), InputError),
+        (lambda: render(tree, style, out, TINY, init=str(tree / "notes.txt")), InputError),
+        (lambda: render([tree, other], style, out, TINY), InputError),
     ]:
         with pytest.raises(error):
             call()

@@ -1,6 +1,7 @@
 """Settings: presets, overrides, refusals that name the value and the remedy."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -52,7 +53,9 @@ def test_without_overrides_the_preset_is_itself(preset):
         ("init", "no/such/file.png"), ("seed", -1), ("solver", "sgd"), ("evaluations", 0), ("history", 0),
         ("tolerance", 1.0), ("learning_rate", 0.0), ("precision", "float16"), ("size", 31), ("size", 10**6),
         ("style_size", 8), ("output_size", "huge"), ("batch", 0), ("batch", "many"), ("existing", "maybe"),
-        ("limit", 0), ("max_pixels", 0), ("max_pixels", 10**9), ("quality", 0), ("quality", 101),
+        ("limit", 0), ("size", "512"), ("size", 256.5), ("evaluations", True),
+        ("style_layers", "relu1_1"), ("seed", None), ("max_pixels", 0), ("max_pixels", 10**9),
+        ("quality", 0), ("quality", 101),
     ],
 )  # fmt: skip
 def test_an_impossible_value_is_refused_by_name(field, value):
@@ -65,6 +68,16 @@ def test_an_impossible_value_is_refused_by_name(field, value):
 def test_all_weights_zero_is_refused():
     with pytest.raises(SettingsError, match="sum of weights"):
         StylizeSettings(content_weight=0.0, style_weight=0.0, tv_weight=0.0)
+
+
+def test_values_are_brought_to_their_types():
+    numpy = pytest.importorskip("numpy")
+    settings = RenderSettings(
+        seed=numpy.int64(3), style_weight=5, style_layers=["relu1_1"], weights="w.h5", batch="auto"
+    )
+    assert (settings.seed, settings.style_weight, settings.style_layers) == (3, 5.0, ("relu1_1",))
+    assert type(settings.seed) is int and isinstance(settings.weights, Path)
+    hash(settings)
 
 
 def test_pixels_leaves_out_what_does_not_change_them():

@@ -84,7 +84,9 @@ def test_the_tick_ends_about_where_scipy_does():
     _, scipys, _ = fmin_l_bfgs_b(scipy_function, start.ravel(), maxfun=budget, m=10)
     ours = float(solve(Lbfgs(), rosenbrock, start, budget).loss)
     before = float(rosenbrock(jnp.asarray(start)))
-    assert ours < 0.01 * before and scipys < 0.01 * before
+    assert scipys < 0.01 * before
+    # both are in the long flat valley, where a factor is a few evaluations
+    assert ours < 3 * scipys
 
 
 @pytest.mark.parametrize("engine", [Lbfgs(), Adam()], ids=["lbfgs", "adam"])
@@ -131,6 +133,11 @@ def test_the_loss_never_rises_and_the_first_step_moves_the_mean_pixel_by_the_con
 def test_convergence_is_told_by_the_relative_decrease():
     lane = solve(Lbfgs(), lambda x: quadratic(x) + 1, np.zeros(SHAPE), budget=1000, tolerance=1e-3)
     assert int(lane.status) == Status.CONVERGED and int(lane.evaluations) < 300
+
+
+def test_a_tolerance_of_zero_never_ends_a_lane():
+    lane = solve(Adam(learning_rate=1.0), quadratic, MINIMUM, budget=60)  # leaves the minimum: the loss rises
+    assert int(lane.status) == Status.BUDGET and int(lane.evaluations) == 60
 
 
 def test_a_lane_without_an_acceptable_step_has_stalled():

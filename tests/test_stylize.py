@@ -44,15 +44,15 @@ def test_a_lane_is_bit_identical_whatever_its_neighbours(batch):
 
 
 def test_a_shape_is_compiled_once(network, batch):
-    settings = StylizeSettings(evaluations=3)
+    settings = StylizeSettings(evaluations=3, history=3)
     fresh = stylizer_for(settings, network)
     before = fresh.compiled
     for _ in range(3):
         stylize(batch, painting(), settings)
     assert fresh.compiled == before + 1
-    stylize(batch[0], painting(), evaluations=3)
+    stylize(batch[0], painting(), evaluations=4, history=3, seed=5, tolerance=0.1)
     assert fresh.compiled == before + 2
-    assert stylizer_for(RenderSettings(evaluations=3, size=64, batch=7), network) is fresh
+    assert stylizer_for(RenderSettings(history=3, size=64, batch=7, init="noise"), network) is fresh
 
 
 def test_the_loss_falls_and_the_terms_add_up():
@@ -114,6 +114,36 @@ def test_impossible_images_are_refused(images, message):
         stylize(images, painting(), SHORT)
 
 
+def test_a_diverged_image_leaves_its_batch_mates_bit_identical(stylizer, batch):
+    targets = stylizer.style_targets(painting() / 255)
+    results = []
+    for value in (0.5, np.nan):
+        starts = [b / 255 for b in batch]
+        starts[1] = np.full_like(starts[1], value)
+        state = stylizer.stack([stylizer.start(b / 255, s, targets) for b, s in zip(batch, starts, strict=True)])
+        results.append(stylizer.advance(state, targets, 10, budget=10)[0])
+    assert results[1].status.tolist() == [Status.BUDGET, Status.DIVERGED, Status.BUDGET]
+    for lane in (0, 2):
+        np.testing.assert_array_equal(results[0].image[lane], results[1].image[lane])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (12, 12), (64, 5)])
+def test_a_tiny_style_works(size):
+    solution = stylize(photo(32, 32), painting(*size), evaluations=10)
+    assert solution.status == Status.BUDGET and np.isfinite(solution.loss)
+
+
+def test_noise_is_the_same_alone_and_in_a_batch():
+    alone = stylize(photo(64, 32, 2), painting(), evaluations=1, init="noise")
+    together = stylize(np.stack([photo(64, 32, k) for k in range(3)]), painting(), evaluations=1, init="noise")
+    np.testing.assert_array_equal(together.image[2], alone.image)
+
+
+def test_images_of_several_sizes_are_refused():
+    with pytest.raises(InputError, match="several sizes"):
+        stylize([photo(32, 32), photo(40, 32)], painting())
+
+
 def test_padding_mirrors_the_edge():
     image = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
     padded = pad_reflect(image, 5, 3)
@@ -160,5 +190,5 @@ def test_the_public_names_are_there():
 def test_network_parameters_are_arguments_of_the_compiled_loop(stylizer, batch):
     targets = stylizer.style_targets(painting() / 255)
     lanes, content = stylizer.stack([stylizer.start(b / 255, b / 255, targets) for b in batch])
-    jaxpr = jax.make_jaxpr(stylizer._advance_all)(stylizer.variables, lanes, content, targets, 1)
+    jaxpr = jax.make_jaxpr(stylizer._advance_all)(stylizer.variables, lanes, content, targets, 1, 10, 0.0)
     assert sum(np.size(c) for c in jaxpr.consts) < 1000  # VGG16 to conv5_1 has 10 million

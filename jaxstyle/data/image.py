@@ -25,6 +25,7 @@ from jaxstyle.errors import ImageError
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "JPEG2000", "PPM")
 """Formats that are opened. Not on the list: those that run programs (EPS), and those that no camera writes."""
 
+_ORIENTATION = 0x0112
 _ALPHA_FORMATS = ("PNG", "WEBP", "TIFF", "AVIF")
 _SAVE_FORMATS = {"MPO": "JPEG"}
 
@@ -92,7 +93,7 @@ def _open(path: Path, max_pixels: int) -> tuple[Image.Image, Header]:
             f"claims {width} x {height} pixels, more than {max_pixels}", "Raise --max-pixels if it is true."
         )
     try:
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
         turned = turned and 0x0112 not in getattr(image, "tag_v2", ())  # Pillow has turned a TIFF with this tag
     except Exception:  # damaged EXIF: the picture itself may be whole
         turned = False
@@ -144,6 +145,7 @@ def read(path: Path, max_pixels: int) -> Picture:
             alpha = None
         else:
             pixels = pixels * alpha[..., None] + (1 - alpha[..., None])
+            notes.append("transparency composited on white")
     header = Header(pixels.shape[1], pixels.shape[0], header.format, header.frames)
     return Picture(pixels, alpha, header, tuple(notes))
 
@@ -152,6 +154,8 @@ def _to_srgb(image: Image.Image, notes: list[str]) -> tuple[np.ndarray, np.ndarr
     profile = image.info.get("icc_profile")
     transparent = image.info.get("transparency")
     try:
+        if image.getexif().get(_ORIENTATION, 1) != 1:
+            notes.append("orientation applied")
         image = ImageOps.exif_transpose(image)
     except Exception as error:  # damaged EXIF in a whole picture
         notes.append(f"orientation ignored ({_reason(error)})")
@@ -238,6 +242,9 @@ def encode(pixels: np.ndarray, alpha: np.ndarray | None, format: str, quality: i
         alpha: H x W in [0, 1]; left out where the format has no alpha channel.
         format: Pillow's name, as in `Header.format`.
         quality: of the lossy formats, 1 to 100.
+
+    Raises:
+        ImageError: the format's encoder refused.
     """
     format = _SAVE_FORMATS.get(format, format)
     array = to_bytes(pixels)
@@ -250,7 +257,10 @@ def encode(pixels: np.ndarray, alpha: np.ndarray | None, format: str, quality: i
         "TIFF": {"compression": "tiff_deflate"},
     }
     buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, format, **known.get(format, {}))
+    try:
+        Image.fromarray(array).save(buffer, format, **known.get(format, {}))
+    except Exception as error:  # an encoder that is missing, out of memory, or has a limit of its own
+        raise ImageError(f"the result cannot be written as {format} ({_reason(error)})") from error
     return buffer.getvalue()
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxstyle.data.sink import publish
+from jaxstyle.data.sink import publish, sync_folder
 from jaxstyle.errors import SettingsMismatch, StorageError
 
 NAME = "manifest.jsonl"
@@ -31,6 +31,7 @@ class Row:
         loss: the objective at the result, and its terms, weights applied.
         evaluations: of loss and gradient, spent on this image.
         seconds: its share of the time on the device: each tick's time divided by the lanes running then.
+        input_bytes: length of the input file; a resumed run takes another length for another picture.
         input_size, work_size, output_size: [width, height] of the upright input, as optimised, and as written.
         frames: pictures in the input file; the first was used.
         notes: what was done to the picture that its owner might not expect.
@@ -45,6 +46,7 @@ class Row:
     loss: Mapping[str, float] = dataclasses.field(default_factory=dict)
     evaluations: int = 0
     seconds: float = 0.0
+    input_bytes: int = 0
     input_size: tuple[int, int] | None = None
     work_size: tuple[int, int] | None = None
     output_size: tuple[int, int] | None = None
@@ -61,31 +63,16 @@ class Manifest:
 
     def __init__(self, output: Path, *, fresh: bool = False):
         self.path = output / NAME
-        self.rows: dict[str, dict[str, Any]] = {}
-        self._lines = 0
         try:
             if fresh:
                 self.path.unlink(missing_ok=True)
-            elif self.path.exists():
-                self._load()
+                sync_folder(output)
+            self.rows, self._lines, whole = _parse(self.path)
+            if self.path.exists():
+                os.truncate(self.path, whole)
             self._file = self.path.open("a", encoding="ascii")
         except OSError as error:
             raise StorageError(f"{self.path} cannot be written ({error.strerror})", "Mend its permissions.") from error
-
-    def _load(self) -> None:
-        data = self.path.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        for number, line in enumerate(whole.splitlines(), 1):
-            try:
-                row = json.loads(line)
-                self.rows[row["key"]] = row
-            except (ValueError, KeyError, TypeError) as error:
-                raise SettingsMismatch(
-                    f"line {number} of {self.path} is no row of a manifest", "Mend it, or use another output folder."
-                ) from error
-            self._lines += 1
-        if len(whole) < len(data):
-            os.truncate(self.path, len(whole))
 
     def append(self, *rows: Row) -> None:
         """Adds rows, on the disk when this returns."""
@@ -118,33 +105,68 @@ class Manifest:
         return sum(row["status"] == status for row in self.rows.values())
 
 
-def settle(output: Path, run: Mapping[str, Any], *, overwrite: bool = False) -> None:
-    """Writes settings.json, or finds there the same run.
+def read(output: Path) -> dict[str, dict[str, Any]]:
+    """The rows of an output folder by key; none where it has no manifest yet.
+
+    Raises:
+        SettingsMismatch: the manifest is damaged.
+        StorageError: it cannot be read.
+    """
+    try:
+        return _parse(output / NAME)[0]
+    except OSError as error:
+        raise StorageError(f"{output / NAME} cannot be read ({error.strerror})", "Mend its permissions.") from error
+
+
+def _parse(path: Path) -> tuple[dict[str, dict[str, Any]], int, int]:
+    """Rows by key, the number of lines, and of the bytes that they take, without a torn last line."""
+    data = path.read_bytes() if path.exists() else b""
+    whole = data[: data.rfind(b"\n") + 1]
+    rows, lines = {}, whole.splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            rows[row["key"]] = row
+        except (ValueError, KeyError, TypeError) as error:
+            raise SettingsMismatch(
+                f"line {number} of {path} is no row of a manifest", "Mend it, or use another output folder."
+            ) from error
+    return rows, len(lines), len(whole)
+
+
+def compare(output: Path, run: Mapping[str, Any]) -> None:
+    """Makes sure that the output folder, if it has a run in it, has this one.
 
     Args:
-        run: what decides the pixels: `settings`, `style`, `weights` and so on, as JSON.
+        run: `decides` is what decides the pixels (settings, checksums of style and weights), as JSON; the rest is told
+            but not compared.
 
     Raises:
         SettingsMismatch: the folder's run differs; says in what.
     """
-    path, run = output / SETTINGS, json.loads(json.dumps(run))
-    if path.exists() and not overwrite:
-        try:
-            there = _flat(json.loads(path.read_bytes())["decides"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise SettingsMismatch(
-                f"{path} is damaged", "Use another output folder, or --existing overwrite."
-            ) from error
-        here = _flat(run["decides"])
-        differing = [name for name in here | there if here.get(name) != there.get(name)]
-        if differing:
-            shown = "; ".join(f"{n} is {here.get(n)!r} now and {there.get(n)!r} there" for n in differing[:5])
-            raise SettingsMismatch(
-                f"{output} holds results of other settings: {shown}",
-                "Use another output folder, the same settings, or --existing overwrite.",
-            )
+    path = output / SETTINGS
+    if not path.exists():
         return
-    publish(path, (json.dumps(run, indent=2) + "\n").encode())
+    try:
+        there = _flat(json.loads(path.read_bytes())["decides"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SettingsMismatch(f"{path} is damaged", "Use another output folder, or --existing overwrite.") from error
+    here = _flat(json.loads(json.dumps(run["decides"])))
+    differing = [name for name in here | there if here.get(name) != there.get(name)]
+    if differing:
+        shown = "; ".join(f"{n} is {here.get(n)!r} now and {there.get(n)!r} there" for n in differing[:5])
+        raise SettingsMismatch(
+            f"{output} holds results of other settings: {shown}",
+            "Use another output folder, the same settings, or --existing overwrite.",
+        )
+
+
+def settle(output: Path, run: Mapping[str, Any], *, overwrite: bool = False) -> None:
+    """Writes settings.json unless this run's is there; see `compare`."""
+    if not overwrite:
+        compare(output, run)
+    if overwrite or not (output / SETTINGS).exists():
+        publish(output / SETTINGS, (json.dumps(run, indent=2) + "\n").encode())
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -47,12 +47,11 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def prepare(output: Path, inputs: Iterable[Path]) -> None:
-    """Makes the output folder, checks that it can be written, and sweeps what a killed run left unfinished.
+def refuse_overlap(output: Path, inputs: Iterable[Path]) -> None:
+    """Protects the inputs from their outputs.
 
     Raises:
-        InputError: the folder is, contains, or lies in one of the input folders.
-        StorageError: it cannot be made or written.
+        InputError: the output folder is, contains, or lies in one of the input folders.
     """
     resolved = output.resolve()
     for given in inputs:
@@ -66,6 +65,16 @@ def prepare(output: Path, inputs: Iterable[Path]) -> None:
                 f"the output folder {printable(output)} overlaps the input {printable(given)}",
                 "Choose a folder apart from the inputs.",
             )
+
+
+def prepare(output: Path, inputs: Iterable[Path]) -> None:
+    """Makes the output folder, checks that it can be written, and sweeps what a killed run left unfinished.
+
+    Raises:
+        InputError: see `refuse_overlap`.
+        StorageError: it cannot be made or written.
+    """
+    refuse_overlap(output, inputs)
     try:
         output.mkdir(parents=True, exist_ok=True)
         probe = output / f"{TEMPORARY}{os.getpid()}"

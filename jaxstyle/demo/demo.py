@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PIL import Image
+import numpy as np
 
+from jaxstyle.data import image
 from jaxstyle.data.sink import publish
 from jaxstyle.demo.styles import STYLES
 from jaxstyle.engine.pipeline import Progress, render
 from jaxstyle.engine.plan import SHEET
+from jaxstyle.errors import SettingsMismatch
 from jaxstyle.report.sheet import style_sheet
 from jaxstyle.settings import RenderSettings
 
@@ -28,19 +30,13 @@ def run(output: Path, progress: Progress) -> Path:
     rows = []
     for name, draw in STYLES.items():
         style = output / "styles" / f"{name}.png"
-        if not style.exists():
-            publish(style, _png(draw()))
+        publish(style, image.encode(draw().astype(np.float32) / 255, None, "PNG", 0))
         folder = output / name
-        render(photographs, style, folder, SETTINGS, progress=progress)
+        try:
+            render(photographs, style, folder, SETTINGS, progress=progress)
+        except SettingsMismatch:  # an earlier version's demo
+            render(photographs, style, folder, SETTINGS, progress=progress, existing="overwrite")
         rows.append((style, [folder / photo.name for photo in photographs]))
     sheet = output / SHEET
     style_sheet(sheet, photographs, rows)
     return sheet
-
-
-def _png(pixels) -> bytes:
-    import io
-
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()

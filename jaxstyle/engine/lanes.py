@@ -11,6 +11,7 @@ from typing import Generic, Protocol, TypeVar
 import jax
 import numpy as np
 
+from jaxstyle.settings import RenderSettings
 from jaxstyle.style.objective import StyleTargets
 from jaxstyle.style.solver import Status
 from jaxstyle.style.stylize import CHUNK, Stylizer
@@ -48,6 +49,7 @@ class Ended(Generic[T]):
 
 def run(
     stylizer: Stylizer,
+    settings: RenderSettings,
     style: StyleTargets,
     batch: int,
     queue: Iterator[T],
@@ -79,9 +81,10 @@ def run(
                 tasks[index], seconds[index], spent[index] = task, 0, 0
 
         active = np.array([task is not None for task in tasks])
-        left = stylizer.settings.evaluations - spent[active].max()
+        left = settings.evaluations - spent[active].max()
         began = time.perf_counter()
-        lanes = stylizer.advance(lanes, style, max(1, min(CHUNK, int(left))))
+        ticks = max(1, min(CHUNK, int(left)))
+        lanes = stylizer.advance(lanes, style, ticks, settings.evaluations, settings.tolerance)
         status, evaluations, loss = (np.asarray(a) for a in (lanes[0].status, lanes[0].evaluations, lanes[0].loss))
         seconds[active] += (time.perf_counter() - began) / active.sum()
         report(int((evaluations - spent)[active].sum()), float(loss[active].mean()))

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
 from jaxstyle.data import image, manifest, sink
 from jaxstyle.data.manifest import Manifest, Row
-from jaxstyle.data.source import printable
+from jaxstyle.data.source import Input, printable
+from jaxstyle.engine import preflight
 from jaxstyle.engine.plan import Job, Size, plan, work_size
-from jaxstyle.errors import ImageError, InputError
+from jaxstyle.errors import ImageError
 from jaxstyle.model import weights
 from jaxstyle.settings import INITS, RenderSettings
+
+if TYPE_CHECKING:
+    from jaxstyle.engine.lanes import Ended
 
 EXAMPLES = 8
 """Results that a run remembers for its contact sheet."""
@@ -108,98 +111,80 @@ def render(
     """
     settings = dataclasses.replace(settings or RenderSettings(), **overrides)
     paths = [Path(inputs)] if isinstance(inputs, str | Path) else [Path(p) for p in inputs]
-    if not paths:
-        raise InputError("there is no input", "Give files or folders of photographs.")
-    output, progress = Path(output), progress or Silent()
-    painting = _style_picture(Path(style), settings)
-    for path in paths:
-        if not path.exists():
-            raise InputError(f"the input {printable(path)} does not exist", "Give files or folders that exist.")
-    network = weights.load(settings.weights)
-    sink.prepare(output, paths)
-    _settle(output, Path(style), settings, network)
+    output, style, progress = Path(output), Path(style), progress or Silent()
+    overwrite = settings.existing == "overwrite"
 
-    rows = Manifest(output, fresh=settings.existing == "overwrite")
+    # Everything that can be wrong is looked at before the first byte is written.
+    preflight.check_folders(paths, style, output, settings)
+    painting = preflight.own_picture(style, "style", settings)
+    painting = image.resize(
+        painting, *work_size(painting.shape[1], painting.shape[0], settings.style_size or settings.size)
+    )
+    start = None if settings.init in INITS else preflight.own_picture(Path(settings.init), "init picture", settings)
+    network = weights.load(settings.weights)
+    run = preflight.describe(style, settings, network)
+    if not overwrite:
+        manifest.compare(output, run)
+    common: dict[str, Any] = {"style": printable(style.name), "seed": settings.seed}
+    before = {} if overwrite else manifest.read(output)
+    jobs, others = _plan(paths, settings, lambda one: preflight.finished(one, before, output, settings))
+
+    sink.prepare(output, paths)
+    rows = Manifest(output, fresh=overwrite)
     try:
-        again = {key for key, row in rows.rows.items() if settings.retry_failed and row["status"] == "failed"}
-        finished = rows.rows.keys() - again
-        queues, total = _plan(paths, settings, finished, rows, progress)
-        progress.begin(total, total * settings.evaluations, len(finished))
+        manifest.settle(output, run, overwrite=overwrite)
+
+        def tell(*new: Row) -> None:
+            new = tuple(dataclasses.replace(row, **common) for row in new)
+            rows.append(*new)
+            for row in new:
+                progress.row(row)
+
+        tell(*others)
+        progress.begin(len(jobs), len(jobs) * settings.evaluations, len(rows.rows) - len(others))
         summary = Summary(output)
-        if total:
-            _run(queues, painting, Path(style), settings, network, rows, progress, summary)
+        if jobs:
+            _run(jobs, painting, start, settings, network, tell, progress, summary)
         summary.done, summary.skipped, summary.failed = map(rows.count, ("done", "skipped", "failed"))
         return summary
     finally:
         rows.close()
 
 
-def _style_picture(path: Path, settings: RenderSettings) -> np.ndarray:
-    """The style at its working size."""
-    if not path.is_file():
-        raise InputError(f"the style {printable(path)} is not a file", "Give the path of one style picture.")
-    try:
-        picture = image.read(path, settings.max_pixels)
-    except ImageError as error:
-        raise InputError(f"the style {printable(path)} {error.what}", "Give another picture.") from error
-    size = work_size(picture.header.width, picture.header.height, settings.style_size or settings.size)
-    return image.resize(picture.pixels, *size)
-
-
-def _settle(output: Path, style: Path, settings: RenderSettings, network: weights.Weights) -> None:
-    if settings.existing == "error" and (output / manifest.NAME).exists():
-        raise InputError(f"{output} has results already", "Choose another folder, or --existing resume or overwrite.")
-    decides = {
-        "settings": settings.pixels(),
-        "style": hashlib.sha256(style.read_bytes()).hexdigest(),
-        "weights": network.digest,
-    }
-    if settings.init not in INITS:
-        decides["init"] = hashlib.sha256(Path(settings.init).read_bytes()).hexdigest()
-    about = {
-        "jaxstyle": version("jaxstyle"),
-        "jax": version("jax"),
-        "style": printable(style),
-        "weights": network.source,
-    }
-    manifest.settle(output, {"decides": decides, "about": about}, overwrite=settings.existing == "overwrite")
-
-
-def _plan(paths, settings, finished, rows, progress) -> tuple[dict[Size, list[Job]], int]:
-    """Jobs by bucket; rows of what cannot be rendered are written at once."""
-    queues: dict[Size, list[Job]] = defaultdict(list)
-    total = 0
+def _plan(paths, settings: RenderSettings, finished: Callable[[Input], bool]) -> tuple[list[Job], list[Row]]:
+    jobs: list[Job] = []
+    rows: list[Row] = []
     for planned in plan(paths, settings, finished):
         if isinstance(planned, Row):
             rows.append(planned)
-            progress.row(planned)
-        elif settings.limit is None or total < settings.limit:
-            queues[planned.bucket].append(planned)
-            total += 1
-    return queues, total
+        else:
+            jobs.append(planned)
+            if len(jobs) == settings.limit:
+                break
+    return jobs, rows
 
 
-def _run(queues, painting, style, settings, network, rows, progress, summary) -> None:
+def _run(jobs, painting, start, settings, network, tell, progress, summary) -> None:
     from jaxstyle.engine import lanes  # jax is imported when everything else has been found in order
     from jaxstyle.style.stylize import stylizer as stylizer_for
 
     stylizer = stylizer_for(settings, network)
     compiled = stylizer.compiled
     targets = stylizer.style_targets(painting)
-    start = None if settings.init in INITS else image.read(Path(settings.init), settings.max_pixels).pixels
-    for size, jobs in queues.items():
+    queues: dict[Size, list[Job]] = defaultdict(list)
+    for job in jobs:
+        queues[job.bucket].append(job)
 
-        def failed(row: Row) -> None:
-            rows.append(row)
-            progress.row(row)
-            progress.advance(settings.evaluations, float("nan"))
+    def failed(row: Row) -> None:
+        tell(row)
+        progress.advance(settings.evaluations, math.nan)
 
-        ready = _prepare(jobs, settings, painting, start, failed)
-        for ended in lanes.run(stylizer, targets, batch_size(settings, size), ready, progress.advance):
-            row, path = _publish(ended, style, settings, summary.output)
-            rows.append(row)
-            progress.row(row)
-            progress.advance(settings.evaluations - ended.evaluations, float("nan"))
+    for size, queue in queues.items():
+        ready = _prepare(queue, settings, painting, start, failed)
+        for ended in lanes.run(stylizer, settings, targets, batch_size(settings, size), ready, progress.advance):
+            row, path = _publish(ended, settings, summary.output)
+            tell(row)
+            progress.advance(settings.evaluations - ended.evaluations, math.nan)
             summary.rendered += row.status == "done"
             if row.status == "done" and len(summary.examples) < EXAMPLES:
                 summary.examples.append((ended.task.job.path, path))
@@ -217,13 +202,13 @@ def _prepare(
         try:
             picture = image.read(job.path, settings.max_pixels)
         except ImageError as error:
-            failed(_row(job, settings, status="failed", reason=str(error)))
+            failed(_row(job, "failed", reason=str(error)))
             continue
         except OSError as error:
-            failed(_row(job, settings, status="failed", reason=f"cannot be read ({error.strerror})"))
+            failed(_row(job, "failed", reason=f"cannot be read ({error.strerror})"))
             continue
         if (picture.header.width, picture.header.height) != (job.header.width, job.header.height):
-            failed(_row(job, settings, status="failed", reason="changed while the run went on"))
+            failed(_row(job, "failed", reason="changed while the run went on"))
             continue
         content = pad_reflect(image.resize(picture.pixels, *job.work), job.bucket[1], job.bucket[0])
         other = None if start is None else pad_reflect(image.resize(start, *job.work), job.bucket[1], job.bucket[0])
@@ -231,16 +216,20 @@ def _prepare(
         yield Prepared(job, picture.alpha, picture.notes, content, init)
 
 
-def _publish(ended, style: Path, settings: RenderSettings, output: Path) -> tuple[Row, Path]:
+def _publish(ended: Ended[Prepared], settings: RenderSettings, output: Path) -> tuple[Row, Path]:
     """Writes a lane's picture, then says so."""
     from jaxstyle.style.solver import Status
 
     job, alpha = ended.task.job, ended.task.alpha
     row = _row(
-        job, settings, style=printable(style.name), ended=ended.status.name.lower(), loss=ended.terms | {
-        "total": sum(ended.terms.values())}, evaluations=ended.evaluations, seconds=round(ended.seconds, 4),
+        job,
+        "done",
+        ended=ended.status.name.lower(),
+        loss=ended.terms | {"total": sum(ended.terms.values())},
+        evaluations=ended.evaluations,
+        seconds=round(ended.seconds, 4),
         notes=ended.task.notes,
-    )  # fmt: skip
+    )
     path = output / job.key
     if ended.status == Status.DIVERGED or not np.isfinite(ended.image).all():
         return dataclasses.replace(row, status="failed", reason="diverged: its loss was not finite", loss={}), path
@@ -248,14 +237,18 @@ def _publish(ended, style: Path, settings: RenderSettings, output: Path) -> tupl
     size = (job.header.width, job.header.height) if settings.output_size == "input" else job.work
     pixels = image.resize(pixels, *size)
     alpha = None if alpha is None else image.resize(alpha, *size)
-    sink.publish(path, image.encode(pixels, alpha, job.header.format, settings.quality))
+    try:
+        data = image.encode(pixels, alpha, job.header.format, settings.quality)
+    except ImageError as error:
+        return dataclasses.replace(row, status="failed", reason=str(error)), path
+    sink.publish(path, data)
     return dataclasses.replace(row, output_size=size), path
 
 
-def _row(job: Job, settings: RenderSettings, status: Any = "done", **fields: Any) -> Row:
+def _row(job: Job, status: Literal["done", "failed"], **fields: Any) -> Row:
     size = (job.header.width, job.header.height)
     return Row(
-        job.key, status, seed=settings.seed, input_size=size, work_size=job.work, frames=job.header.frames, **fields
+        job.key, status, input_bytes=job.length, input_size=size, work_size=job.work, frames=job.header.frames, **fields
     )
 
 

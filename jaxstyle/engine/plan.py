@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 from jaxstyle.data import image
 from jaxstyle.data.manifest import NAME, SETTINGS, Row
-from jaxstyle.data.source import discover
+from jaxstyle.data.source import Input, discover
 from jaxstyle.errors import ImageError
 from jaxstyle.settings import STRIDE, RenderSettings
 
@@ -32,6 +32,7 @@ class Job:
 
     Attributes:
         key, path: see `data.source.Input`.
+        length: of the file in bytes.
         header: of the file.
         work: size at which it is optimised.
         bucket: size of the array that holds it, filled up with its mirror image; compiled once for all its jobs.
@@ -39,6 +40,7 @@ class Job:
 
     key: str
     path: Path
+    length: int
     header: image.Header
     work: Size
     bucket: Size
@@ -66,17 +68,19 @@ def _round_up(length: Fraction) -> int:
     return max(STRIDE, -(-length // STRIDE) * STRIDE)
 
 
-def plan(inputs: Iterable[Path | str], settings: RenderSettings, finished: Container[str]) -> Iterator[Job | Row]:
+def plan(
+    inputs: Iterable[Path | str], settings: RenderSettings, finished: Callable[[Input], bool]
+) -> Iterator[Job | Row]:
     """A job or a row for every input that is not finished, in the order of `discover`. Reads headers only.
 
     Args:
-        finished: keys that have their row already.
+        finished: whether an input has its row, and need not be looked at.
 
     Raises:
         InputError: see `discover`.
     """
     for found in discover(inputs):
-        if found.key in finished:
+        if finished(found):
             continue
         if found.failed or found.skipped:
             yield Row(found.key, "failed" if found.failed else "skipped", found.failed or found.skipped)
@@ -89,6 +93,7 @@ def plan(inputs: Iterable[Path | str], settings: RenderSettings, finished: Conta
 
 def _look(key: str, path: Path, settings: RenderSettings) -> Job | Row:
     try:
+        length = path.stat().st_size
         header = image.probe(path, settings.max_pixels)
     except image.NotAPicture as error:
         # A text beside the photographs is none of our business; a file that calls itself a picture is.
@@ -100,4 +105,4 @@ def _look(key: str, path: Path, settings: RenderSettings) -> Job | Row:
     except OSError as error:
         return Row(key, "failed", f"cannot be read ({error.strerror})")
     work = work_size(header.width, header.height, settings.size)
-    return Job(key, path, header, work, bucket(work, settings.size))
+    return Job(key, path, length, header, work, bucket(work, settings.size))

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxstyle.errors import WeightsError
+from jaxstyle.errors import StorageError, WeightsError
 from jaxstyle.model.weights import FORMAT, PREPROCESSING, Weights, checked, inside, plain, read, save
 from jaxstyle.settings import LAYERS
 
@@ -39,12 +39,17 @@ def convert(source: Path, destination: Path, preprocessing: str = "auto") -> Wei
 
     Raises:
         WeightsError: the file is of no such kind, damaged, or not a VGG16.
+        StorageError: the destination cannot be written.
     """
     source = Path(source)
     if preprocessing not in ("auto", *PREPROCESSING):
         raise WeightsError(f"preprocessing is {preprocessing!r}", f"Use auto, {' or '.join(PREPROCESSING)}.")
     weights = read_foreign(source, preprocessing)
-    save(weights, Path(destination))
+    try:
+        save(weights, Path(destination))
+    except OSError as error:
+        what = f"{destination} cannot be written ({error.strerror or error})"
+        raise StorageError(what, "Give the path of a file in a folder that can be written.") from error
     return weights
 
 

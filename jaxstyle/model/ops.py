@@ -7,6 +7,8 @@ inside a loop on the CPU; the mathematics is the same, and tests/test_ops.py com
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -29,30 +31,28 @@ def _convolve(x: Float[Array, "h w i"], kernel: Float[Array, "3 3 i o"], pad: in
     return lax.conv_general_dilated(x[None], kernel, (1, 1), pads, dimension_numbers=_LAYOUT)[0]
 
 
-@jax.custom_vjp
-def _conv_relu(x, kernel, flipped, bias, edge):
-    return jax.nn.relu(_convolve(_pad_edge(x, edge), kernel, 0 if edge is not None else 1) + bias)
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _conv_relu(x, kernel, flipped, bias, replicate):
+    if replicate:
+        x = jnp.pad(x, ((1, 1), (1, 1), (0, 0)), mode="edge")
+    return jax.nn.relu(_convolve(x, kernel, 0 if replicate else 1) + bias)
 
 
-def _pad_edge(x, edge):
-    return x if edge is None else jnp.pad(x, ((1, 1), (1, 1), (0, 0)), mode="edge")
+def _conv_relu_forward(x, kernel, flipped, bias, replicate):
+    y = _conv_relu(x, kernel, flipped, bias, replicate)
+    return y, (y, flipped)
 
 
-def _conv_relu_forward(x, kernel, flipped, bias, edge):
-    y = _conv_relu(x, kernel, flipped, bias, edge)
-    return y, (y, flipped, edge)
-
-
-def _conv_relu_backward(residual, dy):
-    y, flipped, edge = residual
+def _conv_relu_backward(replicate, residual, dy):
+    y, flipped = residual
     dz = jnp.where(y > 0, dy, 0)
-    if edge is None:
+    if not replicate:
         dx = _convolve(dz, flipped, 1)
     else:  # the transpose of edge padding: what reached the border row and column is added to their neighbours
         dp = _convolve(dz, flipped, 2)
         dp = dp[1:-1].at[0].add(dp[0]).at[-1].add(dp[-1])
         dx = dp[:, 1:-1].at[:, 0].add(dp[:, 0]).at[:, -1].add(dp[:, -1])
-    return dx, None, None, None, None
+    return dx, None, None, None
 
 
 _conv_relu.defvjp(_conv_relu_forward, _conv_relu_backward)
@@ -76,7 +76,7 @@ def conv_relu(
 
     Only the gradient for `x` exists; that for the parameters is zero, since style transfer never trains them.
     """
-    return _conv_relu(x, kernel, flipped, bias, () if replicate else None)
+    return _conv_relu(x, kernel, flipped, bias, replicate)
 
 
 def _windows(x: Float[Array, "h w c"]) -> Float[Array, "a 2 b 2 c"]:

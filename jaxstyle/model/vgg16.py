@@ -10,9 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxstyle.model import ops
-from jaxstyle.settings import LAYERS, layer_name
-
-CHANNELS = {"block1": 64, "block2": 128, "block3": 256, "block4": 512, "block5": 512}
+from jaxstyle.settings import CHANNELS, LAYERS, layer_name
 
 
 def channels(layer: str) -> int:

@@ -11,7 +11,6 @@ import importlib.util
 import math
 import os
 import pickle
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from jaxstyle.errors import WeightsError
-from jaxstyle.settings import LAYERS, cache_directory
+from jaxstyle.settings import CHANNELS, LAYERS, cache_directory
 
 FORMAT = "jaxstyle VGG16 1"
 
@@ -36,10 +35,9 @@ CAFFE = ((123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255,) * 3)
 """The same for the original weights, fed 0..255 pixels less their mean (kernels already turned from BGR to RGB)."""
 PREPROCESSING = {"torchvision": TORCHVISION, "caffe": CAFFE}
 
-_CHANNELS = {"1": 64, "2": 128, "3": 256, "4": 512, "5": 512}
+_CHANNELS = [CHANNELS[name.split("_")[0]] for name in LAYERS]
 SHAPES: dict[str, tuple[int, int, int, int]] = {
-    name: (3, 3, before, _CHANNELS[name[5]])
-    for name, before in zip(LAYERS, (3, *(_CHANNELS[name[5]] for name in LAYERS[:-1])), strict=True)
+    name: (3, 3, before, after) for name, before, after in zip(LAYERS, [3, *_CHANNELS[:-1]], _CHANNELS, strict=True)
 }
 """Kernel shape of every layer: height, width, channels in, channels out."""
 
@@ -110,13 +108,16 @@ def checked(parameters: Mapping[str, Mapping[str, Any]], origin: str) -> dict[st
 
 
 def save(weights: Weights, path: Path) -> None:
-    """Writes our own HDF5 file: to a temporary name, synced, renamed."""
+    """Writes our own HDF5 file: to a temporary name, synced, renamed.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
     import h5py
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with h5py.File(temporary, "w") as file:
             file.attrs.update(
@@ -126,11 +127,11 @@ def save(weights: Weights, path: Path) -> None:
             for name in LAYERS:
                 for part, array in weights.parameters[name].items():
                     file[f"{name}/{part}"] = array
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def read(path: Path) -> Weights:

@@ -22,7 +22,7 @@ class _Counts:
     """What both kinds show, and the words for it."""
 
     def __init__(self, stream: TextIO):
-        self.stream, self.began, self.title = stream, time.monotonic(), ""
+        self.stream, self.began = stream, time.monotonic()
         self.images = self.ended = self.failed = self.total = self.spent = 0
         self.loss = math.nan
 
@@ -30,7 +30,7 @@ class _Counts:
         self.images, self.total, self.began = images, evaluations, time.monotonic()
         self.ended = self.spent = 0
         already = f", {finished} inputs finished before" if finished else ""
-        self.say(f"{self.title}{images} to render{already}")
+        self.say(f"{images} to render{already}")
 
     def advance(self, evaluations: int, loss: float) -> None:
         self.spent += evaluations

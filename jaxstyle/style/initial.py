@@ -51,12 +51,17 @@ def match_colours(content: np.ndarray, style: np.ndarray) -> np.ndarray:
     """
     pixels, target = content.reshape(-1, 3).astype(np.float64), style.reshape(-1, 3).astype(np.float64)
     floor = 1e-4 * np.eye(3)  # a grey or flat picture has no covariance to divide by
-    c, s = np.cov(pixels.T) + floor, np.cov(target.T) + floor
+    c, s = _covariance(pixels) + floor, _covariance(target) + floor
     root = _root(c)
     inverse = np.linalg.inv(root)
     transport = inverse @ _root(root @ s @ root) @ inverse
     moved = (pixels - pixels.mean(0)) @ transport + target.mean(0)
     return np.clip(moved, 0, 1).reshape(content.shape).astype(np.float32)
+
+
+def _covariance(pixels: np.ndarray) -> np.ndarray:
+    centred = pixels - pixels.mean(0)
+    return centred.T @ centred / len(pixels)
 
 
 def _root(matrix: np.ndarray) -> np.ndarray:

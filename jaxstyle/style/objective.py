@@ -71,7 +71,7 @@ def _wide(x):
 def _content(formula: str, f, p) -> Float[Array, ""]:
     match formula:
         case "energy":
-            return _mean_square(_wide(f) - _wide(p)) / jnp.maximum(_mean_square(p), 1e-12)
+            return _mean_square(_wide(f) - _wide(p)) / jnp.maximum(_mean_square(_wide(p)), 1e-12)
         case "gatys":  # the paper has half the sum; the mean, as in Gatys's later code, does not grow with the image
             return _mean_square(_wide(f) - _wide(p))
         case "article":
@@ -89,7 +89,7 @@ def _style(formula: str, g, a, positions: int, pixels: int) -> Float[Array, ""]:
         case "article":
             # The article's Grams are sums, and its two pictures have one size. Here the style picture may have
             # another, so averages are compared and both brought to the number of positions of the image.
-            return _sum_square((g - a) * positions) / (4 * 3**2 * pixels**2)
+            return _sum_square((g - a) * (positions / pixels)) / (4 * 3**2)
     raise AssertionError(formula)
 
 

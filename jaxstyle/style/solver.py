@@ -56,7 +56,7 @@ class Solver(Protocol):
 
 
 class Lane(NamedTuple):
-    """One place of the batch: the best image so far, what is known of it, and its solver's state."""
+    """One place of the batch: its image, what is known of it, and its solver's state."""
 
     image: Float[Array, "H W 3"]
     loss: Float[Array, ""]
@@ -79,12 +79,16 @@ def start(solver: Solver, evaluate: Evaluate, image: Float[Array, "H W 3"]) -> L
     return Lane(step.image, step.loss, step.terms, step.evaluations, status, step.loss, step.state)
 
 
-def tick(solver: Solver, evaluate: Evaluate, lane: Lane, budget: int, tolerance: float) -> Lane:
-    """One tick of one lane; a lane that has ended stays exactly as it is."""
+def tick(solver: Solver, evaluate: Evaluate, lane: Lane, budget: Any, tolerance: Any) -> Lane:
+    """One tick of one lane; a lane that has ended stays exactly as it is.
+
+    Args:
+        budget, tolerance: `evaluations` and `tolerance` of the settings, as numbers or traced scalars.
+    """
     step = solver.tick(evaluate, lane.image, lane.state)
     evaluations = lane.evaluations + step.evaluations
     window = evaluations // WINDOW > lane.evaluations // WINDOW
-    slow = window & (lane.window_loss - step.loss < tolerance * lane.window_loss)
+    slow = window & (tolerance > 0) & (lane.window_loss - step.loss < tolerance * lane.window_loss)
     status = jnp.select(
         [step.diverged, step.stalled, slow, evaluations >= budget],
         [Status.DIVERGED, Status.STALLED, Status.CONVERGED, Status.BUDGET],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -16,7 +17,7 @@ from jaxtyping import Float
 
 from jaxstyle.errors import InputError
 from jaxstyle.model import vgg16, weights
-from jaxstyle.settings import CAFFE_GAIN, RESCALED_GAIN, STRIDE, StylizeSettings
+from jaxstyle.settings import CAFFE_GAIN, INITS, RESCALED_GAIN, STRIDE, StylizeSettings
 from jaxstyle.style import objective as objectives
 from jaxstyle.style import solver as solvers
 from jaxstyle.style.adam import Adam
@@ -41,8 +42,18 @@ def solver(settings: StylizeSettings) -> Solver:
     raise AssertionError(settings.solver)
 
 
+def _exact(function):
+    """The function with products of float32 in float32: some devices take TF32 or bfloat16 unless told."""
+
+    def traced(*arguments):
+        with jax.default_matmul_precision("highest"):
+            return function(*arguments)
+
+    return traced
+
+
 class Stylizer:
-    """The compiled functions for one group of settings and one set of weights.
+    """The compiled functions for one objective, solver and set of weights; see `stylizer` for who shares one.
 
     A shape is compiled when it is first met: `start` once a picture's shape, `advance` once a batch's.
     `compiled` counts the latter.
@@ -55,9 +66,11 @@ class Stylizer:
         self.variables = vgg16.variables(self.weights.parameters, self.weights.mean, self.weights.std)
         self.compiled = 0
         self._solver = solver(settings)
-        self._style_targets = jax.jit(partial(self._targets, objectives.style_targets, self.objective.style_layers))
-        self._start = jax.jit(self._start_one)
-        self._advance = jax.jit(self._advance_all, donate_argnums=1)
+        self._style_targets = jax.jit(
+            _exact(partial(self._targets, objectives.style_targets, self.objective.style_layers))
+        )
+        self._start = jax.jit(_exact(self._start_one))
+        self._advance = jax.jit(_exact(self._advance_all), donate_argnums=1)
         self._put = jax.jit(lambda all_, i, one: jax.tree.map(lambda a, b: a.at[i].set(b), all_, one), donate_argnums=0)
 
     def _network(self, layers: Sequence[str]) -> objectives.Network:
@@ -90,19 +103,21 @@ class Stylizer:
         targets = self._targets(objectives.content_targets, self.objective.content_layers, variables, content_image)
         return solvers.start(self._solver, self.evaluate(variables, style, targets), init_image), targets
 
-    def _advance_all(self, variables, lanes, content, style, ticks):
+    def _advance_all(self, variables, lanes, content, style, ticks, budget, tolerance):
         self.compiled += 1  # runs while tracing, which is once a shape
 
         def tick(lane: Lane, targets: ContentTargets) -> Lane:
             evaluate = self.evaluate(variables, style, targets)
-            return solvers.tick(self._solver, evaluate, lane, self.settings.evaluations, self.settings.tolerance)
+            return solvers.tick(self._solver, evaluate, lane, budget, tolerance)
 
         # The one vmap: lanes and content targets by lane, parameters and style targets shared.
         return jax.lax.fori_loop(0, ticks, lambda _, lanes: jax.vmap(tick)(lanes, content), lanes)
 
-    def style_targets(self, style: Float[ArrayLike, "h w 3"]) -> StyleTargets:
-        """Gram targets of a style image, gamma-encoded sRGB in [0, 1], any size."""
-        return self._style_targets(self.variables, jnp.asarray(style, jnp.float32))
+    def style_targets(self, style: Float[np.ndarray, "h w 3"]) -> StyleTargets:
+        """Gram targets of a style image, gamma-encoded sRGB in [0, 1], any size; tiny ones are mirrored."""
+        height, width = style.shape[:2]
+        padded = pad_reflect(np.asarray(style, np.float32), max(height, STRIDE), max(width, STRIDE))
+        return self._style_targets(self.variables, padded)
 
     def start(
         self, content: Float[ArrayLike, "H W 3"], init: Float[ArrayLike, "H W 3"], style: StyleTargets
@@ -121,11 +136,20 @@ class Stylizer:
         return self._put(batch, index, one)
 
     def advance(
-        self, batch: tuple[Lane, ContentTargets], style: StyleTargets, ticks: int = CHUNK
+        self,
+        batch: tuple[Lane, ContentTargets],
+        style: StyleTargets,
+        ticks: int = CHUNK,
+        budget: int = sys.maxsize,
+        tolerance: float = 0.0,
     ) -> tuple[Lane, ContentTargets]:
-        """The batch after some ticks of every lane that is still running; the old lanes are used up."""
-        lanes, content = batch
-        return self._advance(self.variables, lanes, content, style, ticks), content
+        """The batch after some ticks of every lane that is still running; the old lanes are used up.
+
+        Args:
+            budget, tolerance: `evaluations` and `tolerance` of the settings.
+        """
+        (lanes, content), budget = batch, min(budget, np.iinfo(np.int32).max)
+        return self._advance(self.variables, lanes, content, style, ticks, budget, tolerance), content
 
 
 @lru_cache(maxsize=4)
@@ -140,6 +164,8 @@ def stylizer(settings: StylizeSettings, network_weights: weights.Weights | None 
         WeightsError: the weights cannot be had.
     """
     own = {f.name: getattr(settings, f.name) for f in dataclasses.fields(StylizeSettings)}
+    # What is an argument of the compiled functions, or happens before them, must not compile them again.
+    own |= dict(seed=0, init=INITS[0], evaluations=1, tolerance=0.0, weights=None)
     return _stylizer(StylizeSettings(**own), network_weights or weights.load(settings.weights))
 
 
@@ -187,7 +213,8 @@ def stylize(
         WeightsError: the network's weights cannot be had.
     """
     content, painting = _checked(images, "images", (3, 4)), _checked(style, "style", (3,))
-    engine = stylizer(dataclasses.replace(settings or StylizeSettings(), **overrides))
+    settings = dataclasses.replace(settings or StylizeSettings(), **overrides)
+    engine = stylizer(settings)
     single = content.ndim == 3
     content = content[None] if single else content
     if not len(content):
@@ -195,10 +222,10 @@ def stylize(
     height, width = content.shape[1:3]
     padded = [pad_reflect(image, _multiple(height), _multiple(width)) for image in content]
     targets = engine.style_targets(painting)
-    starts = [initial(engine.settings, image, painting, str(k)) for k, image in enumerate(padded)]
+    starts = [initial(settings, image, painting, "") for image in padded]  # the same noise alone and in a batch
     batch = engine.stack([engine.start(c, i, targets) for c, i in zip(padded, starts, strict=True)])
     while (np.asarray(batch[0].status) == Status.RUNNING).any():
-        batch = engine.advance(batch, targets)
+        batch = engine.advance(batch, targets, budget=settings.evaluations, tolerance=settings.tolerance)
     lanes: Lane = jax.device_get(batch[0]._replace(state=None))
     pick = (lambda a: a[0]) if single else (lambda a: a)
     return Solution(
@@ -211,7 +238,12 @@ def stylize(
 
 
 def _checked(array: Any, name: str, dimensions: tuple[int, ...]) -> np.ndarray:
-    array = np.asarray(array)
+    try:
+        array = np.asarray(array)
+    except ValueError as error:
+        raise InputError(
+            f"{name} has arrays of several sizes in it", "Give arrays of one size, or call once a size."
+        ) from error
     if array.ndim not in dimensions or array.shape[-1] != 3 or 0 in array.shape[-3:]:
         expected = " or ".join({3: "H x W x 3", 4: "N x H x W x 3"}[d] for d in dimensions)
         raise InputError(f"{name} has shape {array.shape}", f"It must be {expected}, channels RGB.")
