@@ -104,6 +104,15 @@ def test_a_truncated_file_is_an_error_or_whole(look, kind):
     assert refused >= (30 if kind in ("APNG", "GIF", "TIFF") else 120)  # later frames may be cut
 
 
+def test_a_png_cut_in_a_chunk_behind_its_pixels_is_an_error(tmp_path):
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 30, 3), np.uint8)).save(buffer, "PNG")
+    path = tmp_path / "cut.png"
+    path.write_bytes(buffer.getvalue()[:-12] + struct.pack(">I4s", 1000, b"tEXt") + b"key\0" + b"x" * 50)
+    with pytest.raises(ImageError, match="cannot be decoded"):
+        image.read(path, 10**6)
+
+
 @pytest.mark.parametrize(
     ("data", "name"),
     [(b"", "a.jpg"), (b"Dear diary,\n" * 9, "a.jpg"), (b"\0" * 500, "a.png"), (b"\x89PNG\r\n\x1a\n", "a.png")],

@@ -45,7 +45,8 @@ def test_rows_come_back_as_they_were(written):
     assert list(rows) == ["sub/a.jpg", "notes.txt", "b.jpg"]
     assert rows["sub/a.jpg"] == {
         "key": "sub/a.jpg", "status": "done", "reason": "", "style": "s.png", "seed": 7, "ended": "budget",
-        "loss": {"content": 1.5, "total": 2.25}, "evaluations": 200, "seconds": 1.25, "input_bytes": 0, "input_size": [640, 480],
+        "loss": {"content": 1.5, "total": 2.25}, "evaluations": 200, "seconds": 1.25,
+            "input_bytes": 0, "input_size": [640, 480],
         "work_size": [512, 384], "output_size": [512, 384], "frames": 3, "notes": ["first of 3"],
     }  # fmt: skip
     assert rows["b.jpg"]["reason"] == "cannot be decoded"

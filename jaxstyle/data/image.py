@@ -78,7 +78,7 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _open(path: Path, max_pixels: int) -> tuple[Image.Image, Header]:
+def _open(path: Path, max_pixels: int) -> Image.Image:
     try:
         image = Image.open(path, formats=_formats())
     except UnidentifiedImageError as error:
@@ -92,22 +92,26 @@ def _open(path: Path, max_pixels: int) -> tuple[Image.Image, Header]:
         raise ImageError(
             f"claims {width} x {height} pixels, more than {max_pixels}", "Raise --max-pixels if it is true."
         )
+    return image
+
+
+def _header(image: Image.Image) -> Header:
+    """Of an open picture. Pillow decodes a PNG here, whose orientation may stand behind its pixels."""
     try:
         turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-        turned = turned and 0x0112 not in getattr(image, "tag_v2", ())  # Pillow has turned a TIFF with this tag
+        turned = turned and _ORIENTATION not in getattr(image, "tag_v2", ())  # Pillow has turned a TIFF with this tag
     except Exception:  # damaged EXIF: the picture itself may be whole
         turned = False
     try:
         frames = getattr(image, "n_frames", 1)  # looks for them, in GIF and TIFF
     except Exception as error:  # as above
-        image.close()
         raise ImageError(f"cannot be opened ({_reason(error)})") from error
-    size = (height, width) if turned else (width, height)
-    return image, Header(*size, format=image.format or "", frames=frames)
+    width, height = image.size[::-1] if turned else image.size
+    return Header(width, height, format=image.format or "", frames=frames)
 
 
 def probe(path: Path, max_pixels: int) -> Header:
-    """The header of a picture, without decoding it.
+    """The header of a picture, as a rule without decoding it.
 
     Raises:
         NotAPicture: content of no known format.
@@ -115,9 +119,8 @@ def probe(path: Path, max_pixels: int) -> Header:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # `read` notes them
-        image, header = _open(path, max_pixels)
-        image.close()
-    return header
+        with _open(path, max_pixels) as image:
+            return _header(image)
 
 
 def read(path: Path, max_pixels: int) -> Picture:
@@ -128,12 +131,12 @@ def read(path: Path, max_pixels: int) -> Picture:
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        image, header = _open(path, max_pixels)
-        with image:
+        with _open(path, max_pixels) as image:
             try:
-                image.load()
+                image.load()  # before anything else: a PNG that was decoded in passing no longer tells that it is cut
             except Exception as error:  # as above
                 raise ImageError(f"cannot be decoded ({_reason(error)})") from error
+            header = _header(image)
             notes = [f"first of {header.frames} pictures"] if header.frames > 1 else []
             try:
                 pixels, alpha = _to_srgb(image, notes)
