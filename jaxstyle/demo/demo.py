@@ -16,7 +16,7 @@ from jaxstyle.report.sheet import style_sheet
 from jaxstyle.settings import RenderSettings
 
 PHOTOS = Path(__file__).parent / "photos"
-SETTINGS = RenderSettings(size=224, evaluations=60, quality=92)
+SETTINGS = RenderSettings(size=224, evaluations=50)
 """Smaller and shorter than a render by default, so that it ends within two minutes on two cores."""
 
 

@@ -27,20 +27,19 @@ def contact_sheet(path: Path, style: Path, pairs: Sequence[tuple[Path, Path]], c
         pairs: (photograph, result) files. One that can no longer be read leaves its place empty.
     """
     results = [_thumbnail(result) for _, result in pairs]
-    photographs = [
-        _thumbnail(p, result.size if result else None) for (p, _), result in zip(pairs, results, strict=True)
-    ]
+    photographs = [_beside(photograph, result) for (photograph, _), result in zip(pairs, results, strict=True)]
     grid: list[list[Image.Image | None]] = []
     for at in range(0, len(pairs), columns):
-        head = _thumbnail(style) if at == 0 else None
+        head = _thumbnail(style, _longest(results)) if at == 0 else None
         grid += [[head, *photographs[at : at + columns]], [None, *results[at : at + columns]]]
     save(path, grid)
 
 
 def style_sheet(path: Path, photographs: Sequence[Path], rows: Sequence[tuple[Path, Sequence[Path]]]) -> None:
     """Photographs along the top; below, each style picture followed by its results in the same order."""
-    grid: list[list[Image.Image | None]] = [[None, *map(_thumbnail, photographs)]]
-    grid += [[_thumbnail(style), *map(_thumbnail, results)] for style, results in rows]
+    results = [[_thumbnail(result) for result in row] for _, row in rows]
+    grid: list[list[Image.Image | None]] = [[None, *map(_beside, photographs, results[0])]]
+    grid += [[_thumbnail(style, _longest(row)), *row] for (style, _), row in zip(rows, results, strict=True)]
     save(path, grid)
 
 
@@ -61,11 +60,21 @@ def save(path: Path, grid: Sequence[Sequence[Image.Image | None]]) -> None:
     sink.publish(path, image.encode(np.asarray(sheet, np.float32) / 255, None, "PNG", 0))
 
 
-def _thumbnail(path: Path, size: tuple[int, int] | None = None) -> Image.Image | None:
-    """A picture at the given size, or fitted into a cell, never enlarged; None if it cannot be read."""
+def _thumbnail(path: Path, longest: int = CELL) -> Image.Image | None:
+    """A picture, reduced if it is longer than that; None if it cannot be read."""
     try:
         picture = image.read(path, RenderSettings.max_pixels)
     except (ImageError, OSError):
         return None
-    size = size or work_size(picture.header.width, picture.header.height, CELL)
+    size = work_size(picture.header.width, picture.header.height, longest)
     return Image.fromarray(image.to_bytes(image.resize(picture.pixels, *size)))
+
+
+def _beside(photograph: Path, result: Image.Image | None) -> Image.Image | None:
+    """A photograph at its result's size."""
+    small = _thumbnail(photograph)
+    return small.resize(result.size, Image.Resampling.LANCZOS) if small and result else small
+
+
+def _longest(pictures: Sequence[Image.Image | None]) -> int:
+    return max((max(picture.size) for picture in pictures if picture), default=CELL)
