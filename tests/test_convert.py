@@ -52,7 +52,7 @@ def same(weights, arrays):
 
 @pytest.fixture(scope="module")
 def keras_model(arrays, folder, tmp_path_factory):
-    """Keras's own VGG16 with our random arrays, saved by Keras in the three ways it has."""
+    """Keras's own VGG16 with our random arrays, saved by Keras in the three ways it has, and with its dense layers."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KERAS_BACKEND", "jax")
         patch.setenv("KERAS_HOME", str(tmp_path_factory.mktemp("keras")))
@@ -60,6 +60,11 @@ def keras_model(arrays, folder, tmp_path_factory):
         from keras.src.legacy.saving import legacy_h5_format
 
         model = keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 48, 3))
+        with_top = keras.applications.VGG16(weights=None, input_shape=(32, 32, 3), classes=2)
+    with_top.set_weights(
+        [layer[part] for layer in arrays.values() for part in ("kernel", "bias")] + with_top.get_weights()[26:]
+    )
+    with_top.save_weights(folder / "top.weights.h5")
     model.set_weights([layer[part] for layer in arrays.values() for part in ("kernel", "bias")])
     model.save_weights(folder / "new.weights.h5")
     model.save(folder / "whole_model.h5")
@@ -68,7 +73,7 @@ def keras_model(arrays, folder, tmp_path_factory):
     return keras, model
 
 
-@pytest.mark.parametrize("name", ["new.weights.h5", "legacy.h5", "whole_model.h5"])
+@pytest.mark.parametrize("name", ["new.weights.h5", "legacy.h5", "whole_model.h5", "top.weights.h5"])
 def test_a_keras_file_gives_the_arrays_with_the_first_kernel_turned_to_rgb(name, keras_model, folder, arrays):
     found = read_foreign(folder / name)
     assert found.feature_scale == "caffe" and name in found.source
