@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from jaxstyle.data import image
+from jaxstyle.data.image import work_size
 from jaxstyle.demo.demo import PHOTOS
 from jaxstyle.demo.styles import STYLES
-from jaxstyle.engine.plan import work_size
 from jaxstyle.settings import RenderSettings, StylizeSettings
 from jaxstyle.style.initial import initial
 from jaxstyle.style.solver import Status
@@ -63,10 +63,10 @@ def alternate(functions: dict, repeats: int) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def batch_of(engine: Stylizer, contents, style):
+def batch_of(engine: Stylizer, contents, style, budget=10**6):
     targets = engine.style_targets(style)
     starts = [initial(StylizeSettings(), c, style, str(k)) for k, c in enumerate(contents)]
-    return engine.stack([engine.start(c, i, targets) for c, i in zip(contents, starts, strict=True)]), targets
+    return engine.stack([engine.start(c, i, targets, budget) for c, i in zip(contents, starts, strict=True)]), targets
 
 
 def evaluation_of(engine: Stylizer, batch, targets, times: int = 0):
@@ -233,9 +233,9 @@ def batching(arguments):
         for group in ([eight], [[c] for c in eight]):
             found = []
             for contents_of in group:
-                batch, targets = batch_of(engine, contents_of, styles[0])
+                batch, targets = batch_of(engine, contents_of, styles[0], evaluations)
                 while (np.asarray(batch[0].status) == Status.RUNNING).any():
-                    batch = engine.advance(batch, targets, budget=evaluations)
+                    batch = engine.advance(batch, targets)
                 found += np.asarray(batch[0].loss, float).tolist()
             losses.append(found)
         quotients = [a / b for a, b in zip(*losses, strict=True)]

@@ -26,6 +26,10 @@ class SettingsMismatch(JaxstyleError):
     """The output folder belongs to a run with other settings."""
 
 
+class OutputLocked(JaxstyleError):
+    """Another run is writing to the output folder."""
+
+
 class InputError(JaxstyleError):
     """An input, or the style picture, cannot be used at all."""
 
@@ -42,3 +46,9 @@ class StorageError(JaxstyleError):
     """The output folder cannot be written."""
 
     exit_code = 5
+
+
+class DeviceError(JaxstyleError):
+    """The device does not answer, or has no room for a single image."""
+
+    exit_code = 1

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import operator
 import os
-import types
-import typing
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from jaxstyle.coerce import check as _check
+from jaxstyle.coerce import normalise
 from jaxstyle.errors import SettingsError
 
 _DEPTHS = (2, 2, 3, 3, 3)
@@ -24,6 +24,9 @@ CHANNELS = {"block1": 64, "block2": 128, "block3": 256, "block4": 512, "block5":
 
 STRIDE = 32
 """Working sides are multiples of this many pixels, so that no pooling drops a row or a column."""
+
+CHUNK = 10
+"""Ticks between two looks of the host at the lanes."""
 
 
 def layer_name(name: str) -> str:
@@ -140,7 +143,7 @@ class StylizeSettings:
     weights: Path | None = None
 
     def __post_init__(self) -> None:
-        _normalise(self)
+        normalise(self)
         _check(self.evaluations >= 1, "evaluations", self.evaluations, "at least 1")
         _check(1 <= self.history <= 100, "history", self.history, "1 to 100")
         _check(0 <= self.tolerance < 1, "tolerance", self.tolerance, "at least 0 and under 1")
@@ -187,6 +190,11 @@ class RenderSettings(StylizeSettings):
         existing: what to do with finished images in the output folder.
         retry_failed: try the failed rows of an earlier run again.
         limit: stop after this many images of the plan [default: all]
+        shard: "2/8" takes the second eighth of the inputs, chosen by their names; runs of all shards share an output.
+        workers: processes that open and decode pictures; 0 does it in the run's own, where a crash would end it.
+        max_failures: end the run when more inputs than this have failed: a number, or "5%" of those looked at.
+        max_duration: end the run, with its batch finished, after this long: "90m", "8h", "2d", or seconds.
+        stall_timeout: seconds after which a picture being decoded, a file being written or a device is given up.
         max_pixels: a picture that claims more pixels is refused before it is decoded.
         quality: of JPEG, WebP and AVIF outputs, 1 to 100.
     """
@@ -198,6 +206,11 @@ class RenderSettings(StylizeSettings):
     existing: Literal["resume", "overwrite", "error"] = "resume"
     retry_failed: bool = False
     limit: int | None = None
+    shard: str | None = None
+    workers: int | Literal["auto"] = "auto"
+    max_failures: int | str | None = None
+    max_duration: int | str | None = None
+    stall_timeout: float = 900.0
     max_pixels: int = 89_478_485
     quality: int = 95
 
@@ -210,67 +223,51 @@ class RenderSettings(StylizeSettings):
         _check(self.limit is None or self.limit >= 1, "limit", self.limit, "at least 1")
         _check(1 <= self.max_pixels <= 178_956_970, "max_pixels", self.max_pixels, "1 to 178956970 (Pillow's limit)")
         _check(1 <= self.quality <= 100, "quality", self.quality, "1 to 100")
+        _check(self.workers == "auto" or 0 <= int(self.workers) <= 256, "workers", self.workers, "auto, or 0 to 256")
+        _check(self.stall_timeout > 0, "stall_timeout", self.stall_timeout, "above 0 seconds")
+        self.part(), self.failures(), self.seconds()
+        if self.shard is not None and self.existing == "overwrite":
+            raise SettingsError(
+                "existing is 'overwrite' for one shard", "Empty the output folder, then run the shards."
+            )
+
+    def part(self) -> tuple[int, int]:
+        """The shard as (index from 1, number of shards); (1, 1) for all inputs."""
+        found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", self.shard or "1/1")
+        index, parts = map(int, found.groups()) if found else (0, 0)
+        _check(1 <= index <= parts, "shard", self.shard, "i/n with i from 1 to n, such as 2/8")
+        return index, parts
+
+    def failures(self) -> tuple[int | None, float | None]:
+        """Most failed inputs, as a number or as a share of those looked at."""
+        if self.max_failures is None:
+            return None, None
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", str(self.max_failures))
+        percent = found is not None and found[2] == "%"
+        good = found is not None and (float(found[1]) <= 100 if percent else "." not in found[1])
+        _check(good, "max_failures", self.max_failures, "a whole number, or 0% to 100%")
+        assert found is not None
+        return (None, float(found[1]) / 100) if percent else (int(found[1]), None)
+
+    def seconds(self) -> float | None:
+        """The longest duration of the run in seconds."""
+        if self.max_duration is None:
+            return None
+        text, units = str(self.max_duration), {"d": 86400, "h": 3600, "m": 60, "s": 1, "": 1}
+        parts = re.findall(r"(\d+(?:\.\d+)?)([dhms]?)", text)
+        total = sum(float(number) * units[unit] for number, unit in parts)
+        good = "".join(n + u for n, u in parts) == text and total > 0
+        _check(good, "max_duration", self.max_duration, 'a time such as "90m", "8h", "1h30m" or seconds')
+        return total
 
     def pixels(self) -> dict[str, Any]:
         """The settings that decide the pixels of the outputs: two runs may share a folder only if these agree."""
         resolved_init = self.init if self.init in INITS else "a picture"  # which is told by its own checksum
-        files = ("batch", "existing", "retry_failed", "limit", "max_pixels", "weights")
+        files = ("batch", "existing", "retry_failed", "limit", "shard", "workers", "max_failures", "max_duration",
+                 "stall_timeout", "max_pixels", "weights")  # fmt: skip
         resolved = dataclasses.asdict(self) | dataclasses.asdict(self.objective())
         resolved |= {"style_size": self.style_size or self.size, "init": resolved_init}
         return {name: value for name, value in resolved.items() if name not in files}
-
-
-def _check(good: bool, name: str, value: Any, allowed: str) -> None:
-    if not good:
-        raise SettingsError(f"{name} is {value!r}", f"It must be {allowed}.")
-
-
-def _normalise(settings: Any) -> None:
-    """Brings values to their fields' types and refuses others: callers from Python do not pass the command line."""
-    for name, hint in typing.get_type_hints(type(settings)).items():
-        value = getattr(settings, name)
-        kinds = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
-        choices = [choice for kind in kinds if typing.get_origin(kind) is Literal for choice in typing.get_args(kind)]
-        if value in choices if isinstance(value, str) else value is None and type(None) in kinds:
-            continue
-        for kind in kinds:
-            made = _as(kind, value)
-            if made is not None:
-                object.__setattr__(settings, name, made)
-                break
-        else:
-            allowed = choices + [_KINDS[kind] for kind in kinds if kind in _KINDS]
-            raise SettingsError(f"{name} is {value!r}", f"It must be one of {', '.join(map(str, allowed))}.")
-
-
-_KINDS: dict[Any, str] = {
-    int: "a whole number",
-    float: "a number",
-    bool: "True or False",
-    str: "a text",
-    Path: "a path",
-    tuple[str, ...]: "several texts",
-    tuple[float, ...]: "several numbers",
-}
-"""Types of settings, in words."""
-
-
-def _as(kind: Any, value: Any) -> Any:
-    """The value as this type, or None where it is of another."""
-    try:
-        if kind is bool:
-            return value if isinstance(value, bool) else None
-        if isinstance(value, bool) or kind not in _KINDS:
-            return None
-        if kind is int:
-            return operator.index(value)
-        if kind is float:
-            return None if isinstance(value, str) else float(value)
-        if kind in (str, Path):
-            return kind(os.fspath(value))
-        return None if isinstance(value, str) else tuple(str(v) if kind == tuple[str, ...] else float(v) for v in value)
-    except (TypeError, ValueError):
-        return None
 
 
 def cache_directory() -> Path:

@@ -12,7 +12,8 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 ALLOWED = {
     "errors": set(),
-    "settings": {"errors"},
+    "coerce": {"errors"},
+    "settings": {"errors", "coerce"},
     "model": {"errors", "settings"},
     "style": {"errors", "settings", "model"},
     "data": {"errors", "settings"},

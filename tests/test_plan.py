@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from jaxstyle.data.image import work_size
 from jaxstyle.data.manifest import Row
-from jaxstyle.engine.plan import LONG_SIDES, RESERVED, SHORT_SIDES, Job, bucket, plan, work_size
+from jaxstyle.engine.plan import LONG_SIDES, RESERVED, SHORT_SIDES, Job, bucket, plan
 from jaxstyle.errors import InputError
 from jaxstyle.settings import STRIDE, RenderSettings
 

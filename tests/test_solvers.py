@@ -32,8 +32,8 @@ def solve(engine, function, start, budget, tolerance=0.0, ticks=None):
 
     @jax.jit
     def run(x):
-        lane = solver.start(engine, evaluate(function), x)
-        step = lambda _, lane: solver.tick(engine, evaluate(function), lane, budget, tolerance)  # noqa: E731
+        lane = solver.start(engine, evaluate(function), x, budget)
+        step = lambda _, lane: solver.tick(engine, evaluate(function), lane, tolerance)  # noqa: E731
         return jax.lax.fori_loop(0, ticks or budget, step, lane)
 
     return run(jnp.asarray(start, jnp.float32))
@@ -119,8 +119,8 @@ def test_an_ended_lane_stays_as_it_is():
 
 def test_the_loss_never_rises_and_the_first_step_moves_the_mean_pixel_by_the_constant():
     losses, images = [], []
-    lane = solver.start(Lbfgs(), evaluate(rosenbrock), jnp.full(SHAPE, 0.5))
-    step = jax.jit(lambda lane: solver.tick(Lbfgs(), evaluate(rosenbrock), lane, 100, 0.0))
+    lane = solver.start(Lbfgs(), evaluate(rosenbrock), jnp.full(SHAPE, 0.5), 100)
+    step = jax.jit(lambda lane: solver.tick(Lbfgs(), evaluate(rosenbrock), lane, 0.0))
     for _ in range(30):
         lane = step(lane)
         losses.append(float(lane.loss))
@@ -157,8 +157,8 @@ def test_a_nan_lane_diverges_and_leaves_its_neighbours_bit_identical(engine):
     def run(scales):
         def lanes(scale):
             function = evaluate(lambda x: scale * rosenbrock(x))
-            lane = solver.start(engine, function, jnp.full(SHAPE, 0.5))
-            return jax.lax.fori_loop(0, 15, lambda _, a: solver.tick(engine, function, a, 15, 0.0), lane)
+            lane = solver.start(engine, function, jnp.full(SHAPE, 0.5), 15)
+            return jax.lax.fori_loop(0, 15, lambda _, a: solver.tick(engine, function, a, 0.0), lane)
 
         return jax.vmap(lanes)(scales)
 

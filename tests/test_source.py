@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
+import unicodedata
+import weakref
+from collections import defaultdict
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxstyle.data.source import Input, discover, printable
+from jaxstyle.data import source
+from jaxstyle.data.source import Input, count, discover, printable
 from jaxstyle.errors import InputError
 
 
@@ -22,11 +29,24 @@ def make(root: Path, *names: str) -> Path:
     return root
 
 
-def listed(*inputs: Path) -> dict[str, Input]:
-    found = list(discover(inputs))
+def listed(*inputs: Path, folds: bool = False) -> dict[str, Input]:
+    found = list(discover(inputs, folds=folds))
     keys = [one.key for one in found]
-    assert len(set(keys)) == len(keys)
+    assert len(set(keys)) == len(keys) == count(inputs)
     return {one.key: one for one in found}
+
+
+def reasons(*inputs: Path, folds: bool = False) -> dict[str, str]:
+    return {key: one.failed for key, one in listed(*inputs, folds=folds).items()}
+
+
+def fold(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def entry(name: str, folder: bool = False) -> SimpleNamespace:
+    """As from os.scandir, of a file system that tells kinds in its listings."""
+    return SimpleNamespace(name=name, is_file=lambda follow_symlinks: not folder, is_dir=lambda follow_symlinks: folder)
 
 
 def test_keys_are_paths_below_the_input(tmp_path):
@@ -107,34 +127,63 @@ def test_a_fifo_is_not_opened(tmp_path, given_directly):
     assert (found.key, found.failed) == ("pipe.jpg", "not a regular file")
 
 
-def test_an_unreadable_folder_is_a_failure_and_its_neighbours_are_listed(tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), FileNotFoundError(2, "No such file")])
+def test_a_folder_that_cannot_be_listed_or_vanished_is_a_failure_and_its_neighbours_are_listed(
+    tmp_path, monkeypatch, error
+):
     make(tmp_path, "a/1.jpg", "b/2.jpg", "c/3.jpg")
     scandir = os.scandir
 
     def refuse(path):
         if Path(path).name == "b":  # as for a user without permission; these tests may run as root
-            raise PermissionError(13, "Permission denied", str(path))
+            raise error
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    found = listed(tmp_path)
-    assert {key: one.failed for key, one in found.items()} == {
-        "a/1.jpg": "", "b": "folder cannot be read (Permission denied)", "c/3.jpg": "",
-    }  # fmt: skip
+    assert reasons(tmp_path) == {"a/1.jpg": "", "b": f"folder cannot be read ({error.strerror})", "c/3.jpg": ""}
 
 
-def test_files_of_a_folder_that_may_be_listed_but_not_entered_fail(tmp_path, monkeypatch):
+def test_what_a_folder_lists_before_it_fails_is_kept(tmp_path, monkeypatch):
+    make(tmp_path, "a/1.jpg", "b/2.jpg")
+    scandir = os.scandir
+
+    def ends_early():
+        yield entry("1.jpg")
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "scandir", lambda path: nullcontext(ends_early()) if path.name == "a" else scandir(path))
+    assert reasons(tmp_path) == {"a": "folder cannot be read (Input/output error)", "a/1.jpg": "", "b/2.jpg": ""}
+
+
+def test_unreadable_folders_have_a_row_each_key_even_where_a_file_has_the_key(tmp_path, monkeypatch):
+    make(tmp_path, "one/sub/1.jpg", "two/sub/2.jpg", "three/sub", "three/a.jpg")
+    scandir = os.scandir
+
+    def refuse(path):
+        if path.name == "sub":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    denied = "folder cannot be read (Permission denied)"
+    assert reasons(tmp_path / "one", tmp_path / "two") == {"sub": denied}
+    found = reasons(tmp_path / "one", tmp_path / "two", tmp_path / "three")
+    assert found.pop("sub").startswith("a file in one input is a folder in another")
+    assert found == {"sub/": denied, "a.jpg": ""}
+
+
+def test_names_whose_kind_cannot_be_found_out_fail(tmp_path, monkeypatch):
     make(tmp_path, "a.jpg", "locked/b.jpg")
-    stat = Path.stat
+    stat, scandir = os.stat, os.scandir
 
-    def refuse(self, **options):
-        if self.parent.name == "locked":
-            raise PermissionError(13, "Permission denied", str(self))
-        return stat(self, **options)
+    def denied(*_, **__):
+        raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "stat", refuse)
-    found = listed(tmp_path)
-    assert found["locked/b.jpg"].failed == "cannot be read (Permission denied)" and not found["a.jpg"].failed
+    unknown = SimpleNamespace(name="b.jpg", is_file=denied, is_dir=denied)
+    refuse = lambda path, **options: denied() if "locked" in Path(path).parts[:-1] else stat(path, **options)  # noqa: E731
+    monkeypatch.setattr(os, "scandir", lambda path: nullcontext([unknown]) if path.name == "locked" else scandir(path))
+    monkeypatch.setattr(os, "stat", refuse)
+    assert reasons(tmp_path) == {"a.jpg": "", "locked/b.jpg": "cannot be read (Permission denied)"}
 
 
 def test_names_that_are_not_utf8_or_have_control_characters_are_kept(tmp_path):
@@ -150,34 +199,6 @@ def test_printable_names_can_be_encoded():
     assert printable(Path("größe.jpg")) == "größe.jpg"
 
 
-def test_inputs_given_twice_are_listed_once(tmp_path, monkeypatch):
-    make(tmp_path, "in/a.jpg", "in/sub/b.jpg", "in/.hidden")
-    (tmp_path / "in/broken").symlink_to("nowhere")
-    monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "in"
-    assert set(listed(folder, folder, Path("in"), folder / "a.jpg")) == {"a.jpg", "sub/b.jpg", ".hidden", "broken"}
-
-
-@pytest.mark.parametrize("second", ["two", "two/a.jpg"])
-def test_two_files_for_one_output_are_refused_with_both_names(tmp_path, second):
-    make(tmp_path, "one/a.jpg", "two/a.jpg")
-    with pytest.raises(InputError, match=r"one/a\.jpg and .*two/a\.jpg would both be written to a\.jpg"):
-        list(discover([tmp_path / "one", tmp_path / second]))
-
-
-def test_hidden_files_of_one_name_in_two_inputs_do_not_clash(tmp_path):
-    make(tmp_path, "one/a.jpg", "one/.DS_Store", "two/b.jpg", "two/.DS_Store")
-    assert set(listed(tmp_path / "one", tmp_path / "two")) == {"a.jpg", "b.jpg", ".DS_Store"}
-
-
-def test_a_clash_with_an_undecodable_name_can_be_printed(tmp_path):
-    name = os.fsdecode(b"caf\xe9.png")
-    make(tmp_path, f"one/{name}", f"two/{name}")
-    with pytest.raises(InputError) as caught:
-        list(discover([tmp_path / "one", tmp_path / "two"]))
-    str(caught.value).encode("utf-8")
-
-
 @pytest.mark.parametrize("broken_link", [False, True])
 def test_a_missing_input_is_an_input_error(tmp_path, broken_link):
     path = tmp_path / "absent.jpg"
@@ -187,16 +208,232 @@ def test_a_missing_input_is_an_input_error(tmp_path, broken_link):
         list(discover([path]))
 
 
+def test_an_input_below_a_file_does_not_exist(tmp_path):
+    make(tmp_path, "a.jpg")
+    for below in (tmp_path / "a.jpg" / "b.jpg", "null\0.jpg"):
+        with pytest.raises(InputError, match="does not exist"):
+            list(discover([below]))
+
+
+@pytest.mark.parametrize("function", ["stat", "scandir"])
+def test_an_input_that_may_not_be_looked_at_is_an_input_error(tmp_path, monkeypatch, function):
+    make(tmp_path, "ours/a.jpg", "locked/b.jpg")
+    real = getattr(os, function)
+
+    def refuse(path, *args, **options):
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(os, function, refuse)
+    walk = discover([tmp_path / "ours", tmp_path / "locked"])
+    with pytest.raises(InputError, match=r"locked cannot be read \(Permission denied\)\. Mend"):
+        next(walk)  # before any work is done
+
+
 def test_an_empty_folder_has_nothing(tmp_path):
-    assert listed(tmp_path) == {}
+    assert listed(tmp_path) == {} == listed()
 
 
-NAMES = st.text(st.sampled_from("aAbé._-% \n\\\udce9"), min_size=1, max_size=4).filter(lambda n: n not in (".", ".."))
+def test_inputs_given_twice_are_listed_once(tmp_path, monkeypatch):
+    make(tmp_path, "in/a.jpg", "in/sub/b.jpg", "in/.hidden")
+    (tmp_path / "in/broken").symlink_to("nowhere")
+    (tmp_path / "link").symlink_to("in")
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "in"
+    found = reasons(folder, folder, Path("in"), tmp_path / "link", folder / "a.jpg", folder / "a.jpg")
+    assert found == {"a.jpg": "", "sub/b.jpg": "", ".hidden": "", "broken": "a link to nothing"}
 
 
-@settings(derandomize=True, database=None, deadline=None, max_examples=60)
-@given(trees=st.lists(st.lists(st.lists(NAMES, min_size=1, max_size=3), max_size=8), min_size=1, max_size=2))
-def test_keys_are_injective_and_every_file_is_accounted_for(trees):
+def test_a_hidden_file_that_is_given_too_is_not_skipped(tmp_path):
+    make(tmp_path, ".a.jpg", "b.jpg")
+    assert listed(tmp_path, tmp_path / ".a.jpg")[".a.jpg"] == Input(".a.jpg", tmp_path / ".a.jpg")
+
+
+def test_nested_inputs_list_a_file_under_each_of_its_keys(tmp_path):
+    make(tmp_path, "a.jpg", "sub/b.jpg", "sub/a.jpg")
+    found = reasons(tmp_path, tmp_path / "sub")
+    assert set(found) == {"a.jpg", "b.jpg", "sub/a.jpg", "sub/b.jpg"}
+    assert [key for key, reason in found.items() if reason] == ["a.jpg"]
+
+
+def test_inputs_are_walked_as_one_tree(tmp_path):
+    make(tmp_path, "one/b.jpg", "one/sub/2.jpg", "two/a.jpg", "two/sub/1.jpg", "two/sub/deep/3.jpg", "c.jpg")
+    found = listed(tmp_path / "one", tmp_path / "c.jpg", tmp_path / "two")
+    assert list(found) == ["a.jpg", "b.jpg", "c.jpg", "sub/1.jpg", "sub/2.jpg", "sub/deep/3.jpg"]
+    assert found["sub/1.jpg"].path == tmp_path / "two/sub/1.jpg" and found["sub/2.jpg"].path.parts[-3] == "one"
+
+
+@pytest.mark.parametrize("second", ["two/sub", "two/sub/a.jpg"])
+def test_of_two_files_with_one_key_neither_is_rendered_and_both_are_named(tmp_path, second):
+    make(tmp_path, "one/a.jpg", "one/b.jpg", "two/sub/a.jpg")
+    found = listed(tmp_path / "one", tmp_path / second)
+    one, two = tmp_path / "one/a.jpg", tmp_path / "two/sub/a.jpg"
+    reason = f"two inputs have this name: {one} and {two}; render them into two folders"
+    assert found == {"a.jpg": Input("a.jpg", one, failed=reason), "b.jpg": Input("b.jpg", one.with_name("b.jpg"))}
+
+
+def test_three_inputs_collide_if_any_two_files_differ(tmp_path):
+    make(tmp_path, "one/a.jpg", "three/a.jpg")
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two/a.jpg").symlink_to("../one/a.jpg")
+    one, two, three = (tmp_path / name for name in ("one", "two", "three"))
+    assert reasons(one, two) == {"a.jpg": ""}
+    assert f"{one / 'a.jpg'} and {three / 'a.jpg'}" in reasons(one, two, three)["a.jpg"]
+    assert f"{three / 'a.jpg'} and {two / 'a.jpg'}" in reasons(three, two, one)["a.jpg"]
+
+
+def test_skipped_names_of_two_inputs_do_not_collide(tmp_path):
+    make(tmp_path, "one/a.jpg", "one/.DS_Store", "one/.t/1", "two/b.jpg", "two/.DS_Store", "two/.t", "three/link/c.jpg")
+    for name in ("one", "two"):
+        (tmp_path / name / "link").symlink_to("..")
+    found = listed(*(tmp_path / name for name in ("one", "two", "three")))
+    assert {key: one.skipped for key, one in found.items()} == {
+        "a.jpg": "", "b.jpg": "", ".DS_Store": "hidden file", ".t": "hidden folder", "link": "link to a folder",
+        "link/c.jpg": "",
+    }  # fmt: skip
+    assert not any(one.failed for one in found.values())
+
+
+def test_a_file_that_is_a_folder_elsewhere_fails_and_the_folder_is_walked(tmp_path):
+    make(tmp_path, "one/a", "two/a/b.jpg")
+    for inputs in (("one", "two"), ("two", "one"), ("one/a", "two")):
+        found = reasons(*(tmp_path / name for name in inputs))
+        assert found["a/b.jpg"] == "" and len(found) == 2
+        assert f"{tmp_path / 'one/a'} and {tmp_path / 'two/a'}; render" in found["a"]
+
+
+ALIKE = [
+    (["A.jpg"], ["a.jpg"]),
+    (["caf\u00e9.jpg"], ["cafe\u0301.jpg"]),  # sorts the other way round
+    (["Stra\u00dfe.jpg"], ["STRASSE.jpg"]),
+    (["\u212aelvin.jpg"], ["kelvin.jpg"]),
+    (["Photos/A.jpg"], ["photos/a.jpg"]),
+    (["Photos/deep/a.jpg"], ["photos/Deep/a.jpg"]),
+    ([os.fsdecode(b"\xe9A.jpg")], [os.fsdecode(b"\xe9a.jpg")]),
+]
+
+
+@pytest.mark.parametrize(("one", "two"), ALIKE)
+def test_names_that_fold_to_one_are_noted_or_fail(tmp_path, one, two):
+    make(tmp_path / "one", *one, "b.jpg")
+    make(tmp_path / "two", *two, "c/A.jpg", "d/a.jpg")
+    first, second = sorted(one + two)
+    inputs = (tmp_path / "one", tmp_path / "two")
+    apart, folded = listed(*inputs), listed(*inputs, folds=True)
+    assert list(apart) == list(folded) and len(apart) == 5
+    note = f"a name beside it differs only in case or Unicode form: {printable(first)}"
+    reason = f"its output would replace that of {printable(first)}, whose name differs only in case or Unicode form"
+    assert {key: one.note for key, one in apart.items() if one.note} == {second: note}
+    assert {key: one.failed for key, one in folded.items() if one.failed} == {second: reason}
+    assert not any(one.failed for one in apart.values()) and not any(one.note for one in folded.values())
+    assert not any(one.skipped for one in (*apart.values(), *folded.values()))
+
+
+def test_a_file_that_folds_to_a_folder_is_noted_or_fails_whichever_comes_first(tmp_path):
+    make(tmp_path, "one/A", "one/b", "two/a/1.jpg", "two/B/2.jpg")
+    inputs = (tmp_path / "one", tmp_path / "two")
+    assert {key: one.note[-3:] for key, one in listed(*inputs).items()} == {
+        "A": ": a", "b": ": B", "a/1.jpg": "", "B/2.jpg": "",
+    }  # fmt: skip
+    found = reasons(*inputs, folds=True)
+    assert "take the place of the folder a," in found["A"] and "take the place of the folder B," in found["b"]
+    assert found["a/1.jpg"] == found["B/2.jpg"] == ""
+
+
+def test_skipped_names_have_no_output_to_replace(tmp_path):
+    make(tmp_path, "one/.A.jpg", "two/.a.jpg", "two/.a/1", "one/sub/1.jpg")
+    (tmp_path / "two/SUB").symlink_to("..")
+    (tmp_path / "two/sub").mkdir()
+    found = listed(tmp_path / "one", tmp_path / "two", folds=True)
+    assert not any(one.failed or one.note for one in found.values()) and len(found) == 5
+
+
+def test_a_collision_of_undecodable_names_can_be_printed(tmp_path):
+    name = os.fsdecode(b"caf\xe9.png")
+    make(tmp_path, f"one/{name}", f"two/{name}")
+    reason = reasons(tmp_path / "one", tmp_path / "two")[name]
+    assert reason.count("caf\\xe9.png") == 2 and reason.encode("utf-8")
+
+
+def test_folders_are_listed_when_their_turn_comes(tmp_path, monkeypatch):
+    make(tmp_path, "a.jpg", "one/1.jpg", "two/2.jpg")
+    seen, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: seen.append(path.name) or scandir(path))
+    walk = discover([tmp_path])
+    steps = [(next(walk).key, list(seen)) for _ in range(3)]
+    top = tmp_path.name
+    assert steps == [("a.jpg", [top]), ("one/1.jpg", [top, "one"]), ("two/2.jpg", [top, "one", "two"])]
+
+
+def test_nothing_is_retained_and_files_are_not_looked_at(tmp_path, monkeypatch):
+    """Of a tree that exists in listings only, so that a look at one of its files would fail."""
+    top = [entry(f"{n:02}", folder=True) for n in range(20)]
+    monkeypatch.setattr(
+        os, "scandir", lambda path: nullcontext(top if path == tmp_path else (entry(f"{n}.jpg") for n in range(1000)))
+    )
+    entries = lambda: sum(type(one) is source._Entry for one in gc.get_objects())  # noqa: E731
+    gc.collect()
+    before, references, held = entries(), [], []
+    for one in discover([tmp_path]):
+        assert not one.failed
+        if one.key.endswith("/0.jpg"):
+            references.append(weakref.ref(one))
+            assert sum(reference() is not None for reference in references) <= 2
+            held.append(entries() - before)
+    assert len(held) == 20 and max(held) <= 1000
+
+
+PROPERTY = settings(derandomize=True, database=None, deadline=None, max_examples=200)
+LETTERS = st.sampled_from("aAb\u00e9e\u0301\u00dfsS\u017fkK\u212a\u0345\u03b1\u1fb3._\udce9")
+ENTRIES = st.lists(st.tuples(st.integers(0, 2), st.text(LETTERS, min_size=1, max_size=3), st.booleans()), max_size=12)
+
+
+@PROPERTY
+@given(entries=ENTRIES, folds=st.booleans())
+def test_rows_of_one_listing_have_keys_and_outputs_of_their_own(entries, folds):
+    kinds = {(turn, name): folder for turn, name, folder in entries}
+    walk = source._merge(
+        [
+            source._Entry(
+                source._FILE if not folder else source._HIDDEN if name.startswith(".") else source._FOLDER,
+                "", name, turn, Path(f"/nowhere/{turn}"), not folder, name.startswith("."),
+            )
+            for (turn, name), folder in kinds.items()
+        ],
+        folds,
+    )  # fmt: skip
+    found, below = [], []
+    while not below:
+        try:
+            found.append(next(walk))
+        except StopIteration as end:
+            below.append(end.value)
+    folders = {(turn, name) for (turn, name), folder in kinds.items() if folder and not name.startswith(".")}
+    assert {(one.turn, one.key[:-1]) for group in below[0] for one in group} == folders
+    assert [len({fold(one.key) for one in group}) for group in below[0]] == [1] * len(below[0])
+    assert len({fold(group[0].key) for group in below[0]}) == len(below[0])
+
+    assert sorted(one.key for one in found) == sorted({name for turn, name in kinds.keys() - folders})
+    outputs = [one.key for one in found if not one.failed and not one.skipped]
+    walked = {name for _, name in folders}
+    assert not walked & set(outputs)
+    assert all(sum(there == key for _, there in kinds) == 1 for key in outputs)
+    if folds:
+        assert len({*map(fold, outputs)} | {*map(fold, walked)}) == len(outputs) + len({*map(fold, walked)})
+    crowded = {key for key in {name for _, name in kinds} if [fold(n) for _, n in kinds].count(fold(key)) > 1}
+    assert {one.key for one in found if one.failed or one.note} <= crowded
+
+
+NAMES = st.text(st.sampled_from("aAb\u00e9e\u0301._-% \n\\\udce9"), min_size=1, max_size=4).filter(
+    lambda name: name not in (".", "..")
+)
+TREES = st.lists(st.lists(st.lists(NAMES, min_size=1, max_size=3), max_size=8), min_size=1, max_size=3)
+
+
+@settings(PROPERTY, max_examples=60)
+@given(trees=TREES, folds=st.booleans())
+def test_keys_are_injective_and_every_file_is_accounted_for(trees, folds):
     with tempfile.TemporaryDirectory() as folder:
         roots = [Path(folder, str(n)) for n in range(len(trees))]
         for root, tree in zip(roots, trees, strict=True):
@@ -208,15 +445,23 @@ def test_keys_are_injective_and_every_file_is_accounted_for(trees):
                     path.touch()
                 except OSError:  # a name taken by a file or a folder before
                     continue
-        plain = [
-            path for root in roots for path in root.rglob("*")
-            if path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts)
-        ]  # fmt: skip
-        outputs = [path.relative_to(folder).parts[1:] for path in plain]
-        if len(set(outputs)) < len(outputs):
-            with pytest.raises(InputError):
-                list(discover(roots))
-        else:
-            found = listed(*roots)
-            assert sorted(one.path for one in found.values() if not one.skipped) == sorted(plain)
-            assert all(Path(key).parts == one.path.relative_to(folder).parts[1:] for key, one in found.items())
+        files, folders = defaultdict(list), set()
+        for root in roots:
+            for path in root.rglob("*"):
+                key = path.relative_to(root)
+                if not any(part.startswith(".") for part in key.parts):
+                    if path.is_dir():
+                        folders.add(str(key))
+                    else:
+                        files[str(key)].append(path)
+        found = {key: one for key, one in listed(*roots, folds=folds).items() if not one.skipped}
+        assert {key: one.path for key, one in found.items()} == {key: paths[0] for key, paths in files.items()}
+        alike = defaultdict(set)
+        for key in (*files, *folders):
+            alike[fold(key)].add(key)
+        for key, one in found.items():
+            exact = len(files[key]) > 1 or key in folders
+            others = alike[fold(key)] - {key}
+            later = bool(others & folders) or min(alike[fold(key)] & files.keys(), key=list(found).index) != key
+            assert bool(one.failed) == (exact or (later and folds)), one
+            assert bool(one.note) == (later and not folds), one

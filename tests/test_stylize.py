@@ -9,8 +9,9 @@ import jaxstyle
 from jaxstyle.errors import InputError
 from jaxstyle.settings import RenderSettings, StylizeSettings
 from jaxstyle.style import initial
+from jaxstyle.style.initial import pad_reflect
 from jaxstyle.style.solver import Status
-from jaxstyle.style.stylize import pad_reflect, stylize
+from jaxstyle.style.stylize import stylize
 from jaxstyle.style.stylize import stylizer as stylizer_for
 
 SHORT = StylizeSettings(evaluations=10, init="content")
@@ -120,8 +121,8 @@ def test_a_diverged_image_leaves_its_batch_mates_bit_identical(stylizer, batch):
     for value in (0.5, np.nan):
         starts = [b / 255 for b in batch]
         starts[1] = np.full_like(starts[1], value)
-        state = stylizer.stack([stylizer.start(b / 255, s, targets) for b, s in zip(batch, starts, strict=True)])
-        results.append(stylizer.advance(state, targets, 10, budget=10)[0])
+        state = stylizer.stack([stylizer.start(b / 255, s, targets, 10) for b, s in zip(batch, starts, strict=True)])
+        results.append(stylizer.advance(state, targets, 10)[0])
     assert results[1].status.tolist() == [Status.BUDGET, Status.DIVERGED, Status.BUDGET]
     for lane in (0, 2):
         np.testing.assert_array_equal(results[0].image[lane], results[1].image[lane])
@@ -190,5 +191,5 @@ def test_the_public_names_are_there():
 def test_network_parameters_are_arguments_of_the_compiled_loop(stylizer, batch):
     targets = stylizer.style_targets(painting() / 255)
     lanes, content = stylizer.stack([stylizer.start(b / 255, b / 255, targets) for b in batch])
-    jaxpr = jax.make_jaxpr(stylizer._advance_all)(stylizer.variables, lanes, content, targets, 1, 10, 0.0)
+    jaxpr = jax.make_jaxpr(stylizer._advance_all)(stylizer.variables, lanes, content, targets, 1, 0.0)
     assert sum(np.size(c) for c in jaxpr.consts) < 1000  # VGG16 to conv5_1 has 10 million

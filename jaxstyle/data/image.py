@@ -15,7 +15,7 @@ import warnings
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
@@ -28,6 +28,10 @@ FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "JPEG2000
 _ORIENTATION = 0x0112
 _ALPHA_FORMATS = ("PNG", "WEBP", "TIFF", "AVIF")
 _SAVE_FORMATS = {"MPO": "JPEG"}
+
+
+Size = tuple[int, int]
+"""Width and height in pixels."""
 
 
 @dataclass(frozen=True)
@@ -78,17 +82,18 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _open(path: Path, max_pixels: int) -> Image.Image:
+def _open(source: Path | BinaryIO, max_pixels: int) -> Image.Image:
     try:
-        image = Image.open(path, formats=_formats())
+        image = Image.open(source, formats=_formats())
     except UnidentifiedImageError as error:
-        what = "is empty" if path.stat().st_size == 0 else "is no picture of a known format"
+        size = source.stat().st_size if isinstance(source, Path) else source.seek(0, io.SEEK_END)
+        what = "is no picture of a known format" if size else "is empty"
         raise NotAPicture(f"the file {what}") from error
     except Exception as error:  # decoders of hostile files raise anything; here every kind means "cannot be opened"
         raise ImageError(f"cannot be opened ({_reason(error)})") from error
     width, height = image.size
     if width * height > max_pixels:
-        image.close()
+        image.__exit__()  # close() would close a caller's file as well
         raise ImageError(
             f"claims {width} x {height} pixels, more than {max_pixels}", "Raise --max-pixels if it is true."
         )
@@ -96,9 +101,10 @@ def _open(path: Path, max_pixels: int) -> Image.Image:
 
 
 def _header(image: Image.Image) -> Header:
-    """Of an open picture. Pillow decodes a PNG here, whose orientation may stand behind its pixels."""
+    """Of an open picture, whether or not it is loaded."""
     try:
-        turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+        exif = Image.Image.getexif(image)  # PngImageFile's own decodes the picture, to look for EXIF behind the pixels
+        turned = exif.get(_ORIENTATION, 1) in (5, 6, 7, 8)
         turned = turned and _ORIENTATION not in getattr(image, "tag_v2", ())  # Pillow has turned a TIFF with this tag
     except Exception:  # damaged EXIF: the picture itself may be whole
         turned = False
@@ -110,8 +116,11 @@ def _header(image: Image.Image) -> Header:
     return Header(width, height, format=image.format or "", frames=frames)
 
 
-def probe(path: Path, max_pixels: int) -> Header:
-    """The header of a picture, as a rule without decoding it.
+def probe(source: Path | BinaryIO, max_pixels: int) -> Header:
+    """The header of a picture, by path or as an open file, without decoding it.
+
+    Only `read` sees the orientation of a PNG whose EXIF stands behind its pixels: it then has width and height
+    the other way round.
 
     Raises:
         NotAPicture: content of no known format.
@@ -119,19 +128,19 @@ def probe(path: Path, max_pixels: int) -> Header:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # `read` notes them
-        with _open(path, max_pixels) as image:
+        with _open(source, max_pixels) as image:
             return _header(image)
 
 
-def read(path: Path, max_pixels: int) -> Picture:
-    """Decodes a picture completely.
+def read(source: Path | BinaryIO, max_pixels: int) -> Picture:
+    """Decodes a picture completely, by path or as an open file. Not thread-safe: it catches warnings.
 
     Raises:
         NotAPicture, ImageError: as `probe`; also where the pixels are cut short or damaged.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        with _open(path, max_pixels) as image:
+        with _open(source, max_pixels) as image:
             try:
                 image.load()  # before anything else: a PNG that was decoded in passing no longer tells that it is cut
             except Exception as error:  # as above
@@ -216,6 +225,14 @@ def _scale_deep(values: np.ndarray, *, sixteen: bool) -> tuple[np.ndarray, str]:
         return (values / top).astype(np.float32), f"values {low:g} to {high:g}, read as 0 to {top}"
     scaled = (values - low) / (high - low) if high > low else np.zeros_like(values)
     return scaled.astype(np.float32), f"values {low:g} to {high:g} stretched to 0 to 1"
+
+
+def work_size(width: int, height: int, size: int) -> Size:
+    """The picture's size with its long side brought down to `size`; never enlarged, no side under 1 pixel."""
+    long = max(width, height)
+    if long <= size:
+        return width, height
+    return max(1, round(width * size / long)), max(1, round(height * size / long))
 
 
 def resize(pixels: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from jaxstyle.data import ledger
+from jaxstyle.data.ledger import NAME, STATUSES, Ledger
 from jaxstyle.data.sink import publish, sync_folder
+from jaxstyle.data.source import printable
 from jaxstyle.errors import SettingsMismatch, StorageError
 
-NAME = "manifest.jsonl"
 SETTINGS = "settings.json"
 
 
@@ -31,8 +33,11 @@ class Row:
         loss: the objective at the result, and its terms, weights applied.
         evaluations: of loss and gradient, spent on this image.
         seconds: its share of the time on the device: each tick's time divided by the lanes running then.
-        input_bytes: length of the input file; a resumed run takes another length for another picture.
+        start_loss: the objective where the optimisation started.
+        input_bytes, input_modified, input_sha256: length, time of the last change (nanoseconds) and checksum of the
+            input file; a resumed run renders it again if they differ (if only the time does, the checksum decides).
         input_size, work_size, output_size: [width, height] of the upright input, as optimised, and as written.
+        output_bytes, output_sha256: of the file that was written.
         frames: pictures in the input file; the first was used.
         notes: what was done to the picture that its owner might not expect.
     """
@@ -46,10 +51,15 @@ class Row:
     loss: Mapping[str, float] = dataclasses.field(default_factory=dict)
     evaluations: int = 0
     seconds: float = 0.0
+    start_loss: float = 0.0
     input_bytes: int = 0
+    input_modified: int = 0
+    input_sha256: str = ""
     input_size: tuple[int, int] | None = None
     work_size: tuple[int, int] | None = None
     output_size: tuple[int, int] | None = None
+    output_bytes: int = 0
+    output_sha256: str = ""
     frames: int = 1
     notes: tuple[str, ...] = ()
 
@@ -57,37 +67,50 @@ class Row:
 class Manifest:
     """The rows of an output folder; the last one of a key counts.
 
-    Rows are appended and synced as they come; `close` rewrites the file with one row a key where a retry added a
-    second. A torn last line, from a run that was killed, is dropped.
+    Rows are appended and synced as they come; `close` leaves one row a key where a retry added a second. A torn last
+    line, from a run that was killed, is dropped. The caller holds the folder's lock, or its shard's.
+
+    Attributes:
+        before: the rows of earlier runs.
     """
 
-    def __init__(self, output: Path, *, fresh: bool = False):
-        self.path = output / NAME
+    def __init__(self, output: Path, part: tuple[int, int] = (1, 1), *, fresh: bool = False):
+        self.path = output / ledger.name(part)
         try:
             if fresh:
-                self.path.unlink(missing_ok=True)
+                for old in ledger.ledgers(output):
+                    old.unlink()
                 sync_folder(output)
-            self.rows, self._lines, whole = _parse(self.path)
+            if part == (1, 1):
+                ledger.fold(output)
             if self.path.exists():
-                os.truncate(self.path, whole)
+                os.truncate(self.path, _whole(self.path))
+            self.before = Ledger(ledger.ledgers(output))
+            self._counts = {status: self.before.count(status) for status in STATUSES}
+            self._replaced = False
             self._file = self.path.open("a", encoding="ascii")
         except OSError as error:
-            raise StorageError(f"{self.path} cannot be written ({error.strerror})", "Mend its permissions.") from error
+            raise StorageError(
+                f"{printable(self.path)} cannot be written ({error.strerror})", "Mend its permissions."
+            ) from error
 
     def append(self, *rows: Row) -> None:
-        """Adds rows, on the disk when this returns."""
+        """Adds rows, one a key in the life of this object; they are on the disk when this returns."""
         try:
             for row in rows:
-                as_json = dataclasses.asdict(row)
-                self._file.write(json.dumps(as_json) + "\n")
-                self.rows[row.key] = as_json
-                self._lines += 1
+                self._file.write(json.dumps(dataclasses.asdict(row)) + "\n")
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
             raise StorageError(
-                f"{self.path} cannot be written ({error.strerror})", "Make room, then run again."
+                f"{printable(self.path)} cannot be written ({error.strerror})", "Make room, then run again."
             ) from error
+        for row in rows:
+            past = self.before.get(row.key)
+            if past is not None:
+                self._counts[past.status] -= 1
+                self._replaced = True
+            self._counts[row.status] += 1
 
     def close(self) -> None:
         """Closes the file, with one row for each key in it."""
@@ -95,43 +118,28 @@ class Manifest:
             self._file.close()
         except OSError as error:  # rows that a failed `append` left in the buffer
             raise StorageError(
-                f"{self.path} cannot be written ({error.strerror})", "Make room, then run again."
+                f"{printable(self.path)} cannot be written ({error.strerror})", "Make room, then run again."
             ) from error
-        if self._lines > len(self.rows):
-            publish(self.path, "".join(json.dumps(row) + "\n" for row in self.rows.values()).encode("ascii"))
+        if self._replaced and self.path.name == NAME:
+            ledger.fold(self.path.parent)
 
     def count(self, status: str) -> int:
-        """Number of inputs with this status."""
-        return sum(row["status"] == status for row in self.rows.values())
+        """Number of inputs with this status, over all runs into the folder."""
+        return self._counts[status]
 
 
-def read(output: Path) -> dict[str, dict[str, Any]]:
-    """The rows of an output folder by key; none where it has no manifest yet.
-
-    Raises:
-        SettingsMismatch: the manifest is damaged.
-        StorageError: it cannot be read.
-    """
-    try:
-        return _parse(output / NAME)[0]
-    except OSError as error:
-        raise StorageError(f"{output / NAME} cannot be read ({error.strerror})", "Mend its permissions.") from error
-
-
-def _parse(path: Path) -> tuple[dict[str, dict[str, Any]], int, int]:
-    """Rows by key, the number of lines, and of the bytes that they take, without a torn last line."""
-    data = path.read_bytes() if path.exists() else b""
-    whole = data[: data.rfind(b"\n") + 1]
-    rows, lines = {}, whole.splitlines()
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-            rows[row["key"]] = row
-        except (ValueError, KeyError, TypeError) as error:
-            raise SettingsMismatch(
-                f"line {number} of {path} is no row of a manifest", "Mend it, or use another output folder."
-            ) from error
-    return rows, len(lines), len(whole)
+def _whole(path: Path) -> int:
+    """Bytes of a file up to its last line's end."""
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            begin = max(0, end - 65536)
+            file.seek(begin)
+            found = file.read(end - begin).rfind(b"\n")
+            if found >= 0:
+                return begin + found + 1
+            end = begin
+    return 0
 
 
 def compare(output: Path, run: Mapping[str, Any]) -> None:
@@ -162,7 +170,7 @@ def compare(output: Path, run: Mapping[str, Any]) -> None:
 
 
 def settle(output: Path, run: Mapping[str, Any], *, overwrite: bool = False) -> None:
-    """Writes settings.json unless this run's is there; see `compare`."""
+    """Writes settings.json unless this run's is there; see `compare`. The caller keeps others from doing the same."""
     if not overwrite:
         compare(output, run)
     if overwrite or not (output / SETTINGS).exists():

@@ -2,35 +2,60 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
-from collections.abc import Iterable
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from jaxstyle.data.source import printable
 from jaxstyle.errors import InputError, StorageError
 
 TEMPORARY = ".jaxstyle-partial-"
 """How names of unfinished files begin."""
+LEAST_FREE = 64 * 1024
+"""Bytes that must be free before a run begins: room for its settings and some rows."""
+
+_own = f"{os.getpid()}-{secrets.token_hex(4)}"
+_numbers = itertools.count()
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
+"""What file systems answer that cannot sync a folder, or not one that may only be searched."""
 
 
-def publish(path: Path, data: bytes) -> None:
+def publish(path: Path, data: bytes, *, part: str = "", sync: bool = True) -> None:
     """Writes a file: under a temporary name beside it, synced to the disk, renamed, the rename synced.
+
+    Args:
+        part: of a sharded run, so that a shard sweeps its own unfinished files only.
+        sync: False leaves the last step, `sync_folder`, to the caller, who may have many files in one folder.
 
     Raises:
         StorageError: the file system refused.
     """
-    temporary = path.parent / f"{TEMPORARY}{os.getpid()}"
+    with writing(path, part=part, sync=sync) as file:
+        file.write(data)
+
+
+@contextmanager
+def writing(path: Path, *, part: str = "", sync: bool = True) -> Iterator[BinaryIO]:
+    """As `publish`, for a file that is written piece by piece; an error on the way leaves nothing behind."""
+    temporary = path.parent / f"{TEMPORARY}{part}{_own}-{next(_numbers)}"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         try:
             with temporary.open("wb") as file:
-                file.write(data)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
-        sync_folder(path.parent)
+        if sync:
+            sync_folder(path.parent)
     except OSError as error:
         raise StorageError(
             f"{printable(path)} cannot be written ({error.strerror or error})",
@@ -39,12 +64,37 @@ def publish(path: Path, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes renames in a folder survive a power loss."""
-    handle = os.open(folder, os.O_RDONLY)
+    """Makes renames in a folder survive a power loss, where the file system can."""
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise StorageError(f"{printable(folder)} cannot be synced ({error.strerror})", "Run again.") from error
+
+
+def _make_folder(folder: Path) -> None:
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
+
+
+def tells_case_apart(path: Path) -> bool:
+    """Whether names that differ only in case are two names where this path is, or will be. Writes nothing."""
+    for there in (path.absolute(), *path.absolute().parents):
+        try:
+            if there.exists() and there.name.swapcase() != there.name:
+                return not there.with_name(there.name.swapcase()).samefile(there)
+        except FileNotFoundError:
+            return True
+        except OSError:  # a folder that may not be looked at: its parent may
+            continue
+    return True
 
 
 def refuse_overlap(output: Path, inputs: Iterable[Path]) -> None:
@@ -67,8 +117,22 @@ def refuse_overlap(output: Path, inputs: Iterable[Path]) -> None:
             )
 
 
+def check_writable(output: Path) -> None:
+    """Asks, without writing, whether the output folder can be written, and has any room.
+
+    Raises:
+        StorageError: not so.
+    """
+    there = next(p for p in (output.absolute(), *output.absolute().parents) if p.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise StorageError(f"{printable(there)} cannot be written (Permission denied)", "Mend it or choose another.")
+    free = shutil.disk_usage(there).free
+    if free < LEAST_FREE:
+        raise StorageError(f"{printable(there)} has {free:,} bytes free", "Make room, then run again.")
+
+
 def prepare(output: Path, inputs: Iterable[Path]) -> None:
-    """Makes the output folder, checks that it can be written, and sweeps what a killed run left unfinished.
+    """Makes the output folder and checks that it can be written.
 
     Raises:
         InputError: see `refuse_overlap`.
@@ -77,15 +141,26 @@ def prepare(output: Path, inputs: Iterable[Path]) -> None:
     refuse_overlap(output, inputs)
     try:
         output.mkdir(parents=True, exist_ok=True)
-        probe = output / f"{TEMPORARY}{os.getpid()}"
+        probe = output / f"{TEMPORARY}{_own}-{next(_numbers)}"
         probe.write_bytes(b"")
         probe.unlink()
-        for folder, _, files in os.walk(output):
-            for name in files:
-                if name.startswith(TEMPORARY):
-                    Path(folder, name).unlink(missing_ok=True)
     except OSError as error:
         raise StorageError(
             f"the output folder {printable(output)} cannot be written ({error.strerror})",
             "Mend its permissions or choose another.",
         ) from error
+
+
+def sweep(output: Path, part: str = "") -> int:
+    """Removes what killed runs left unfinished; returns how many files. The caller holds the folder's lock.
+
+    Args:
+        part: of a sharded run: only its own; else everybody's. Files of this process are left alone.
+    """
+    swept = 0
+    for folder, _, files in os.walk(output):
+        for name in files:
+            if name.startswith(TEMPORARY + part) and _own not in name:
+                Path(folder, name).unlink(missing_ok=True)
+                swept += 1
+    return swept

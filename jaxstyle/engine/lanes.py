@@ -1,20 +1,73 @@
-"""The device side: keeps the lanes of one bucket busy and hands out what has ended."""
+"""The host's side of the lanes: keeps those of one lot busy, refills them, and hands out what has ended."""
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
-import jax
 import numpy as np
 
-from jaxstyle.settings import RenderSettings
-from jaxstyle.style.objective import StyleTargets
-from jaxstyle.style.solver import Status
-from jaxstyle.style.stylize import CHUNK, Stylizer
+from jaxstyle.engine.feed import Feed, Lot
+from jaxstyle.errors import DeviceError
+from jaxstyle.settings import CHUNK
+
+RUNNING = 0
+"""`style.solver.Status.RUNNING`; this file works without jax."""
+
+
+class OutOfMemory(Exception):
+    """The device has no room for a batch of this size."""
+
+
+class Look(NamedTuple):
+    """How the lanes stand; each N."""
+
+    status: np.ndarray
+    evaluations: np.ndarray
+    loss: np.ndarray
+
+
+class Result(NamedTuple):
+    """What a lane holds.
+
+    Attributes:
+        image: H x W x 3 as optimised, not clipped.
+        terms: the objective's terms, weights applied.
+        start_loss: the objective before the first step.
+    """
+
+    image: np.ndarray
+    terms: Mapping[str, float]
+    start_loss: float
+
+
+class Batch(Protocol):
+    """Lanes side by side on a device. Every method may raise OutOfMemory, after which the batch is lost."""
+
+    def put(self, lane: int, content: np.ndarray, init: np.ndarray) -> None:
+        """Starts an image, H x W x 3 each, in a lane."""
+
+    def advance(self, ticks: int) -> Look:
+        """Some ticks of every lane that is running; returns when the device has done them."""
+
+    def result(self, lane: int) -> Result:
+        """What a lane holds."""
+
+    def keep(self, lanes: Sequence[int], size: int) -> Batch:
+        """A smaller batch, of these lanes in this order; this one is used up."""
+
+
+class Device(Protocol):
+    """Makes batches."""
+
+    def batch(self, lot: Lot, size: int) -> Batch:
+        """A batch of idle lanes."""
+
+    def pays(self, lot: Lot, lanes: int, evaluations: int) -> bool:
+        """Whether saving these evaluations of so many lanes is worth compiling a smaller batch."""
 
 
 class Task(Protocol):
@@ -31,68 +84,136 @@ T = TypeVar("T", bound=Task)
 
 @dataclass(frozen=True)
 class Ended(Generic[T]):
-    """A lane's result.
+    """A lane's end.
 
     Attributes:
-        image: H x W x 3 as optimised, not clipped.
-        terms: the objective's terms, weights applied.
-        seconds: each tick's time divided by the lanes that were running.
+        result: None where the device had no room even for this image alone.
+        status: `style.solver.Status`.
+        seconds: each chunk's time divided by the lanes that were running.
     """
 
     task: T
-    image: np.ndarray
-    terms: dict[str, float]
+    result: Result | None
     evaluations: int
-    status: Status
+    status: int
     seconds: float
 
 
-def run(
-    stylizer: Stylizer,
-    settings: RenderSettings,
-    style: StyleTargets,
-    batch: int,
-    queue: Iterator[T],
-    report: Callable[[int, float], None],
-) -> Iterator[Ended[T]]:
-    """Renders a queue of tasks of one shape, up to `batch` at a time; each lane ends on its own and is refilled.
+@dataclass
+class Usage:
+    """What the device did.
 
-    Args:
-        report: called after each chunk with the evaluations spent in it and the mean loss of the running lanes.
-
-    While others still run, lanes without a successor idle. When all have ended, what is left of the queue starts
-    as a batch of its own number, so that a queue compiles two programs at most when all budgets are equal.
+    Attributes:
+        spent, offered: ticks of lanes with an image that was running, and of all lanes.
+        seconds: in the device's calls, compiling included.
+        since: when the call that the device is in began (time.monotonic), or None.
     """
-    tasks: list[T | None] = []
-    while True:
-        if all(task is None for task in tasks):
-            first = list(itertools.islice(queue, batch))
-            if not first:
+
+    spent: int = 0
+    offered: int = 0
+    seconds: float = 0.0
+    since: float | None = None
+
+
+def rungs(batch: int) -> list[int]:
+    """The ladder of batch sizes: each half of the one before, so that a bucket compiles few programs."""
+    ladder = [batch]
+    while ladder[-1] > 1:
+        ladder.append(ladder[-1] // 2)
+    return ladder
+
+
+class Lanes(Generic[T]):
+    """Runs lots, one at a time, and remembers between them what the device had no room for."""
+
+    def __init__(self, device: Device, feed: Feed[T], budget: int, report: Callable[[int, float], None]):
+        """Args:
+        budget: evaluations of an image.
+        report: called after each chunk with the evaluations spent in it and the mean loss of the running lanes.
+        """
+        self.usage = Usage()
+        self._device, self._feed, self._budget, self._report = device, feed, budget, report
+
+    def run(self, lot: Lot, known: int, batch: int, smaller: Callable[[int], None]) -> Iterator[Ended[T]]:
+        """Renders the tasks of a lot until there are none; each lane ends on its own and is refilled.
+
+        When nothing is left to refill with, the lanes that still run move to smaller batches, if that pays. A batch
+        that the device has no room for is halved, and its images begin again.
+
+        Args:
+            known: tasks to expect at least, failures aside.
+            batch: most lanes.
+            smaller: told the new size when the batch had to be halved.
+        """
+        again: deque[T] = deque()
+        while True:
+            tasks: list[T | None] = []
+            try:
+                yield from self._run(lot, next(size for size in rungs(batch) if size <= max(known, 1)), tasks, again)
                 return
-            tasks = list(first)
-            lanes = stylizer.stack([stylizer.start(task.content, task.init, style) for task in first])
-            seconds, spent = np.zeros(len(tasks)), np.zeros(len(tasks), int)
-        else:
+            except OutOfMemory as error:
+                lost = [task for task in tasks if task is not None]
+                if len(tasks) == 1 and not lost:
+                    raise DeviceError(f"the device has no room for the network ({error})", "Use another.") from error
+                if len(tasks) == 1:
+                    yield Ended(lost.pop(), None, 0, RUNNING, 0.0)
+                else:
+                    batch = len(tasks) // 2
+                    smaller(batch)
+                again.extend(lost)
+                known = len(again) + self._feed.known(lot)
+
+    def _run(self, lot: Lot, size: int, tasks: list[T | None], again: deque[T]) -> Iterator[Ended[T]]:
+        tasks[:] = [None] * size  # the caller keeps this list, for what is lost if the memory is out
+        lanes = self._on_device(self._device.batch, lot, size)
+        seconds, spent, chunk = np.zeros(size), np.zeros(size, int), 0.0
+        while not self._feed.abandoned:
+            empty = all(task is None for task in tasks)
             for index in [i for i, task in enumerate(tasks) if task is None]:
-                task = next(queue, None)
+                # A whole batch waits for its pictures; a few lanes only as long as idling in a chunk would cost.
+                wait = None if empty else chunk * tasks.count(None) / len(tasks)
+                task = again.popleft() if again else self._feed.take(lot, wait)
                 if task is None:
                     break
-                lanes = stylizer.put(lanes, index, stylizer.start(task.content, task.init, style))
                 tasks[index], seconds[index], spent[index] = task, 0, 0
+                self._on_device(lanes.put, index, task.content, task.init)
+            active = [i for i, task in enumerate(tasks) if task is not None]
+            if not active:
+                return
 
-        active = np.array([task is not None for task in tasks])
-        left = settings.evaluations - spent[active].max()
+            fit = min(size for size in rungs(len(tasks)) if size >= len(active))
+            left = self._budget - int(spent[active].min())
+            last = fit < len(tasks) and not (again or self._feed.known(lot))
+            if last and self._device.pays(lot, len(tasks) - fit, left):
+                lanes = self._on_device(lanes.keep, active, fit)
+                idle = [-1] * (fit - len(active))
+                tasks[:] = [None if i < 0 else tasks[i] for i in (*active, *idle)]
+                seconds, spent = seconds[[*active, *idle]], spent[[*active, *idle]]
+                active = list(range(len(active)))
+
+            ticks = max(1, min(CHUNK, self._budget - int(spent[active].max())))
+            began = time.perf_counter()
+            look: Look = self._on_device(lanes.advance, ticks)
+            chunk = time.perf_counter() - began
+            seconds[active] += chunk / len(active)
+            used = int((look.evaluations - spent)[active].sum())
+            self.usage.spent += min(used, ticks * len(active))  # some solvers evaluate more than once a tick
+            self.usage.offered += ticks * len(tasks)
+            self._report(used, float(look.loss[active].mean()))
+            spent[active] = look.evaluations[active]
+
+            for index in active:
+                if look.status[index] != RUNNING:
+                    result = self._on_device(lanes.result, index)
+                    task, tasks[index] = tasks[index], None
+                    assert task is not None
+                    yield Ended(task, result, int(spent[index]), int(look.status[index]), float(seconds[index]))
+
+    def _on_device(self, call, *arguments):
+        self.usage.since = time.monotonic()
         began = time.perf_counter()
-        ticks = max(1, min(CHUNK, int(left)))
-        lanes = stylizer.advance(lanes, style, ticks, settings.evaluations, settings.tolerance)
-        status, evaluations, loss = (np.asarray(a) for a in (lanes[0].status, lanes[0].evaluations, lanes[0].loss))
-        seconds[active] += (time.perf_counter() - began) / active.sum()
-        report(int((evaluations - spent)[active].sum()), float(loss[active].mean()))
-        spent = np.where(active, evaluations, spent)
-
-        for index in np.flatnonzero(active & (status != Status.RUNNING)).tolist():
-            one = jax.device_get(jax.tree.map(lambda a, i=index: a[i], (lanes[0].image, lanes[0].terms)))
-            task, tasks[index] = tasks[index], None
-            assert task is not None
-            terms = {name: float(value) for name, value in one[1]._asdict().items()}
-            yield Ended(task, one[0], terms, int(spent[index]), Status(int(status[index])), float(seconds[index]))
+        try:
+            return call(*arguments)
+        finally:
+            self.usage.since = None
+            self.usage.seconds += time.perf_counter() - began

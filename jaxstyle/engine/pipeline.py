@@ -3,82 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+import os
+from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any
 
-import numpy as np
-
-from jaxstyle.data import image, manifest, sink
+from jaxstyle.data import ledger, lock, manifest, sink
 from jaxstyle.data.manifest import Manifest, Row
-from jaxstyle.data.source import Input, printable
+from jaxstyle.data.source import printable
 from jaxstyle.engine import preflight
-from jaxstyle.engine.plan import Job, Size, plan, work_size
-from jaxstyle.errors import ImageError
-from jaxstyle.model import weights
-from jaxstyle.settings import INITS, RenderSettings
-
-if TYPE_CHECKING:
-    from jaxstyle.engine.lanes import Ended
-
-EXAMPLES = 8
-"""Results that a run remembers for its contact sheet."""
+from jaxstyle.engine.crew import Crew
+from jaxstyle.engine.decode import Decoders
+from jaxstyle.engine.lanes import Device
+from jaxstyle.engine.plan import plan
+from jaxstyle.engine.stop import Limits, Stop
+from jaxstyle.engine.watch import Progress, Silent, Summary
+from jaxstyle.errors import OutputLocked
+from jaxstyle.settings import RenderSettings
 
 
-class Progress(Protocol):
-    """Somebody who wants to know how a run goes on."""
+def device_for(ready: preflight.Ready) -> Device:
+    """The device that a run renders on; jax is imported here, when everything else has been found in order."""
+    from jaxstyle.engine.device import JaxDevice
 
-    def begin(self, images: int, evaluations: int, finished: int) -> None:
-        """The plan stands: images to render, their evaluations in all, inputs finished earlier."""
-
-    def advance(self, evaluations: int, loss: float) -> None:
-        """Evaluations spent since the last call, and the mean loss of the images being worked on."""
-
-    def row(self, row: Row) -> None:
-        """An input has its row."""
-
-
-class Silent:
-    """Nobody."""
-
-    def begin(self, images: int, evaluations: int, finished: int) -> None: ...
-    def advance(self, evaluations: int, loss: float) -> None: ...
-    def row(self, row: Row) -> None: ...
-
-
-@dataclass
-class Summary:
-    """How a run ended.
-
-    Attributes:
-        output: the folder.
-        done, skipped, failed: inputs by status, over all runs into the folder.
-        rendered: images rendered by this run.
-        programs: programs compiled for batches of a shape.
-        examples: (input, output) of the first results of this run.
-    """
-
-    output: Path
-    done: int = 0
-    skipped: int = 0
-    failed: int = 0
-    rendered: int = 0
-    programs: int = 0
-    examples: list[tuple[Path, Path]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A decoded job: the arrays of its lane, and what its output needs."""
-
-    job: Job
-    alpha: np.ndarray | None
-    notes: tuple[str, ...]
-    content: np.ndarray
-    init: np.ndarray
+    return JaxDevice(ready.settings, ready.network, ready.painting)
 
 
 def render(
@@ -88,6 +37,7 @@ def render(
     settings: RenderSettings | None = None,
     *,
     progress: Progress | None = None,
+    stop: Stop | None = None,
     **overrides: Any,
 ) -> Summary:
     """Renders files and folders of photographs in one style, several at a time.
@@ -100,168 +50,68 @@ def render(
         style: the style picture's file.
         output: folder for the results; made if absent.
         settings: defaults of `RenderSettings` where left out. Sizes are in pixels.
-        progress: told how it goes on.
+        progress: told how it goes on, by the calling thread.
+        stop: ends the run early when asked to, with its batch finished.
         **overrides: single fields of `settings`.
 
     Raises:
-        InputError: no such input, an unreadable style, two inputs for one output, an output among the inputs.
+        InputError: no such input, an unreadable style, an output among the inputs.
         SettingsError, SettingsMismatch: an impossible setting; the output folder has results of other settings.
+        OutputLocked: another run is writing there.
         WeightsError: the network's weights cannot be had.
         StorageError: the output cannot be written.
+        DeviceError: the device does not answer.
     """
     settings = dataclasses.replace(settings or RenderSettings(), **overrides)
-    paths = [Path(inputs)] if isinstance(inputs, str | Path) else [Path(p) for p in inputs]
-    output, style, progress = Path(output), Path(style), progress or Silent()
-    overwrite = settings.existing == "overwrite"
+    ready = preflight.check(inputs, style, output, settings)
+    output, progress, stop = ready.output, progress or Silent(), stop or Stop()
+    overwrite, part = settings.existing == "overwrite", settings.part()
+    common: dict[str, Any] = {"style": printable(Path(style).name), "seed": settings.seed}
 
-    # Everything that can be wrong is looked at before the first byte is written.
-    preflight.check_folders(paths, style, output, settings)
-    painting = preflight.own_picture(style, "style", settings)
-    painting = image.resize(
-        painting, *work_size(painting.shape[1], painting.shape[0], settings.style_size or settings.size)
-    )
-    start = None if settings.init in INITS else preflight.own_picture(Path(settings.init), "init picture", settings)
-    network = weights.load(settings.weights)
-    run = preflight.describe(style, settings, network)
-    if not overwrite:
-        manifest.compare(output, run)
-    common: dict[str, Any] = {"style": printable(style.name), "seed": settings.seed}
-    before = {} if overwrite else manifest.read(output)
-    jobs, others = _plan(paths, settings, lambda one: preflight.finished(one, before, output, settings))
+    sink.prepare(output, ready.inputs)
+    with ExitStack() as opened:
+        settle = lambda: manifest.settle(output, ready.run, overwrite=overwrite)  # noqa: E731
+        opened.enter_context(lock.locked(output, part, settle))
+        rows = Manifest(output, part, fresh=overwrite)
+        opened.callback(rows.close)
+        decoders = Decoders(workers(settings), max_pixels=settings.max_pixels, timeout=settings.stall_timeout)
+        opened.callback(decoders.close)
 
-    sink.prepare(output, paths)
-    rows = Manifest(output, fresh=overwrite)
-    try:
-        manifest.settle(output, run, overwrite=overwrite)
+        summary, limits = Summary(output), Limits(settings)
+        failed = looked_at = 0
 
-        def tell(*new: Row) -> None:
-            new = tuple(dataclasses.replace(row, **common) for row in new)
+        def keep(new: list[Row]) -> None:
+            nonlocal failed, looked_at
+            new = [dataclasses.replace(row, **common) for row in new]
             rows.append(*new)
             for row in new:
+                failed += row.status == "failed"
+                looked_at += 1
+                summary.rendered += row.status == "done"
                 progress.row(row)
 
-        tell(*others)
-        progress.begin(len(jobs), len(jobs) * settings.evaluations, len(rows.rows) - len(others))
-        summary = Summary(output)
-        if jobs:
-            _run(jobs, painting, start, settings, network, tell, progress, summary)
+        finished = lambda one: preflight.finished(one, rows.before, output, settings)  # noqa: E731
+        planned = plan(ready.inputs, settings, finished, decoders, folds=not sink.tells_case_apart(output))
+        crew = Crew(ready, planned, decoders, device_for, progress, keep)
+        opened.callback(crew.leave)
+        crew.work(stop, lambda: limits.exceeded(failed, looked_at))
+        summary.stopped = stop.reason if crew.unfinished else ""
+        crew.account(summary)
         summary.done, summary.skipped, summary.failed = map(rows.count, ("done", "skipped", "failed"))
-        return summary
-    finally:
-        rows.close()
+    if part != (1, 1):
+        _fold(output)
+    return summary
 
 
-def _plan(paths, settings: RenderSettings, finished: Callable[[Input], bool]) -> tuple[list[Job], list[Row]]:
-    jobs: list[Job] = []
-    rows: list[Row] = []
-    for planned in plan(paths, settings, finished):
-        if isinstance(planned, Row):
-            rows.append(planned)
-        else:
-            jobs.append(planned)
-            if len(jobs) == settings.limit:
-                break
-    return jobs, rows
-
-
-def _run(jobs, painting, start, settings, network, tell, progress, summary) -> None:
-    from jaxstyle.engine import lanes  # jax is imported when everything else has been found in order
-    from jaxstyle.style.stylize import stylizer as stylizer_for
-
-    stylizer = stylizer_for(settings, network)
-    compiled = stylizer.compiled
-    targets = stylizer.style_targets(painting)
-    queues: dict[Size, list[Job]] = defaultdict(list)
-    for job in jobs:
-        queues[job.bucket].append(job)
-
-    def failed(row: Row) -> None:
-        tell(row)
-        progress.advance(settings.evaluations, math.nan)
-
-    for size, queue in queues.items():
-        ready = _prepare(queue, settings, painting, start, failed)
-        for ended in lanes.run(stylizer, settings, targets, batch_size(settings, size), ready, progress.advance):
-            row, path = _publish(ended, settings, summary.output)
-            tell(row)
-            progress.advance(settings.evaluations - ended.evaluations, math.nan)
-            summary.rendered += row.status == "done"
-            if row.status == "done" and len(summary.examples) < EXAMPLES:
-                summary.examples.append((ended.task.job.path, path))
-    summary.programs = stylizer.compiled - compiled
-
-
-def _prepare(
-    jobs: list[Job], settings: RenderSettings, painting: np.ndarray, start: np.ndarray | None, failed
-) -> Iterator[Prepared]:
-    """Decodes jobs as lanes ask for them."""
-    from jaxstyle.style.initial import initial
-    from jaxstyle.style.stylize import pad_reflect
-
-    for job in jobs:
-        try:
-            picture = image.read(job.path, settings.max_pixels)
-        except ImageError as error:
-            failed(_row(job, "failed", reason=str(error)))
-            continue
-        except OSError as error:
-            failed(_row(job, "failed", reason=f"cannot be read ({error.strerror})"))
-            continue
-        if (picture.header.width, picture.header.height) != (job.header.width, job.header.height):
-            failed(_row(job, "failed", reason="changed while the run went on"))
-            continue
-        content = pad_reflect(image.resize(picture.pixels, *job.work), job.bucket[1], job.bucket[0])
-        other = None if start is None else pad_reflect(image.resize(start, *job.work), job.bucket[1], job.bucket[0])
-        init = initial(settings, content, painting, job.key, other)
-        yield Prepared(job, picture.alpha, picture.notes, content, init)
-
-
-def _publish(ended: Ended[Prepared], settings: RenderSettings, output: Path) -> tuple[Row, Path]:
-    """Writes a lane's picture, then says so."""
-    from jaxstyle.style.solver import Status
-
-    job, alpha = ended.task.job, ended.task.alpha
-    row = _row(
-        job,
-        "done",
-        ended=ended.status.name.lower(),
-        loss=ended.terms | {"total": sum(ended.terms.values())},
-        evaluations=ended.evaluations,
-        seconds=round(ended.seconds, 4),
-        notes=ended.task.notes,
-    )
-    path = output / job.key
-    if ended.status == Status.DIVERGED or not np.isfinite(ended.image).all():
-        return dataclasses.replace(row, status="failed", reason="diverged: its loss was not finite", loss={}), path
-    pixels = image.to_unit(ended.image[: job.work[1], : job.work[0]])
-    size = (job.header.width, job.header.height) if settings.output_size == "input" else job.work
-    pixels = image.resize(pixels, *size)
-    alpha = None if alpha is None else image.resize(alpha, *size)
+def _fold(output: Path) -> None:
+    """Makes one manifest of the shards', unless others still run."""
     try:
-        data = image.encode(pixels, alpha, job.header.format, settings.quality)
-    except ImageError as error:
-        return dataclasses.replace(row, status="failed", reason=str(error)), path
-    sink.publish(path, data)
-    return dataclasses.replace(row, output_size=size), path
+        with lock.locked(output, (1, 1)):
+            ledger.fold(output)
+    except OutputLocked:
+        return  # the last one does it
 
 
-def _row(job: Job, status: Literal["done", "failed"], **fields: Any) -> Row:
-    size = (job.header.width, job.header.height)
-    return Row(
-        job.key, status, input_bytes=job.length, input_size=size, work_size=job.work, frames=job.header.frames, **fields
-    )
-
-
-def batch_size(settings: RenderSettings, bucket: Size) -> int:
-    """Images side by side: as asked, or what suits the device."""
-    if settings.batch != "auto":
-        return int(settings.batch)
-    import jax
-
-    if jax.default_backend() == "cpu":
-        return CPU_BATCH
-    return max(1, min(64, 16 * 512**2 // (bucket[0] * bucket[1])))
-
-
-CPU_BATCH = 2
-"""bench/results: an image-evaluation takes as long in a batch of 1 to 8 on two cores; larger ones only take memory."""
+def workers(settings: RenderSettings) -> int:
+    """Processes that decode: as asked, or half of the processor's cores, at most 8."""
+    return max(1, min(8, (os.cpu_count() or 2) // 2)) if settings.workers == "auto" else int(settings.workers)

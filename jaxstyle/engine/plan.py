@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 from jaxstyle.data import image
-from jaxstyle.data.manifest import NAME, SETTINGS, Row
+from jaxstyle.data.image import Size, work_size
+from jaxstyle.data.ledger import NAME
+from jaxstyle.data.manifest import SETTINGS, Row
 from jaxstyle.data.source import Input, discover
-from jaxstyle.errors import ImageError
+from jaxstyle.engine.decode import Decoders, Probed, Stat
 from jaxstyle.settings import STRIDE, RenderSettings
 
+GROUP = 64
+"""Headers that are asked for at a time."""
 SHEET = "contact_sheet.png"
 RESERVED = (NAME, SETTINGS, SHEET)
-"""Names that a run writes into OUT for itself."""
+"""Names that a run writes into OUT for itself, with those of shards' ledgers:"""
+LEDGER = re.compile(r"manifest-\d+-of-\d+\.jsonl")
 
 LONG_SIDES = tuple(Fraction(n, 8) for n in (8, 6, 4, 2, 1))
 """Long sides of buckets as parts of the working size; those under 1 serve pictures that are smaller than it."""
 SHORT_SIDES = tuple(Fraction(n, 48) for n in (48, 39, 36, 32, 27, 24, 16, 8))
 """Short sides as parts of the long side: square, 5:4, 4:3, 3:2, 16:9, 2:1 and beyond."""
-
-Size = tuple[int, int]
-"""Width and height in pixels."""
 
 
 @dataclass(frozen=True)
@@ -32,26 +38,27 @@ class Job:
 
     Attributes:
         key, path: see `data.source.Input`.
-        length: of the file in bytes.
+        length, modified: of the file, in bytes and nanoseconds.
         header: of the file.
         work: size at which it is optimised.
         bucket: size of the array that holds it, filled up with its mirror image; compiled once for all its jobs.
+        note: for its row.
     """
 
     key: str
     path: Path
     length: int
+    modified: int
     header: image.Header
     work: Size
     bucket: Size
+    note: str = ""
 
 
-def work_size(width: int, height: int, size: int) -> Size:
-    """The picture's size with its long side brought down to `size`; never enlarged, no side under 1 pixel."""
-    long = max(width, height)
-    if long <= size:
-        return width, height
-    return max(1, round(width * size / long)), max(1, round(height * size / long))
+class Finished(NamedTuple):
+    """An input that an earlier run is through with."""
+
+    key: str
 
 
 def bucket(work: Size, size: int) -> Size:
@@ -69,40 +76,64 @@ def _round_up(length: Fraction) -> int:
 
 
 def plan(
-    inputs: Iterable[Path | str], settings: RenderSettings, finished: Callable[[Input], bool]
-) -> Iterator[Job | Row]:
+    inputs: Iterable[Path | str],
+    settings: RenderSettings,
+    finished: Callable[[Input], bool],
+    decoders: Decoders,
+    *,
+    folds: bool = False,
+) -> Iterator[Job | Row | Finished]:
     """A job or a row for every input that is not finished, in the order of `discover`. Reads headers only.
+
+    Inputs are looked at in groups that grow, so that the first jobs come at once. Those of other shards do not appear.
 
     Args:
         finished: whether an input has its row, and need not be looked at.
+        decoders: read the headers.
+        folds: see `discover`.
 
     Raises:
         InputError: see `discover`.
     """
-    for found in discover(inputs):
-        if finished(found):
-            continue
-        if found.failed or found.skipped:
-            yield Row(found.key, "failed" if found.failed else "skipped", found.failed or found.skipped)
-            continue
-        planned, own = _look(found.key, found.path, settings), found.key.split("/")[0]
-        if isinstance(planned, Job) and own in RESERVED:
-            planned = Row(found.key, "failed", f"its output would take the place of the run's own {own}: rename it")
-        yield planned
+    mine = (one for one in discover(inputs, folds=folds) if in_shard(one.key, settings.part()))
+    size = 4
+    while group := list(itertools.islice(mine, size)):
+        size = min(2 * size, GROUP)
+        done = [finished(one) for one in group]
+        looked_at = [one.path for one, past in zip(group, done, strict=True) if not (past or one.failed or one.skipped)]
+        probed = iter(decoders.probe(looked_at))
+        for one, past in zip(group, done, strict=True):
+            if past:
+                yield Finished(one.key)
+            elif one.failed or one.skipped:
+                notes = (one.note,) if one.note else ()
+                yield Row(one.key, "failed" if one.failed else "skipped", one.failed or one.skipped, notes=notes)
+            else:
+                yield _judge(one, next(probed), settings)
 
 
-def _look(key: str, path: Path, settings: RenderSettings) -> Job | Row:
-    try:
-        length = path.stat().st_size
-        header = image.probe(path, settings.max_pixels)
-    except image.NotAPicture as error:
+def in_shard(key: str, part: tuple[int, int]) -> bool:
+    """Whether an input belongs to shard i of n: decided by its key alone, whatever else there is."""
+    index, parts = part
+    digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8, person=b"shard").digest()
+    return parts == 1 or int.from_bytes(digest, "little") % parts == index - 1
+
+
+def _judge(one: Input, probed: Probed, settings: RenderSettings) -> Job | Row:
+    own = one.key.split("/")[0]
+    notes = (one.note,) if one.note else ()
+    if probed.header is None:
         # A text beside the photographs is none of our business; a file that calls itself a picture is.
-        if image.claims_to_be_a_picture(path):
-            return Row(key, "failed", str(error))
-        return Row(key, "skipped", f"not a picture: {error}")
-    except ImageError as error:
-        return Row(key, "failed", str(error))
-    except OSError as error:
-        return Row(key, "failed", f"cannot be read ({error.strerror})")
-    work = work_size(header.width, header.height, settings.size)
-    return Job(key, path, length, header, work, bucket(work, settings.size))
+        foreign = not probed.picture and not image.claims_to_be_a_picture(one.path)
+        reason = f"not a picture: {probed.problem}" if foreign else probed.problem
+        return Row(one.key, "skipped" if foreign else "failed", reason, notes=notes)
+    if own in RESERVED or LEDGER.fullmatch(own):
+        reason = f"its output would take the place of the run's own {own}: rename it"
+        return Row(one.key, "failed", reason, notes=notes)
+    return job(one.key, one.path, probed.stat, probed.header, settings.size, one.note)
+
+
+def job(key: str, path: Path, stat: Stat, header: image.Header, size: int, note: str = "") -> Job:
+    """The job of a picture with this header."""
+    work = work_size(header.width, header.height, size)
+    return Job(key, path, stat.length, stat.modified, header, work, bucket(work, size), note)

@@ -3,17 +3,61 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxstyle.data import image, manifest, sink
-from jaxstyle.data.source import Input, printable
+from jaxstyle.data import image, ledger, lock, manifest, sink
+from jaxstyle.data.ledger import Ledger
+from jaxstyle.data.source import Input, discover, printable
 from jaxstyle.errors import ImageError, InputError
 from jaxstyle.model import weights
 from jaxstyle.settings import INITS, RenderSettings
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A run that has been found in order, with nothing written yet.
+
+    Attributes:
+        painting: the style picture at its working size, h x w x 3 in [0, 1].
+        start: the picture that `init` names, or None.
+        run: see `describe`.
+    """
+
+    inputs: list[Path]
+    output: Path
+    settings: RenderSettings
+    painting: np.ndarray
+    start: np.ndarray | None
+    network: weights.Weights
+    run: dict[str, Any]
+
+
+def check(
+    inputs: Path | str | Iterable[Path | str], style: Path | str, output: Path | str, settings: RenderSettings
+) -> Ready:
+    """Looks at everything that can be wrong before the first byte is written, the quick things first.
+
+    Raises what `pipeline.render` raises.
+    """
+    paths = [Path(inputs)] if isinstance(inputs, str | Path) else [Path(p) for p in inputs]
+    output, style = Path(output), Path(style)
+    check_folders(paths, style, output, settings)
+    painting = own_picture(style, "style", settings)
+    size = settings.style_size or settings.size
+    painting = image.resize(painting, *image.work_size(painting.shape[1], painting.shape[0], size))
+    start = None if settings.init in INITS else own_picture(Path(settings.init), "init picture", settings)
+    sink.check_writable(output)
+    network = weights.load(settings.weights)
+    run = describe(style, settings, network)
+    if settings.existing != "overwrite":
+        manifest.compare(output, run)
+    return Ready(paths, output, settings, painting, start, network, run)
 
 
 def check_folders(inputs: list[Path], style: Path, output: Path, settings: RenderSettings) -> None:
@@ -24,9 +68,7 @@ def check_folders(inputs: list[Path], style: Path, output: Path, settings: Rende
     """
     if not inputs:
         raise InputError("there is no input", "Give files or folders of photographs.")
-    for path in inputs:
-        if not path.exists():
-            raise InputError(f"the input {printable(path)} does not exist", "Give files or folders that exist.")
+    next(discover(inputs), None)  # refuses what is absent or closed
     sink.refuse_overlap(output, inputs)
     for name, path in (("style", style), ("init picture", Path(settings.init))):
         if path.resolve().is_relative_to(output.resolve()) and path.is_file():
@@ -35,9 +77,10 @@ def check_folders(inputs: list[Path], style: Path, output: Path, settings: Rende
         return
     if not output.is_dir():
         raise InputError(f"the output {printable(output)} is not a folder", "Choose another.")
-    if settings.existing == "error" and (output / manifest.NAME).exists():
+    if settings.existing == "error" and ledger.ledgers(output):
         raise InputError(f"{output} has results already", "Choose another folder, or --existing resume or overwrite.")
-    if not (output / manifest.SETTINGS).exists() and any(output.iterdir()):
+    ours = (lock.PREFIX, sink.TEMPORARY)
+    if not (output / manifest.SETTINGS).exists() and any(not p.name.startswith(ours) for p in output.iterdir()):
         raise InputError(
             f"{printable(output)} has files in it that no run of jaxstyle wrote",
             "Choose an empty or new folder, or --existing overwrite to write among them.",
@@ -78,14 +121,26 @@ def describe(style: Path, settings: RenderSettings, network: weights.Weights) ->
     return {"decides": decides, "about": about}
 
 
-def finished(one: Input, rows: dict[str, dict[str, Any]], output: Path, settings: RenderSettings) -> bool:
-    """Whether an earlier run is through with an input: done means that the file is there, and made from this one."""
-    row = rows.get(one.key)
-    if row is None:
+def finished(one: Input, before: Ledger, output: Path, settings: RenderSettings) -> bool:
+    """Whether an earlier run is through with an input.
+
+    Done means that the output is there, and made from this input: of the same length, and unchanged since by its time
+    or, where a copy has lost the time, by its checksum.
+    """
+    past = before.get(one.key)
+    if past is None:
         return False
-    if row["status"] == "done":
-        try:
-            return one.path.stat().st_size == row["input_bytes"] and (output / one.key).is_file()
-        except OSError:
+    if past.status != "done":
+        return not (settings.retry_failed and past.status == "failed")
+    if one.failed:
+        return False
+    try:
+        now = one.path.stat()
+        if now.st_size != past.length or not (output / one.key).is_file():
             return False
-    return not (settings.retry_failed and row["status"] == "failed")
+        if past.checksum and now.st_mtime_ns != past.modified:
+            with one.path.open("rb") as file:
+                return ledger.checksum_bits(hashlib.file_digest(file, "sha256").hexdigest()) == past.checksum
+    except OSError:
+        return False
+    return True

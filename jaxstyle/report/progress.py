@@ -10,7 +10,7 @@ from typing import TextIO
 
 from jaxstyle.data.manifest import Row
 from jaxstyle.data.source import printable
-from jaxstyle.engine.pipeline import Progress
+from jaxstyle.engine.watch import Progress
 
 LINE_SECONDS = 30.0
 """Between two lines in a log."""
@@ -23,37 +23,59 @@ class _Counts:
 
     def __init__(self, stream: TextIO):
         self.stream, self.began = stream, time.monotonic()
-        self.images = self.ended = self.failed = self.total = self.spent = 0
+        self.budget = 1
+        self.number: int | None = None
+        self.before = self.rows = self.done = self.failed = self.spent = self.settled = 0
         self.loss = math.nan
 
-    def begin(self, images: int, evaluations: int, finished: int) -> None:
-        self.images, self.total, self.began = images, evaluations, time.monotonic()
-        self.ended = self.spent = 0
-        already = f", {finished} inputs finished before" if finished else ""
-        self.say(f"{images} to render{already}")
+    def begin(self, evaluations: int) -> None:
+        self.budget, self.began, self.number = evaluations, time.monotonic(), None
+        self.before = self.rows = self.done = self.failed = self.spent = self.settled = 0
+
+    def inputs(self, number: int) -> None:
+        self.number = number
+        already = f", {self.before} finished before" if self.before else ""
+        self.say(f"{number} inputs{already}")
+
+    def finished(self, number: int) -> None:
+        self.before += number
 
     def advance(self, evaluations: int, loss: float) -> None:
         self.spent += evaluations
         self.loss = self.loss if math.isnan(loss) else loss
 
     def row(self, row: Row) -> None:
-        self.ended += row.status == "done"
+        self.rows += 1
+        self.settled += row.evaluations
+        self.done += row.status == "done"
         self.failed += row.status == "failed"
         if row.status == "failed" and self.failed <= NOTABLE:
             self.say(f"failed: {printable(row.key)}: {row.reason}")
+            if self.failed == NOTABLE:
+                self.say("failed: further ones are counted here and listed in the manifest")
 
     def say(self, text: str) -> None:
         print(text, file=self.stream, flush=True)
 
+    def part(self) -> float:
+        """How much of the run is done, from 0 to 1; 0 while the inputs are being counted."""
+        if not self.number:
+            return 0.0
+        lanes = max(0, self.spent - self.settled) / self.budget  # of images without a row yet
+        return min(1.0, (self.before + self.rows + lanes) / self.number)
+
     def state(self) -> str:
         """Images, rate, loss and time left."""
         elapsed = max(time.monotonic() - self.began, 1e-9)
-        parts = [f"{self.ended}/{self.images} images"]
-        if self.spent and self.total:
-            per_image = self.total / max(self.images, 1)
-            parts.append(f"{self.spent / per_image / elapsed:.3g} images/s")
+        of = "" if self.number is None else f" of {self.number - self.before} inputs"
+        parts = [f"{self.done} images, {self.rows}{of}" + (f" ({self.failed} failed)" if self.failed else "")]
+        if self.spent:
+            lanes = max(0, self.spent - self.settled) / self.budget
+            parts.append(f"{(self.done + lanes) / elapsed:.3g} images/s")
             parts.append(f"loss {self.loss:.4g}")
-            parts.append(f"{_duration(elapsed * (self.total - self.spent) / self.spent)} left")
+            if self.number is not None:
+                mine = self.rows + lanes
+                parts.append(f"{_duration(elapsed * max(0.0, self.number - self.before - mine) / mine)} left")
         return ", ".join(parts)
 
 
@@ -89,13 +111,13 @@ class _Bar(_Counts):
         self.rich = RichProgress(*columns, console=Console(file=stream), expand=True, transient=True)
         self._task = self.rich.add_task("starting", total=None)
 
-    def begin(self, images: int, evaluations: int, finished: int) -> None:
-        super().begin(images, evaluations, finished)
-        self.rich.update(self._task, total=max(evaluations, 1), completed=0)
+    def inputs(self, number: int) -> None:
+        super().inputs(number)
+        self.rich.update(self._task, total=1.0, completed=self.part())
 
     def advance(self, evaluations: int, loss: float) -> None:
         super().advance(evaluations, loss)
-        self.rich.update(self._task, completed=self.spent, description=self.state())
+        self.rich.update(self._task, completed=self.part(), description=self.state())
 
     def say(self, text: str) -> None:
         self.rich.console.print(text, markup=False, highlight=False)

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from jaxstyle.data import image, sink
-from jaxstyle.engine.plan import work_size
+from jaxstyle.data.image import work_size
 from jaxstyle.errors import ImageError
 from jaxstyle.settings import RenderSettings
 

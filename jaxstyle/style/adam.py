@@ -19,6 +19,7 @@ class State(NamedTuple):
     inner: Any
     gradient: Float[Array, "H W 3"]
     first: Bool[Array, ""]
+    care: Float[Array, ""]
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,10 @@ class Adam:
     def _engine(self) -> optax.GradientTransformation:
         return optax.adam(self.learning_rate)
 
-    def start(self, evaluate: Evaluate, image: Float[Array, "H W 3"]) -> Step:
+    def start(self, evaluate: Evaluate, image: Float[Array, "H W 3"], care: Any = 1.0) -> Step:
         """Evaluates nothing: the first tick evaluates the start."""
         del evaluate
-        state = State(self._engine().init(image), jnp.zeros_like(image), jnp.bool_(True))
+        state = State(self._engine().init(image), jnp.zeros_like(image), jnp.bool_(True), jnp.float32(care))
         false = jnp.bool_(False)
         return Step(image, jnp.float32(jnp.inf), no_terms(), state, jnp.int32(0), false, false)
 
@@ -41,14 +42,14 @@ class Adam:
         """Applies the last gradient, then evaluates. Not finite: the lane has diverged and keeps its image."""
         updates, moved = self._engine().update(state.gradient, state.inner)
         inner = jax.tree.map(lambda old, new: jnp.where(state.first, old, new), state.inner, moved)
-        trial = image + jnp.where(state.first, 0, updates)
+        trial = image + jnp.where(state.first, 0, state.care * updates)
         (loss, terms), gradient = evaluate(trial)
         finite = jnp.isfinite(loss) & jnp.isfinite(jnp.sum(gradient))
         return Step(
             image=jnp.where(finite, trial, image),
             loss=loss,
             terms=terms,
-            state=State(inner, gradient, jnp.bool_(False)),
+            state=State(inner, gradient, jnp.bool_(False), state.care),
             evaluations=jnp.int32(1),
             stalled=jnp.bool_(False),
             diverged=~finite,

@@ -67,3 +67,9 @@ def _covariance(pixels: np.ndarray) -> np.ndarray:
 def _root(matrix: np.ndarray) -> np.ndarray:
     values, vectors = np.linalg.eigh(matrix)
     return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+
+
+def pad_reflect(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The image continued to the right and below by its mirror image, edge pixels included, to the given size."""
+    h, w = image.shape[:2]
+    return np.pad(image, ((0, height - h), (0, width - w), (0, 0)), mode="symmetric")

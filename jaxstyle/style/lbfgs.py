@@ -35,6 +35,7 @@ class State(NamedTuple):
     """jaxopt's state and the lane's own decisions."""
 
     inner: Any
+    first_step: Float[Array, ""]
     step: Float[Array, ""]
     pairs: Int[Array, ""]
     rejections: Int[Array, ""]
@@ -52,12 +53,12 @@ class Lbfgs:
             jit=False, implicit_diff=False, unroll=False,
         )  # fmt: skip
 
-    def start(self, evaluate: Evaluate, image: Float[Array, "H W 3"]) -> Step:
+    def start(self, evaluate: Evaluate, image: Float[Array, "H W 3"], care: Any = 1.0) -> Step:
         """Evaluates nothing: a zero gradient makes the first tick evaluate the start itself."""
         del evaluate
         blank = (jnp.float32(jnp.inf), no_terms()), jnp.zeros_like(image)
         inner = self._engine(lambda _: blank, 1.0).init_state(image)
-        state = State(inner, jnp.float32(1), jnp.int32(0), jnp.int32(0))
+        state = State(inner, jnp.float32(FIRST_STEP * care), jnp.float32(1), jnp.int32(0), jnp.int32(0))
         return Step(image, inner.value, inner.aux, state, jnp.int32(0), jnp.bool_(False), jnp.bool_(False))
 
     def tick(self, evaluate: Evaluate, image: Float[Array, "H W 3"], state: State) -> Step:
@@ -88,12 +89,13 @@ class Lbfgs:
             gamma=jnp.where(forget, 1, jnp.where(keep, new.gamma, old.gamma)),
         )
         pairs = jnp.where(forget, 0, pairs)
-        scaled = FIRST_STEP / jnp.maximum(jnp.mean(jnp.abs(inner.grad)), jnp.finfo(jnp.float32).tiny)
+        scaled = state.first_step / jnp.maximum(jnp.mean(jnp.abs(inner.grad)), jnp.finfo(jnp.float32).tiny)
         parabola = -slope / (2 * (new.value - old.value - slope))
         shorter = state.step * jnp.where(finite, jnp.clip(parabola, *SHRINK), SHRINK[0])
         fresh = jnp.where(pairs > 0, 1.0, scaled)
         after = State(
             inner,
+            first_step=state.first_step,
             step=jnp.where(accepted | forget, fresh, shorter),
             pairs=pairs,
             rejections=jnp.where(forget, 0, rejections),
@@ -122,8 +124,9 @@ class JaxoptZoom:
             implicit_diff=False, unroll=False,
         )  # fmt: skip
 
-    def start(self, evaluate: Evaluate, image: Float[Array, "H W 3"]) -> Step:
-        """Evaluates the start."""
+    def start(self, evaluate: Evaluate, image: Float[Array, "H W 3"], care: Any = 1.0) -> Step:
+        """Evaluates the start; its line search needs no care."""
+        del care
         state = self._engine(evaluate).init_state(image)
         diverged = ~jnp.isfinite(state.value)
         return Step(image, state.value, state.aux, state, jnp.int32(1), jnp.bool_(False), diverged)

@@ -48,22 +48,31 @@ class Step(NamedTuple):
 class Solver(Protocol):
     """Minimises a function of one image, a tick at a time."""
 
-    def start(self, evaluate: Evaluate, image: Float[Array, "H W 3"]) -> Step:
-        """State before the first tick; a loss of +inf where nothing has been evaluated yet."""
+    def start(self, evaluate: Evaluate, image: Float[Array, "H W 3"], care: Any) -> Step:
+        """State before the first tick; a loss of +inf where nothing has been evaluated yet.
+
+        Args:
+            care: factor on the first step, or on every step of a solver without others; 1 is usual.
+        """
 
     def tick(self, evaluate: Evaluate, image: Float[Array, "H W 3"], state: Any) -> Step:
         """One step."""
 
 
 class Lane(NamedTuple):
-    """One place of the batch: its image, what is known of it, and its solver's state."""
+    """One place of the batch: its image, what is known of it, and its solver's state.
+
+    `start_loss` is +inf until something was evaluated; `budget` is the most evaluations for this image.
+    """
 
     image: Float[Array, "H W 3"]
     loss: Float[Array, ""]
     terms: Any
     evaluations: Int[Array, ""]
     status: Int[Array, ""]
+    start_loss: Float[Array, ""]
     window_loss: Float[Array, ""]
+    budget: Int[Array, ""]
     state: Any
 
 
@@ -72,28 +81,37 @@ def no_terms() -> Terms:
     return Terms(jnp.float32(jnp.inf), jnp.float32(jnp.inf), jnp.float32(jnp.inf))
 
 
-def start(solver: Solver, evaluate: Evaluate, image: Float[Array, "H W 3"]) -> Lane:
-    """A fresh lane."""
-    step = solver.start(evaluate, image)
+def start(solver: Solver, evaluate: Evaluate, image: Float[Array, "H W 3"], budget: Any, care: Any = 1.0) -> Lane:
+    """A fresh lane.
+
+    Args:
+        budget: `evaluations` of the settings, as a number or a traced scalar.
+        care: see `Solver.start`.
+    """
+    step = solver.start(evaluate, image, jnp.float32(care))
     status = jnp.where(step.diverged, Status.DIVERGED, Status.RUNNING)
-    return Lane(step.image, step.loss, step.terms, step.evaluations, status, step.loss, step.state)
+    budget = jnp.asarray(budget, jnp.int32)
+    return Lane(step.image, step.loss, step.terms, step.evaluations, status, step.loss, step.loss, budget, step.state)
 
 
-def tick(solver: Solver, evaluate: Evaluate, lane: Lane, budget: Any, tolerance: Any) -> Lane:
+def tick(solver: Solver, evaluate: Evaluate, lane: Lane, tolerance: Any) -> Lane:
     """One tick of one lane; a lane that has ended stays exactly as it is.
 
     Args:
-        budget, tolerance: `evaluations` and `tolerance` of the settings, as numbers or traced scalars.
+        tolerance: of the settings, as a number or a traced scalar.
     """
     step = solver.tick(evaluate, lane.image, lane.state)
     evaluations = lane.evaluations + step.evaluations
     window = evaluations // WINDOW > lane.evaluations // WINDOW
     slow = window & (tolerance > 0) & (lane.window_loss - step.loss < tolerance * lane.window_loss)
     status = jnp.select(
-        [step.diverged, step.stalled, slow, evaluations >= budget],
+        [step.diverged, step.stalled, slow, evaluations >= lane.budget],
         [Status.DIVERGED, Status.STALLED, Status.CONVERGED, Status.BUDGET],
         Status.RUNNING,
     )
     window_loss = jnp.where(window | jnp.isinf(lane.window_loss), step.loss, lane.window_loss)
-    after = Lane(step.image, step.loss, step.terms, evaluations, status, window_loss, step.state)
+    start_loss = jnp.where(jnp.isinf(lane.start_loss), step.loss, lane.start_loss)
+    after = Lane(
+        step.image, step.loss, step.terms, evaluations, status, start_loss, window_loss, lane.budget, step.state
+    )
     return jax.tree.map(lambda new, old: jnp.where(lane.status == Status.RUNNING, new, old), after, lane)

@@ -17,17 +17,14 @@ from jaxtyping import Float
 
 from jaxstyle.errors import InputError
 from jaxstyle.model import vgg16, weights
-from jaxstyle.settings import CAFFE_GAIN, INITS, RESCALED_GAIN, STRIDE, StylizeSettings
+from jaxstyle.settings import CAFFE_GAIN, CHUNK, INITS, RESCALED_GAIN, STRIDE, StylizeSettings
 from jaxstyle.style import objective as objectives
 from jaxstyle.style import solver as solvers
 from jaxstyle.style.adam import Adam
-from jaxstyle.style.initial import initial
+from jaxstyle.style.initial import initial, pad_reflect
 from jaxstyle.style.lbfgs import JaxoptZoom, Lbfgs
 from jaxstyle.style.objective import ContentTargets, StyleTargets
 from jaxstyle.style.solver import Lane, Solver, Status
-
-CHUNK = 10
-"""Ticks between two looks of the host at the lanes."""
 
 
 def solver(settings: StylizeSettings) -> Solver:
@@ -72,6 +69,7 @@ class Stylizer:
         self._start = jax.jit(_exact(self._start_one))
         self._advance = jax.jit(_exact(self._advance_all), donate_argnums=1)
         self._put = jax.jit(lambda all_, i, one: jax.tree.map(lambda a, b: a.at[i].set(b), all_, one), donate_argnums=0)
+        self._pick = jax.jit(lambda all_, lanes: jax.tree.map(lambda a: a[lanes], all_))
 
     def _network(self, layers: Sequence[str]) -> objectives.Network:
         dtype = jnp.bfloat16 if self.settings.precision == "bfloat16" else jnp.float32
@@ -99,16 +97,16 @@ class Stylizer:
 
         return jax.value_and_grad(loss, has_aux=True)
 
-    def _start_one(self, variables, style, content_image, init_image):
+    def _start_one(self, variables, style, content_image, init_image, budget, care):
         targets = self._targets(objectives.content_targets, self.objective.content_layers, variables, content_image)
-        return solvers.start(self._solver, self.evaluate(variables, style, targets), init_image), targets
+        return solvers.start(self._solver, self.evaluate(variables, style, targets), init_image, budget, care), targets
 
-    def _advance_all(self, variables, lanes, content, style, ticks, budget, tolerance):
+    def _advance_all(self, variables, lanes, content, style, ticks, tolerance):
         self.compiled += 1  # runs while tracing, which is once a shape
 
         def tick(lane: Lane, targets: ContentTargets) -> Lane:
             evaluate = self.evaluate(variables, style, targets)
-            return solvers.tick(self._solver, evaluate, lane, budget, tolerance)
+            return solvers.tick(self._solver, evaluate, lane, tolerance)
 
         # The one vmap: lanes and content targets by lane, parameters and style targets shared.
         return jax.lax.fori_loop(0, ticks, lambda _, lanes: jax.vmap(tick)(lanes, content), lanes)
@@ -120,10 +118,21 @@ class Stylizer:
         return self._style_targets(self.variables, padded)
 
     def start(
-        self, content: Float[ArrayLike, "H W 3"], init: Float[ArrayLike, "H W 3"], style: StyleTargets
+        self,
+        content: Float[ArrayLike, "H W 3"],
+        init: Float[ArrayLike, "H W 3"],
+        style: StyleTargets,
+        budget: int = sys.maxsize,
+        care: float = 1.0,
     ) -> tuple[Lane, ContentTargets]:
-        """A fresh lane and its content targets, for one image."""
-        return self._start(self.variables, style, jnp.asarray(content, jnp.float32), jnp.asarray(init, jnp.float32))
+        """A fresh lane and its content targets, for one image.
+
+        Args:
+            budget: most evaluations for this image.
+            care: factor on the solver's first step.
+        """
+        arrays = jnp.asarray(content, jnp.float32), jnp.asarray(init, jnp.float32)
+        return self._start(self.variables, style, *arrays, min(budget, np.iinfo(np.int32).max), care)
 
     def stack(self, started: Sequence[tuple[Lane, ContentTargets]]) -> tuple[Lane, ContentTargets]:
         """A batch of lanes from single ones."""
@@ -135,21 +144,24 @@ class Stylizer:
         """The batch with one lane replaced; the old batch is used up."""
         return self._put(batch, index, one)
 
+    def pick(self, batch: tuple[Lane, ContentTargets], lanes: Sequence[int]) -> tuple[Lane, ContentTargets]:
+        """A batch of some lanes of a batch, in the order given."""
+        return self._pick(batch, np.asarray(lanes, np.int32))
+
     def advance(
         self,
         batch: tuple[Lane, ContentTargets],
         style: StyleTargets,
         ticks: int = CHUNK,
-        budget: int = sys.maxsize,
         tolerance: float = 0.0,
     ) -> tuple[Lane, ContentTargets]:
         """The batch after some ticks of every lane that is still running; the old lanes are used up.
 
         Args:
-            budget, tolerance: `evaluations` and `tolerance` of the settings.
+            tolerance: of the settings.
         """
-        (lanes, content), budget = batch, min(budget, np.iinfo(np.int32).max)
-        return self._advance(self.variables, lanes, content, style, ticks, budget, tolerance), content
+        lanes, content = batch
+        return self._advance(self.variables, lanes, content, style, ticks, tolerance), content
 
 
 @lru_cache(maxsize=4)
@@ -223,9 +235,11 @@ def stylize(
     padded = [pad_reflect(image, _multiple(height), _multiple(width)) for image in content]
     targets = engine.style_targets(painting)
     starts = [initial(settings, image, painting, "") for image in padded]  # the same noise alone and in a batch
-    batch = engine.stack([engine.start(c, i, targets) for c, i in zip(padded, starts, strict=True)])
+    batch = engine.stack(
+        [engine.start(c, i, targets, settings.evaluations) for c, i in zip(padded, starts, strict=True)]
+    )
     while (np.asarray(batch[0].status) == Status.RUNNING).any():
-        batch = engine.advance(batch, targets, budget=settings.evaluations, tolerance=settings.tolerance)
+        batch = engine.advance(batch, targets, tolerance=settings.tolerance)
     lanes: Lane = jax.device_get(batch[0]._replace(state=None))
     pick = (lambda a: a[0]) if single else (lambda a: a)
     return Solution(
@@ -258,9 +272,3 @@ def _checked(array: Any, name: str, dimensions: tuple[int, ...]) -> np.ndarray:
 
 def _multiple(side: int) -> int:
     return -(-side // STRIDE) * STRIDE
-
-
-def pad_reflect(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The image continued to the right and below by its mirror image, edge pixels included, to the given size."""
-    h, w = image.shape[:2]
-    return np.pad(image, ((0, height - h), (0, width - w), (0, 0)), mode="symmetric")

@@ -1,0 +1,292 @@
+"""What an output folder holds: `status` counts its rows, `verify` compares them with its files. Neither changes it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from jaxstyle.data import image, lock
+from jaxstyle.data.ledger import NAME, STATUSES, ledgers
+from jaxstyle.data.manifest import SETTINGS
+from jaxstyle.data.rows import Rows, unreadable
+from jaxstyle.data.sink import TEMPORARY
+from jaxstyle.data.source import printable
+from jaxstyle.errors import ImageError, InputError
+
+OWN = (NAME, "manifest-*-of-*.jsonl", SETTINGS, "contact_sheet.png", f"{lock.PREFIX}*")
+"""Names at the top of OUT that are the run's own."""
+
+REASONS = 10
+"""Most common reasons that are told."""
+
+MAX_PIXELS = 178_956_970
+"""Of an output; a file that claims more is not decoded."""
+
+SHOWN = 20
+"""Lines of one kind in a report for people."""
+
+
+@dataclass
+class Status:
+    """How far the runs into a folder have come.
+
+    Attributes:
+        output: the folder.
+        rows: inputs by status, as their last rows say.
+        reasons: of failed and of skipped inputs, the most common first: (status, reason, inputs).
+        evaluations, seconds: totals over the rows of done inputs.
+        written: when a ledger was last written, in seconds since 1970; None without ledgers.
+        holders: who is at work in the folder; see `lock.holders`.
+        about: what settings.json tells of the run; None where it cannot be read.
+        torn: a ledger's last line is cut off: a run was killed, or is writing it now.
+        malformed: lines that are no rows.
+    """
+
+    output: Path
+    rows: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATUSES, 0))
+    reasons: list[tuple[str, str, int]] = field(default_factory=list)
+    evaluations: int = 0
+    seconds: float = 0.0
+    written: float | None = None
+    holders: list[dict[str, Any]] = field(default_factory=list)
+    about: dict[str, Any] | None = None
+    torn: bool = False
+    malformed: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Values for a JSON file; `written` as ISO time, UTC."""
+        reasons = [{"status": status, "reason": reason, "inputs": inputs} for status, reason, inputs in self.reasons]
+        written = None if self.written is None else _iso(self.written)
+        return _clean(asdict(self) | {"reasons": reasons, "written": written})
+
+    def lines(self) -> list[str]:
+        """For people."""
+        counts = ", ".join(f"{self.rows[status]} {status}" for status in STATUSES)
+        last = "" if self.written is None else f"; last row {_iso(self.written)}"
+        told = [f"{printable(self.output)}: {counts}{last}"]
+        if self.rows["done"]:
+            told.append(f"{self.evaluations} evaluations, {self.seconds:.0f} s on the device")
+        told += [f"  {n} {status}: {_shown(reason)}" for status, reason, n in self.reasons]
+        if self.about is None:
+            told.append(f"{SETTINGS} is absent or damaged")
+        else:
+            told += [f"{_shown(name)}: {_shown(value)}" for name, value in self.about.items()]
+        if self.torn:
+            told.append("a ledger's last line is cut off, and ignored")
+        if self.malformed:
+            told.append(f"{self.malformed} lines of the ledgers are no rows")
+        return told + _at_work(self.holders)
+
+
+@dataclass
+class Verdict:
+    """Whether the files of a folder are those that its rows tell of.
+
+    Attributes:
+        output: the folder.
+        checked: done rows, every one of whose files was looked at.
+        problems: (key, or name of a file, what is wrong with it).
+        orphans: files that no row tells of; as keys. Somebody else's, as a rule, so no problem.
+        temporaries: unfinished files of a run that was killed, or is at work.
+        torn: see `Status`; no problem either.
+        holders: who is at work in the folder: what it writes just now may be among the orphans.
+    """
+
+    output: Path
+    checked: int = 0
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    orphans: list[str] = field(default_factory=list)
+    temporaries: list[str] = field(default_factory=list)
+    torn: bool = False
+    holders: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+    def as_json(self) -> dict[str, Any]:
+        """Values for a JSON file."""
+        problems = [{"key": key, "problem": problem} for key, problem in self.problems]
+        return _clean(asdict(self) | {"ok": self.ok, "problems": problems})
+
+    def lines(self) -> list[str]:
+        """For people; of each kind the first `SHOWN`."""
+        told = [f"{printable(self.output)}: {self.checked} outputs checked, {len(self.problems)} problems"]
+        told += _some([f"  {_shown(key)}: {_shown(problem)}" for key, problem in self.problems])
+        told += _some([f"no row tells of {_shown(key)}" for key in self.orphans])
+        told += _some([f"unfinished: {_shown(key)}" for key in self.temporaries])
+        if self.torn:
+            told.append("a ledger's last line is cut off, and ignored")
+        return told + _at_work(self.holders)
+
+
+def status(output: Path) -> Status:
+    """Counts the rows of an output folder, in memory that hardly grows with them.
+
+    Raises:
+        InputError: it is no output folder of jaxstyle.
+        StorageError: it cannot be read.
+    """
+    _refuse_others(output)
+    found = Status(output, holders=lock.holders(output), about=_about(output))
+    reasons: Counter[tuple[str, str]] = Counter()
+    with Rows(output) as rows:
+        for row in rows.last():
+            found.rows[row["status"]] += 1
+            if row["status"] == "done":
+                found.evaluations += int(_number(row.get("evaluations")))
+                found.seconds += _number(row.get("seconds"))
+            else:
+                reasons[row["status"], str(row.get("reason") or "no reason given")] += 1
+        found.written, found.torn, found.malformed = rows.written, bool(rows.torn), len(rows.malformed)
+    order = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    found.reasons = [(status, reason, n) for (status, reason), n in order[:REASONS]]
+    return found
+
+
+def verify(output: Path, progress: Callable[[int], None] | None = None) -> Verdict:
+    """Reads every file that a done row tells of: is it there, of the recorded length and checksum, and a picture?
+
+    Args:
+        progress: told after each file how many have been read.
+
+    Raises:
+        InputError, StorageError: see `status`.
+    """
+    _refuse_others(output)
+    verdict = Verdict(output, holders=lock.holders(output))
+    if (output / SETTINGS).exists() and _about(output) is None:
+        verdict.problems.append((SETTINGS, "is damaged"))
+    root = os.path.realpath(output)
+    with Rows(output) as rows:
+        verdict.problems += [(name, f"line {number} is no row of a manifest") for name, number in rows.malformed]
+        verdict.torn = bool(rows.torn)
+        for row in rows.last():
+            problem = _problem(output, root, row)
+            if problem:
+                verdict.problems.append((row["key"], problem))
+            if row["status"] == "done":
+                verdict.checked += 1
+                if progress is not None:
+                    progress(verdict.checked)
+        _look_around(output, rows, verdict)
+    return verdict
+
+
+def _problem(output: Path, root: str, row: dict[str, Any]) -> str:
+    """What is wrong with the file of a row, or ""; `root` is where the folder really is."""
+    key, done = row["key"], row["status"] == "done"
+    parts = PurePosixPath(key).parts
+    if not parts or key.startswith("/") or ".." in parts:
+        return "leads out of the folder, not looked at"
+    path = output / key
+    try:
+        if not Path(os.path.realpath(path)).is_relative_to(root):
+            return "is, or lies behind, a link out of the folder: not looked at"
+        found = path.stat()
+        if not done:
+            other = stat.S_ISDIR(found.st_mode) or _is_own(key)
+            return "" if other else f"has a file although its row says {row['status']}"
+        if not stat.S_ISREG(found.st_mode):
+            return "is not a regular file"
+        length, checksum = row.get("output_bytes"), row.get("output_sha256")  # not in rows of version 0.1
+        if length and found.st_size != length:
+            return f"has {found.st_size} bytes, not {length} as recorded"
+        if checksum:
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != checksum:
+                    return "has not the recorded checksum"
+        image.read(path, MAX_PIXELS)
+    except (FileNotFoundError, NotADirectoryError):
+        return "is missing" if done else ""
+    except ImageError as error:
+        return f"is no whole picture: {error.what}"
+    except OSError as error:
+        return f"cannot be read ({error.strerror or error})"
+    except ValueError:  # a zero byte, or half a character
+        return "is no name that a file can have"
+    return ""
+
+
+def _look_around(output: Path, rows: Rows, verdict: Verdict) -> None:
+    """Files without a row; links to folders are files here."""
+
+    def blocked(error: OSError) -> None:
+        verdict.problems.append((os.path.relpath(error.filename, output), f"cannot be read ({error.strerror})"))
+
+    for folder, folders, files in os.walk(output, onerror=blocked):
+        folders.sort()
+        for name in sorted(files + [name for name in folders if os.path.islink(os.path.join(folder, name))]):
+            key = Path(folder, name).relative_to(output).as_posix()
+            if name.startswith(TEMPORARY):
+                verdict.temporaries.append(key)
+            elif key not in rows and not _is_own(key):
+                verdict.orphans.append(key)
+
+
+def _is_own(key: str) -> bool:
+    return "/" not in key and any(fnmatchcase(key, pattern) for pattern in OWN)
+
+
+def _refuse_others(output: Path) -> None:
+    try:
+        known = output.is_dir() and bool((output / SETTINGS).exists() or ledgers(output))
+    except OSError as error:
+        raise unreadable(output, error) from error
+    if not known:
+        raise InputError(f"{printable(output)} is no output folder of jaxstyle", "Give the --output of a run.")
+
+
+def _about(output: Path) -> dict[str, Any] | None:
+    try:
+        about = json.loads((output / SETTINGS).read_bytes())["about"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return about if isinstance(about, dict) else None
+
+
+def _number(value: object) -> float:
+    """0 for what is none."""
+    return float(value) if isinstance(value, int | float) and abs(value) < 1e15 else 0.0
+
+
+def _iso(time: float) -> str:
+    return datetime.fromtimestamp(time, UTC).isoformat(timespec="seconds")
+
+
+def _shown(value: object) -> str:
+    """As `printable`; a ledger may have half characters that no name of a file has."""
+    try:
+        return printable(value)
+    except UnicodeEncodeError:
+        return ascii(value)
+
+
+def _clean(value: Any) -> Any:
+    """As JSON can have it."""
+    if isinstance(value, dict):
+        return {_shown(name): _clean(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean(one) for one in value]
+    return _shown(value) if isinstance(value, str | Path) else value
+
+
+def _some(lines: list[str]) -> list[str]:
+    return lines if len(lines) <= SHOWN else [*lines[:SHOWN], f"and {len(lines) - SHOWN} more"]
+
+
+def _at_work(holders: list[dict[str, Any]]) -> list[str]:
+    return [
+        f"at work: {'a run' if one['part'] == '1/1' else 'shard ' + _shown(one['part'])} on {_shown(one['host'])}, "
+        f"process {one['pid']}, since {_shown(one['since'])}"
+        for one in holders
+    ]

@@ -1,0 +1,153 @@
+"""What earlier runs wrote into an output folder, in a few bytes a row, so that a million rows can be resumed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from array import array
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxstyle.data.sink import writing
+from jaxstyle.data.source import printable
+from jaxstyle.errors import SettingsMismatch, StorageError
+
+NAME = "manifest.jsonl"
+STATUSES = ("done", "skipped", "failed")
+
+
+class Past(NamedTuple):
+    """What the last row of a key said.
+
+    Attributes:
+        status: of the row.
+        length, modified: of the input file, in bytes and nanoseconds.
+        checksum: the first 64 bits of its SHA-256; 0 where the row has none.
+    """
+
+    status: str
+    length: int
+    modified: int
+    checksum: int
+
+
+def name(part: tuple[int, int]) -> str:
+    """The ledger's file name: of the whole folder, or of shard i of n until it is folded in."""
+    return NAME if part == (1, 1) else f"manifest-{part[0]}-of-{part[1]}.jsonl"
+
+
+def ledgers(output: Path) -> list[Path]:
+    """The ledgers of an output folder; later ones count more."""
+    whole, parts = output / NAME, sorted(output.glob("manifest-*-of-*.jsonl"))
+    return [*([whole] if whole.exists() else []), *parts]
+
+
+def checksum_bits(sha256: str) -> int:
+    """The first 64 bits of a checksum in hexadecimal; 0 for none."""
+    return int(sha256[:16] or "0", 16)
+
+
+def hashed(key: str) -> int:
+    """64 bits for a key: two of ten million keys share them with a probability of 3e-6."""
+    return int.from_bytes(hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+
+
+def lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """The lines of a ledger with their rows; a torn last line is left out.
+
+    Raises:
+        SettingsMismatch: a line is no row.
+        StorageError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    return
+                try:
+                    row = json.loads(line)
+                    if not (isinstance(row["key"], str) and row["status"] in STATUSES):
+                        raise ValueError
+                except (ValueError, KeyError, TypeError) as error:
+                    raise SettingsMismatch(
+                        f"line {number} of {printable(path)} is no row of a manifest",
+                        "Mend it, or use another output folder.",
+                    ) from error
+                yield line, row
+    except OSError as error:
+        raise StorageError(f"{printable(path)} cannot be read ({error.strerror})", "Mend its permissions.") from error
+
+
+class Ledger:
+    """The last row of every key, looked up by key."""
+
+    def __init__(self, paths: Sequence[Path]):
+        keys, fields = array("Q"), [array("q"), array("q"), array("q"), array("Q")]
+        for path in paths:
+            for _, row in lines(path):
+                keys.append(hashed(row["key"]))
+                values = (
+                    STATUSES.index(row["status"]),
+                    row.get("input_bytes", 0),
+                    row.get("input_modified", 0),
+                    checksum_bits(row.get("input_sha256", "")),
+                )
+                for column, value in zip(fields, values, strict=True):
+                    column.append(value)
+        self.rows = len(keys)
+        """Rows that were read, with those that later ones replaced."""
+        every = np.frombuffer(keys, np.uint64) if self.rows else np.zeros(0, np.uint64)
+        last = self.rows - 1 - np.unique(every[::-1], return_index=True)[1]
+        self._keys = every[last]
+        self._fields = [np.array(column)[last] if self.rows else np.zeros(0, np.int64) for column in fields]
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def get(self, key: str) -> Past | None:
+        """The last row of a key, or None."""
+        wanted = np.uint64(hashed(key))
+        at = int(np.searchsorted(self._keys, wanted))
+        if at == len(self._keys) or self._keys[at] != wanted:
+            return None
+        status, length, modified, checksum = (int(column[at]) for column in self._fields)
+        return Past(STATUSES[status], length, modified, checksum)
+
+    def count(self, status: str) -> int:
+        """Keys with this status."""
+        return int((self._fields[0] == STATUSES.index(status)).sum())
+
+
+def fold(output: Path) -> None:
+    """Makes one manifest of all ledgers, with one row a key, the last one; the caller holds the whole folder's lock.
+
+    Nothing is rewritten where there is nothing to fold. A kill on the way leaves rows twice, which the next call mends.
+    """
+    paths = ledgers(output)
+    keys = array("Q")
+    for path in paths:
+        keys.extend(hashed(row["key"]) for _, row in lines(path))
+    every = np.frombuffer(keys, np.uint64) if keys else np.zeros(0, np.uint64)
+    last = len(every) - 1 - np.unique(every[::-1], return_index=True)[1]
+    if paths in ([], [output / NAME]) and len(last) == len(every):
+        return
+    kept = np.zeros(len(every), bool)
+    kept[last] = True
+    with writing(output / NAME) as file:
+        at = 0
+        for path in paths:
+            for line, _ in lines(path):
+                if kept[at]:
+                    file.write(line)
+                at += 1
+    try:
+        for path in paths:
+            if path.name != NAME:
+                path.unlink()
+    except OSError as error:
+        raise StorageError(
+            f"{printable(path)} cannot be removed ({error.strerror})", "Mend its permissions."
+        ) from error

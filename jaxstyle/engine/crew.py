@@ -1,0 +1,348 @@
+"""The threads of a run, and what passes between them.
+
+    planner  ->  feed  ->  decoders  ->  feed  ->  device  ->  publishers  ->  main
+                (jobs)                 (pictures)            (ended lanes)    (rows)
+
+Every queue is bounded, so the slowest one sets the pace and memory does not grow with the number of inputs. The main
+thread alone writes the ledger and talks to the caller; it also notices when another thread does not come back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxstyle.data import image, sink
+from jaxstyle.data.image import Size
+from jaxstyle.data.manifest import Row
+from jaxstyle.data.source import discover
+from jaxstyle.engine.decode import Decoders, Stat
+from jaxstyle.engine.feed import Feed, Lot
+from jaxstyle.engine.lanes import Ended, Lanes
+from jaxstyle.engine.plan import Finished, Job, in_shard
+from jaxstyle.engine.plan import job as plan_job
+from jaxstyle.engine.preflight import Ready
+from jaxstyle.engine.publish import Prepared, complaint, publish, row
+from jaxstyle.engine.stop import Stop
+from jaxstyle.engine.watch import Progress, Summary
+from jaxstyle.errors import DeviceError, ImageError, StorageError
+from jaxstyle.style.initial import initial, pad_reflect
+
+WINDOW = 2048
+"""Jobs that the planner may be ahead."""
+COMMIT_SECONDS = 0.5
+"""Longest that a row waits for others before it is synced to the disk."""
+LOOK_SECONDS = 0.2
+"""Between two looks of the main thread at the clock and at `Stop`."""
+LEAVE_SECONDS = 2.0
+"""What threads get to come to an end when a run is left early."""
+EXAMPLES = 8
+"""Results that a run remembers for its contact sheet."""
+
+
+class _Result(NamedTuple):
+    """A row, and of a job its input and its output's folder, to be synced before the row counts."""
+
+    row: Row
+    path: Path | None = None
+    folder: Path | None = None
+
+
+class _Tell(NamedTuple):
+    """A call of `Progress`, for the main thread to make."""
+
+    name: str
+    arguments: tuple[Any, ...]
+
+
+class _Broken(NamedTuple):
+    """A thread has ended by an error that is nobody's row."""
+
+    error: BaseException
+
+
+class Crew:
+    """The threads of one run: `work`, then `leave`, in any case."""
+
+    def __init__(
+        self,
+        ready: Ready,
+        planned: Iterable[Job | Row | Finished],
+        decoders: Decoders,
+        device_for: Callable[[Ready], Any],
+        progress: Progress,
+        keep: Callable[[list[Row]], None],
+    ):
+        """Args:
+        planned: what to do, as `plan` says.
+        device_for: makes the `lanes.Device`, when there is something to render.
+        keep: puts rows on the disk; called by the thread that calls `work`.
+        """
+        self._ready, self._settings, self._planned = ready, ready.settings, planned
+        self._decoders, self._device_for, self._progress, self._keep = decoders, device_for, progress, keep
+        index, parts = self._settings.part()
+        self._part = "" if parts == 1 else f"{index}-of-{parts}-"
+        batch = 2 if self._settings.batch == "auto" else int(self._settings.batch)
+        self._feed: Feed[Prepared] = Feed(lambda _: batch, window=max(WINDOW, 4 * batch))
+        self._lanes: Lanes[Prepared] | None = None
+        self._device: Any = None
+        self._most_pixels: int | None = None
+        self._ended: queue.Queue[Ended[Prepared] | None] = queue.Queue(maxsize=2 * batch + 2)
+        self._events: queue.Queue[_Result | _Tell | _Broken | threading.Thread] = queue.Queue(maxsize=4096)
+        self._writing: dict[int, float] = {}
+        self._rows: list[Row] = []
+        self._folders: set[Path] = set()
+        self._examples: list[tuple[Path, Path]] = []
+        self._left = threading.Event()
+        self._through, self._jobs, self._settled = False, 0, 0
+        self._looked = self._awake = time.monotonic()
+        self._seconds = 0.0
+        self._hands = max(1, decoders.workers)
+        works = [self._plan, self._render, *[self._decode] * self._hands, *[self._publish] * self._hands]
+        self._threads = [self._thread(work) for work in works]
+        self._counter = self._thread(self._count)
+
+    # The main thread.
+
+    def work(self, stop: Stop, exceeded: Callable[[], str]) -> None:
+        """Runs until everything has its row, or the run is stopped and its batch finished.
+
+        Args:
+            exceeded: why the run should stop now, or "".
+
+        Raises:
+            StorageError, DeviceError: a write or the device did not come back in time.
+            BaseException: whatever a thread ended with.
+        """
+        began = committed = time.monotonic()
+        self._progress.begin(self._settings.evaluations)
+        for thread in (*self._threads, self._counter):
+            thread.start()
+        working, stopping = set(self._threads), False
+        while working:
+            try:
+                event = self._events.get(timeout=LOOK_SECONDS)
+            except queue.Empty:
+                event = None
+            if isinstance(event, threading.Thread):
+                working.discard(event)
+            elif isinstance(event, _Broken):
+                raise event.error
+            elif event is not None:
+                self._take(event)
+            now = time.monotonic()
+            if event is None or now - committed >= COMMIT_SECONDS or not working:
+                self._commit()
+                committed = now
+                if reason := exceeded():
+                    stop.request(reason)
+                self._look_for_stalls(now)
+            if stop.reason and not stopping:
+                stopping = True
+                self._progress.say(f"Stopping ({stop.reason}): finishing the images on the device.")
+                self._feed.stop()
+        self._seconds = time.monotonic() - began
+        if self.unfinished and not stopping:
+            raise AssertionError(f"{self._jobs - self._settled} images have no row")
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether there are inputs that the run did not come to."""
+        return not self._through or self._settled < self._jobs
+
+    def leave(self) -> None:
+        """Ends all threads, and keeps what has been published."""
+        self._feed.abandon()
+        deadline = time.monotonic() + LEAVE_SECONDS
+        for thread in self._threads:
+            while thread.is_alive() and time.monotonic() < deadline:
+                self._drain()  # a thread may be waiting for room to say something
+                thread.join(0.02)
+        self._left.set()
+        self._drain()
+        self._commit()
+
+    def account(self, summary: Summary) -> None:
+        """Fills in what the threads know."""
+        summary.seconds, summary.examples = self._seconds, self._examples
+        if self._lanes is not None:
+            usage = self._lanes.usage
+            summary.occupancy = usage.spent / usage.offered if usage.offered else 0.0
+            summary.device_seconds, summary.programs = usage.seconds, self._device.compiled
+
+    def _take(self, event: _Result | _Tell) -> None:
+        if isinstance(event, _Tell):
+            getattr(self._progress, event.name)(*event.arguments)
+            return
+        self._rows.append(event.row)
+        self._settled += event.path is not None
+        if event.folder is not None:
+            self._folders.add(event.folder)
+            if event.row.status == "done" and event.path and len(self._examples) < EXAMPLES:
+                self._examples.append((event.path, self._ready.output / event.row.key))
+
+    def _drain(self) -> None:
+        while not self._events.empty():
+            event = self._events.get_nowait()
+            if isinstance(event, _Result):
+                self._take(event)
+
+    def _commit(self) -> None:
+        rows, self._rows = self._rows, []
+        folders, self._folders = self._folders, set()
+        for folder in folders:
+            sink.sync_folder(folder)
+        if rows:
+            self._keep(rows)
+
+    def _look_for_stalls(self, now: float) -> None:
+        limit = self._settings.stall_timeout
+        if now - self._looked > 10:  # this process was asleep, not the others
+            self._awake = now
+        self._looked = now
+        began = self._lanes.usage.since if self._lanes else None
+        if began is not None and now - max(began, self._awake) > limit:
+            raise DeviceError(f"the device has not answered for {limit:g} s", "Run again, or raise --stall-timeout.")
+        if any(now - max(began, self._awake) > limit for began in list(self._writing.values())):
+            raise StorageError(
+                f"a file could not be written to {self._ready.output} within {limit:g} s",
+                "Look after the storage and run again, or raise --stall-timeout.",
+            )
+
+    # The others.
+
+    def _thread(self, work: Callable[[], None]) -> threading.Thread:
+        def body() -> None:
+            try:
+                work()
+            except BaseException as error:
+                self._post(_Broken(error))
+            finally:
+                self._post(threading.current_thread())
+
+        return threading.Thread(target=body, name=work.__name__, daemon=True)
+
+    def _post(self, event: _Result | _Tell | _Broken | threading.Thread) -> None:
+        while not self._left.is_set():
+            try:
+                self._events.put(event, timeout=LOOK_SECONDS)
+                return
+            except queue.Full:
+                continue
+
+    def _tell(self, name: str, *arguments: Any) -> None:
+        self._post(_Tell(name, arguments))
+
+    def _count(self) -> None:
+        sink.sweep(self._ready.output, self._part)
+        part, number = self._settings.part(), 0
+        for one in discover(self._ready.inputs):
+            number += in_shard(one.key, part)
+            if self._left.is_set():
+                return
+        self._tell("inputs", number)
+
+    def _plan(self) -> None:
+        finished = 0
+        for planned in self._planned:
+            if isinstance(planned, Finished):
+                finished += 1
+                if finished % 100 == 0:
+                    self._tell("finished", 100)
+            elif isinstance(planned, Row):
+                self._post(_Result(planned))
+            elif self._feed.offer(planned):
+                self._jobs += 1
+                if self._jobs == self._settings.limit:
+                    break
+            else:
+                return
+            if self._left.is_set():
+                return
+        self._tell("finished", finished % 100)
+        self._through = True
+        self._feed.end()
+
+    def _decode(self) -> None:
+        while (taken := self._feed.job()) is not None:
+            lot, job = taken
+            try:
+                task = self._prepare(job)
+            except ImageError as error:
+                if not self._feed.abandoned:  # else the decoders are being closed
+                    self._post(_Result(row(job, "failed", reason=str(error)), job.path))
+                self._feed.decoded(lot, None)
+            else:
+                self._feed.decoded(lot, task, Lot(task.job.bucket))
+
+    def _prepare(self, job: Job) -> Prepared:
+        settings = self._settings
+        decoded = self._decoders.read(job.path, settings.size, full_alpha=settings.output_size == "input")
+        if decoded.stat != Stat(job.length, job.modified):
+            raise ImageError("changed while the run went on")
+        if decoded.header != job.header:  # a PNG's orientation may stand behind its pixels, where headers end
+            job = plan_job(job.key, job.path, decoded.stat, decoded.header, settings.size, job.note)
+        width, height = job.bucket
+        content = pad_reflect(decoded.pixels, height, width)
+        start = self._ready.start
+        other = None if start is None else pad_reflect(image.resize(start, *job.work), height, width)
+        init = initial(settings, content, self._ready.painting, job.key, other)
+        return Prepared(job, decoded.sha256, decoded.alpha, decoded.notes, content, init)
+
+    def _render(self) -> None:
+        try:
+            if not self._feed.anything():
+                return
+            self._device = self._device_for(self._ready)
+            self._feed.suit(self._batch)
+            self._lanes = Lanes(
+                self._device, self._feed, self._settings.evaluations, lambda *told: self._tell("advance", *told)
+            )
+            while (chosen := self._feed.choose()) is not None:
+                lot, known = chosen
+                for ended in self._lanes.run(
+                    lot, known, self._batch(lot.bucket), lambda n, lot=lot: self._halve(lot, n)
+                ):
+                    wrong = complaint(ended)
+                    if wrong and not lot.careful:
+                        self._feed.again(Lot(lot.bucket, True), dataclasses.replace(ended.task, first_end=wrong))
+                    else:
+                        self._hand(ended)
+        finally:
+            for _ in range(self._hands):
+                self._hand(None)
+
+    def _batch(self, bucket: Size) -> int:
+        """Lanes side by side: as asked or as suits the device, and no more than it has had room for."""
+        asked = self._settings.batch
+        wanted = self._device.suits(bucket) if asked == "auto" else min(int(asked), self._device.fits(bucket))
+        if self._most_pixels is not None:
+            wanted = min(wanted, self._most_pixels // (bucket[0] * bucket[1]))
+        return max(1, wanted)
+
+    def _halve(self, lot: Lot, batch: int) -> None:
+        width, height = lot.bucket
+        self._most_pixels = batch * width * height
+        self._tell("say", f"The device is out of memory: going on with {batch} images of {width} x {height} at a time.")
+
+    def _hand(self, ended: Ended[Prepared] | None) -> None:
+        while not self._left.is_set():
+            try:
+                self._ended.put(ended, timeout=LOOK_SECONDS)
+                return
+            except queue.Full:
+                continue
+
+    def _publish(self) -> None:
+        me, output = threading.get_ident(), self._ready.output
+        while (ended := self._ended.get()) is not None:
+            self._writing[me] = time.monotonic()
+            made = publish(ended, self._settings, output, self._part)
+            del self._writing[me]
+            job = ended.task.job
+            self._post(_Result(made, job.path, (output / job.key).parent if made.status == "done" else None))

@@ -1,0 +1,136 @@
+"""JAX behind the interface that the engine drives: batches of lanes, the memory they take, what running out looks like.
+
+Nothing else of the engine touches jax, so that runs can be planned, and tested with a stand-in, without it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import jax
+import numpy as np
+
+from jaxstyle.data.image import Size
+from jaxstyle.engine import cost
+from jaxstyle.engine.feed import Lot
+from jaxstyle.engine.lanes import Batch, Look, OutOfMemory, Result
+from jaxstyle.model.weights import Weights
+from jaxstyle.settings import RenderSettings
+from jaxstyle.style.objective import StyleTargets
+from jaxstyle.style.stylize import Stylizer, stylizer
+
+CPU_BATCH = 2
+"""bench/results: an image-evaluation takes as long in a batch of 1 to 8 on two cores; larger ones only take memory."""
+ACCELERATOR_PIXELS = 16 * 512**2
+"""Pixels of a batch that are thought to fill an accelerator; unmeasured."""
+COMPILE_FLOPS = {"cpu": 5e11}
+"""Floating-point operations that a device does in about the time of compiling a program: 2 s of two cores."""
+COMPILE_FLOPS_ACCELERATOR = 4e15
+"""The same for others: 10 s of 400 TFLOP/s; unmeasured."""
+CARE = 0.1
+"""Factor on the first step of a careful second try."""
+
+
+class JaxDevice:
+    """The local device of JAX.
+
+    Attributes:
+        compiled: programs compiled for batches since this object was made.
+    """
+
+    def __init__(self, settings: RenderSettings, network: Weights, painting: np.ndarray):
+        """Args:
+        painting: the style picture, h x w x 3 in [0, 1].
+        """
+        self.settings, self.painting = settings, painting
+        self._usual = stylizer(settings, network)
+        self._exact = stylizer(dataclasses.replace(settings, precision="float32"), network)
+        self._before = self._count()
+        self._targets: dict[Stylizer, StyleTargets] = {}
+        self._cpu = jax.default_backend() == "cpu"
+        self.memory = self._memory()
+
+    @property
+    def compiled(self) -> int:
+        return self._count() - self._before
+
+    def _count(self) -> int:
+        return sum(one.compiled for one in {self._usual, self._exact})
+
+    def _memory(self) -> int:
+        """Bytes that batches may take."""
+        if self._cpu:
+            return cost.host_memory()
+        return int((jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 0)) or 8 * 2**30
+
+    def fits(self, bucket: Size) -> int:
+        """Most lanes of a bucket that the memory has room for, by `cost.lane_bytes`; at least 1, to be tried."""
+        return max(1, cost.largest_batch(bucket, self.settings, self.memory))
+
+    def suits(self, bucket: Size) -> int:
+        """Lanes side by side for a bucket, if nobody asks for another number."""
+        wanted = CPU_BATCH if self._cpu else max(1, min(64, ACCELERATOR_PIXELS // (bucket[0] * bucket[1])))
+        return min(wanted, self.fits(bucket))
+
+    def pays(self, lot: Lot, lanes: int, evaluations: int) -> bool:
+        flops = lanes * evaluations * cost.evaluation_flops(lot.bucket, self.settings.objective())
+        return flops > COMPILE_FLOPS.get(jax.default_backend(), COMPILE_FLOPS_ACCELERATOR)
+
+    def batch(self, lot: Lot, size: int) -> Batch:
+        engine = self._exact if lot.careful else self._usual
+        with _memory_errors():
+            if engine not in self._targets:
+                self._targets[engine] = engine.style_targets(self.painting)
+        return _JaxBatch(self, engine, self._targets[engine], size, CARE if lot.careful else 1.0)
+
+
+class _JaxBatch:
+    """See `lanes.Batch`. Lanes that were never filled hold copies of the first one, which nobody looks at."""
+
+    def __init__(self, device: JaxDevice, engine: Stylizer, style: StyleTargets, size: int, care: float):
+        self._device, self._engine, self._style, self._size, self._care = device, engine, style, size, care
+        self._state = None
+
+    def put(self, lane: int, content: np.ndarray, init: np.ndarray) -> None:
+        with _memory_errors():
+            one = self._engine.start(content, init, self._style, self._device.settings.evaluations, self._care)
+            if self._state is None:
+                self._state = self._engine.stack([one] * self._size)
+            else:
+                self._state = self._engine.put(self._state, lane, one)
+
+    def advance(self, ticks: int) -> Look:
+        with _memory_errors():
+            state, self._state = self._state, None
+            state = self._engine.advance(state, self._style, ticks, self._device.settings.tolerance)
+            look = Look(*(np.asarray(a) for a in (state[0].status, state[0].evaluations, state[0].loss)))
+            self._state = state
+            return look
+
+    def result(self, lane: int) -> Result:
+        with _memory_errors():
+            lanes = self._state[0]
+            one = jax.device_get(jax.tree.map(lambda a: a[lane], (lanes.image, lanes.terms, lanes.start_loss)))
+        return Result(one[0], {name: float(value) for name, value in one[1]._asdict().items()}, float(one[2]))
+
+    def keep(self, lanes: Sequence[int], size: int) -> Batch:
+        with _memory_errors():
+            state, self._state = self._state, None
+            smaller = _JaxBatch(self._device, self._engine, self._style, size, self._care)
+            smaller._state = self._engine.pick(state, [*lanes, *[lanes[0]] * (size - len(lanes))])
+            return smaller
+
+
+@contextmanager
+def _memory_errors() -> Iterator[None]:
+    """What devices raise when their memory is out, as one kind of error."""
+    try:
+        yield
+    except MemoryError as error:
+        raise OutOfMemory(str(error)) from error
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" in str(error) or "out of memory" in str(error).lower():
+            raise OutOfMemory(str(error)) from error
+        raise

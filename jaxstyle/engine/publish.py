@@ -1,0 +1,128 @@
+"""From a lane that has ended to a file and its row; what came out wrong is found here and is never called done."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from jaxstyle.data import image, sink
+from jaxstyle.data.manifest import Row
+from jaxstyle.engine.lanes import Ended
+from jaxstyle.engine.plan import Job
+from jaxstyle.errors import ImageError
+from jaxstyle.settings import RenderSettings
+
+ENDINGS = ("running", "budget", "converged", "stalled", "diverged")
+"""Names of `style.solver.Status`, in its order; this file works without jax."""
+DIVERGED, STALLED = ENDINGS.index("diverged"), ENDINGS.index("stalled")
+IMPROVED = 0.99
+"""A lane that found no further step is well if its loss came below this part of the loss at its start."""
+BLACK = 2
+"""No pixel above this of 255: a black picture."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A decoded job: the arrays of its lane, and what its output needs.
+
+    Attributes:
+        sha256: of the input file.
+        alpha: H x W uint8 at the output's size, or None.
+        content, init: arrays of the bucket's size.
+        first_end: what was wrong with a first try; empty on the first.
+    """
+
+    job: Job
+    sha256: str
+    alpha: np.ndarray | None
+    notes: tuple[str, ...]
+    content: np.ndarray
+    init: np.ndarray
+    first_end: str = ""
+
+
+def complaint(ended: Ended[Prepared]) -> str:
+    """What is wrong with a lane's end: a second try may help. Empty if nothing is."""
+    result = ended.result
+    if result is None:
+        return ""  # no second try has more memory
+    loss = sum(result.terms.values())
+    if ended.status == DIVERGED or not np.isfinite(result.image).all():
+        return "diverged: its loss was not finite"
+    if ended.status == STALLED and not loss < IMPROVED * result.start_loss:
+        return f"stalled: no step lowered its loss from {result.start_loss:.4g}"
+    width, height = ended.task.job.work
+    shown = image.to_bytes(result.image[: height : max(1, height // 32), : width : max(1, width // 32)])
+    if shown.max() > BLACK and (shown != shown[0, 0]).any():
+        return ""  # a glance is enough
+    shown = image.to_bytes(result.image[:height, :width])
+    if shown.max() <= BLACK:
+        return "came out black"
+    if (shown == shown[0, 0]).all():
+        return f"came out as one colour, {tuple(shown[0, 0].tolist())}"
+    return ""
+
+
+def publish(ended: Ended[Prepared], settings: RenderSettings, output: Path, part: str) -> Row:
+    """Writes a lane's picture and says so in its row; the caller syncs the picture's folder before the row is kept.
+
+    Args:
+        part: see `sink.publish`.
+
+    Raises:
+        StorageError: the output cannot be written.
+    """
+    task, result = ended.task, ended.result
+    job = task.job
+    made: dict[str, Any] = {"evaluations": ended.evaluations, "seconds": round(ended.seconds, 4)}
+    wrong = complaint(ended)
+    if result is None:
+        return row(task, "failed", reason="out of memory even alone: use a smaller --size", **made)
+    if wrong:
+        twice = f"{wrong} (on the second try; on the first: {task.first_end})" if task.first_end else wrong
+        return row(task, "failed", reason=twice, ended=ENDINGS[ended.status], **made)
+    pixels = image.to_unit(result.image[: job.work[1], : job.work[0]])
+    size = (job.header.width, job.header.height) if settings.output_size == "input" else job.work
+    pixels = image.resize(pixels, *size)
+    alpha = None if task.alpha is None else task.alpha.astype(np.float32) / 255
+    try:
+        data = image.encode(pixels, alpha, job.header.format, settings.quality)
+    except ImageError as error:
+        return row(task, "failed", reason=str(error), **made)
+    sink.publish(output / job.key, data, part=part, sync=False)
+    again = (f"second try: the first {task.first_end}",) if task.first_end else ()
+    return row(
+        task,
+        "done",
+        ended=ENDINGS[ended.status],
+        loss=dict(result.terms) | {"total": sum(result.terms.values())},
+        start_loss=result.start_loss,
+        output_size=size,
+        output_bytes=len(data),
+        output_sha256=hashlib.sha256(data).hexdigest(),
+        notes=(*task.notes, *again),
+        **made,
+    )
+
+
+def row(of: Job | Prepared, status: Literal["done", "failed"], **fields: Any) -> Row:
+    """A row with what is known of the input."""
+    job, sha256 = (of, "") if isinstance(of, Job) else (of.job, of.sha256)
+    filled = Row(
+        job.key,
+        status,
+        input_bytes=job.length,
+        input_modified=job.modified,
+        input_sha256=sha256,
+        input_size=(job.header.width, job.header.height),
+        work_size=job.work,
+        frames=job.header.frames,
+    )
+    fields.setdefault("notes", () if isinstance(of, Job) else of.notes)
+    notes = (*fields.pop("notes"), *((job.note,) if job.note else ()))
+    return dataclasses.replace(filled, notes=notes, **fields)

@@ -1,0 +1,74 @@
+"""How a run is ended before its end: by a signal, by too many failures, by the clock."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from jaxstyle.settings import RenderSettings
+
+FEW = 100
+"""Inputs to have looked at before a share of failures says anything."""
+
+
+class Stop:
+    """Asked for from anywhere, looked at by the run, which then finishes its batch and begins nothing further.
+
+    Attributes:
+        reason: why, in words; empty while the run may go on.
+        signal: the signal that asked for it, or 0.
+    """
+
+    def __init__(self) -> None:
+        self.reason, self.signal = "", 0
+
+    def request(self, reason: str, signal_number: int = 0) -> None:
+        """The first reason stays."""
+        if not self.reason:
+            self.reason, self.signal = reason, signal_number
+
+
+class Quit(BaseException):
+    """A second signal: end at once."""
+
+    def __init__(self, signal_number: int):
+        self.signal = signal_number
+
+
+class Limits:
+    """`max_failures` and `max_duration` of the settings, while a run goes on."""
+
+    def __init__(self, settings: RenderSettings):
+        self._number, self._share = settings.failures()
+        self._until = None if settings.seconds() is None else time.monotonic() + (settings.seconds() or 0)
+
+    def exceeded(self, failed: int, looked_at: int) -> str:
+        """Why the run should stop, after so many failures of this run among so many of its inputs; or nothing."""
+        if self._number is not None and failed > self._number:
+            return f"{failed} inputs have failed, more than {self._number}"
+        if self._share is not None and looked_at >= FEW and failed > self._share * looked_at:
+            return f"{failed} of {looked_at} inputs have failed, more than {self._share:.0%}"
+        if self._until is not None and time.monotonic() >= self._until:
+            return "its time is up"
+        return ""
+
+
+@contextmanager
+def on_signals(stop: Stop) -> Iterator[None]:
+    """SIGINT and SIGTERM: the first one asks for a stop, the second raises `Quit`. For the main thread only."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        del frame
+        if stop.signal:
+            raise Quit(number)
+        stop.request(signal.Signals(number).name, number)
+
+    old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

@@ -1,0 +1,404 @@
+"""One run at a time in an output folder: another process, another thread, a killed run, a file system without locks."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from jaxstyle.data import lock
+from jaxstyle.data.lock import PREFIX, holders, locked
+from jaxstyle.data.sink import TEMPORARY
+from jaxstyle.errors import OutputLocked, StorageError
+
+HOST = socket.gethostname()
+WHOLE = (1, 1)
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def left(folder: Path) -> list[str]:
+    """Files but the gate, which some versions of filelock remove and others leave."""
+    return [name for name in files(folder) if name != PREFIX]
+
+
+def excluded(output: Path, part=WHOLE) -> bool:
+    try:
+        with locked(output, part):
+            return False
+    except OutputLocked:
+        return True
+
+
+def no_flock(*_):
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+
+@pytest.fixture(params=["flock", "records"])
+def system(request, monkeypatch):
+    """With a file system's locks and without."""
+    if request.param == "records":
+        monkeypatch.setattr(fcntl, "flock", no_flock)
+    return request.param
+
+
+@contextlib.contextmanager
+def other_process(output: Path, part=WHOLE, before=""):
+    """A process that holds the folder until it is killed."""
+    code = f"""
+import sys
+from pathlib import Path
+from jaxstyle.data.lock import locked
+{before}
+with locked(Path({str(output)!r}), {part}):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "held\n"
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+
+
+WITHOUT_FLOCK = """
+import errno, fcntl
+def refuse(*_): raise OSError(errno.ENOSYS, "Function not implemented")
+fcntl.flock = refuse
+"""
+
+
+def record(output: Path, of=WHOLE, **changed) -> Path:
+    """What a run of another time or host left behind, without flock."""
+    path = output / f"{PREFIX}-{of[0]}-of-{of[1]}.json"
+    there = {"part": "1/1", "host": HOST, "pid": 2**22 + 1, "since": "2020-02-02T02:02:02+00:00", "flock": False}
+    path.write_text(json.dumps(there | changed))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "both"),
+    [
+        (WHOLE, WHOLE, False), (WHOLE, (2, 3), False), ((2, 3), WHOLE, False), ((2, 3), (2, 3), False),
+        ((1, 3), (2, 3), True), ((1, 3), (3, 3), True), ((1, 3), (1, 4), False), ((1, 3), (2, 4), False),
+        ((1, 3), (3, 33), False), ((1, 12), (11, 12), True),
+    ],
+)  # fmt: skip
+def test_who_excludes_whom(tmp_path, system, first, second, both):
+    with locked(tmp_path, first):
+        assert excluded(tmp_path, second) is not both
+        assert excluded(tmp_path, first)  # the refused one took nothing away
+    assert not excluded(tmp_path, second)
+
+
+def test_many_shards_at_once_and_then_the_whole(tmp_path, system):
+    with contextlib.ExitStack() as stack:
+        for i in (2, 1, 3):
+            stack.enter_context(locked(tmp_path, (i, 3)))
+        assert [one["part"] for one in holders(tmp_path)] == ["1/3", "2/3", "3/3"]
+        assert excluded(tmp_path)
+    assert holders(tmp_path) == []
+    assert not excluded(tmp_path)
+
+
+def test_the_refusal_says_who_holds_it(tmp_path):
+    with other_process(tmp_path) as process:
+        [holder] = holders(tmp_path)
+        assert (holder["part"], holder["host"], holder["pid"]) == ("1/1", HOST, process.pid)
+        with pytest.raises(OutputLocked) as caught, locked(tmp_path, (1, 2)):
+            pass
+        assert caught.value.what == (
+            f"{tmp_path} is in use by a run on {HOST}, process {process.pid}, since {holder['since']}"
+        )
+        assert holder["since"].endswith("+00:00")
+        assert caught.value.remedy == "Wait for it, or use another output folder." and caught.value.exit_code == 2
+
+
+def test_a_killed_run_holds_nothing(tmp_path):
+    with other_process(tmp_path, (2, 3)) as process:
+        assert excluded(tmp_path)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert f"{PREFIX}-2-of-3.json" in files(tmp_path)
+        assert holders(tmp_path) == []
+        with locked(tmp_path) as mine:
+            assert [one["pid"] for one in holders(tmp_path)] == [mine["pid"]] == [os.getpid()]
+    assert left(tmp_path) == []
+
+
+def test_a_killed_run_holds_nothing_where_there_is_no_flock(tmp_path, monkeypatch):
+    with other_process(tmp_path, before=WITHOUT_FLOCK) as process:
+        assert excluded(tmp_path)  # this process has flock, and respects the record all the same
+        monkeypatch.setattr(fcntl, "flock", no_flock)
+        with pytest.raises(OutputLocked, match=rf"process {process.pid}, .*delete {tmp_path}/{PREFIX}-1-of-1\.json"):
+            locked(tmp_path, (1, 2)).__enter__()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert holders(tmp_path) == []
+        assert not excluded(tmp_path)
+    assert left(tmp_path) == []
+
+
+def test_threads_exclude_each_other_and_one_wins(tmp_path, system):
+    together, count = threading.Barrier(6), [0, 0]
+    done = threading.Event()
+    outcomes, guard = [], threading.Lock()
+
+    def run():
+        together.wait()
+        try:
+            with locked(tmp_path):
+                with guard:
+                    count[0] += 1
+                    count[1] = max(count)
+                done.wait()
+                with guard:
+                    count[0] -= 1
+            outcome = "held"
+        except OutputLocked:
+            outcome = "refused"
+        with guard:
+            outcomes.append(outcome)
+            if len(outcomes) == 5:
+                done.set()  # all others were refused while one held it
+
+    threads = [threading.Thread(target=run) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["held"] + 5 * ["refused"] and count == [0, 1]
+
+
+def test_holders_never_overlap_whoever_comes_and_goes(tmp_path, system):
+    """Threads take random parts again and again, releasing between; none ever meets one that it excludes."""
+    inside, guard, wrong, wins = [], threading.Lock(), [], []
+
+    def run(seed):
+        chance = random.Random(seed)
+        for _ in range(40):
+            part = chance.choice([WHOLE, (1, 2), (2, 2), (1, 3)])
+            try:
+                with locked(tmp_path, part):
+                    with guard:
+                        wrong.extend((part, there) for there in inside if lock._exclude(part, there))
+                        inside.append(part)
+                        wins.append(part)
+                    holders(tmp_path)
+                    with guard:
+                        inside.remove(part)
+            except OutputLocked:
+                continue
+
+    threads = [threading.Thread(target=run, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong and len(set(wins)) == 4
+    assert left(tmp_path) == []
+
+
+def test_settling_is_done_one_at_a_time_with_the_lock_held(tmp_path, system):
+    entered, leave = threading.Event(), threading.Event()
+    calls = []
+
+    def slow():
+        calls.append("first begins")
+        entered.set()
+        leave.wait()
+        calls.append("first ends")
+
+    def first():
+        with locked(tmp_path, (1, 2), slow):
+            pass
+
+    def second():
+        with locked(tmp_path, (2, 2), lambda: calls.append("second")):
+            pass
+
+    threads = [threading.Thread(target=first), threading.Thread(target=second)]
+    threads[0].start()
+    entered.wait()
+    assert (tmp_path / f"{PREFIX}-1-of-2.json").exists()
+    threads[1].start()
+    leave.set()
+    for thread in threads:
+        thread.join()
+    assert calls == ["first begins", "first ends", "second"]
+
+
+@pytest.mark.parametrize("where", ["settle", "block"])
+def test_an_error_frees_the_folder(tmp_path, system, where):
+    def fail():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), locked(tmp_path, WHOLE, fail if where == "settle" else None):
+        fail()
+    assert not excluded(tmp_path)
+    assert holders(tmp_path) == []
+
+
+def test_a_gate_that_stays_shut_is_an_error(tmp_path, system, monkeypatch):
+    monkeypatch.setattr(lock, "GATE_SECONDS", 0.05)
+    refused = []
+
+    def inside():
+        with pytest.raises(OutputLocked, match=r"others have been starting in it for 0\.05 seconds") as caught:
+            locked(tmp_path, (2, 2)).__enter__()
+        refused.append(caught.value)
+
+    with locked(tmp_path, (1, 2), inside):
+        assert not excluded(tmp_path, (2, 2))
+    assert (f"delete {tmp_path}/{PREFIX}.soft" in refused[0].remedy) is (system == "records")
+
+
+def test_holders_do_not_disturb_a_folder(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"")
+    assert holders(tmp_path) == [] and files(tmp_path) == ["a.jpg"]
+    with locked(tmp_path, (1, 2)) as mine:
+        before = files(tmp_path)
+        expected = [{name: mine[name] for name in ("part", "host", "pid", "since")}]
+        assert holders(tmp_path) == expected == holders(tmp_path)
+        assert files(tmp_path) == before
+        assert excluded(tmp_path)
+
+
+def test_holders_of_a_folder_that_may_only_be_read_are_known_by_their_records(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with locked(tmp_path, (1, 2)):
+        record(tmp_path, (2, 2), part="2/2")  # of a process that is no more
+        monkeypatch.setattr(lock.tempfile, "TemporaryFile", refuse)
+        assert [one["part"] for one in holders(tmp_path)] == ["1/2"]
+        monkeypatch.undo()
+
+
+def test_without_a_record_the_lock_counts_all_the_same(tmp_path):
+    with locked(tmp_path):
+        (tmp_path / f"{PREFIX}-1-of-1.json").unlink()
+        assert holders(tmp_path) == [{"part": "1/1", "host": "", "pid": 0, "since": ""}]
+        with pytest.raises(OutputLocked, match="is in use by another run"):
+            locked(tmp_path, (1, 2)).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("there", "holds"),
+    [
+        ({}, False),  # the process is no more
+        ({"host": "elsewhere"}, True),
+        ({"pid": os.getppid()}, True),
+        ({"pid": 1}, True),
+        ({"pid": os.getpid()}, False),  # an earlier process of this number: it does not know this one's token
+        ({"pid": os.getpid(), "process": lock._process}, True),
+        ({"pid": "many"}, True),
+        ({"pid": -1}, True),
+        ({"pid": 10**30}, False),
+    ],
+)
+def test_without_flock_a_record_of_a_dead_process_here_counts_for_nothing(tmp_path, system, there, holds):
+    path = record(tmp_path, (1, 2), **there)
+    assert bool(holders(tmp_path)) is holds
+    assert excluded(tmp_path) is holds
+    assert path.exists() is holds
+    if holds:
+        with pytest.raises(OutputLocked, match=rf"if it does not, delete {path}\.$"):
+            locked(tmp_path).__enter__()
+        path.unlink()
+        assert not excluded(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"7", b"[1]", b"\xff", b"null"])
+def test_an_illegible_record_counts_where_nothing_else_does(tmp_path, system, content):
+    (tmp_path / f"{PREFIX}-1-of-1.json").write_bytes(content)
+    assert excluded(tmp_path) is (system == "records")
+    assert bool(holders(tmp_path)) is (system == "records")
+
+
+@pytest.mark.parametrize("kind", ["ENOLCK", "ENOTSUP", "EOPNOTSUPP", "ENOSYS"])
+def test_file_systems_without_flock(tmp_path, monkeypatch, kind):
+    def refuse(*_):
+        raise OSError(getattr(errno, kind), kind)
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with locked(tmp_path) as mine:
+        assert mine["flock"] is False
+        assert excluded(tmp_path, (1, 2))
+    assert files(tmp_path) == []
+
+
+def test_another_refusal_of_flock_is_a_storage_error(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(StorageError, match=rf"{tmp_path} cannot be written \(Input/output error\)"):
+        locked(tmp_path).__enter__()
+
+
+def test_a_folder_that_is_absent_or_a_file_is_a_storage_error(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    for name in ("absent", "file"):
+        with pytest.raises(StorageError, match=f"{name} cannot be written"):
+            locked(tmp_path / name).__enter__()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written_is_a_storage_error(tmp_path):
+    tmp_path.chmod(0o555)
+    with pytest.raises(StorageError, match="Permission denied"):
+        locked(tmp_path).__enter__()
+
+
+def test_a_full_disk_is_a_storage_error_and_frees_the_folder(tmp_path, system, monkeypatch):
+    replace = os.replace
+
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(StorageError, match=r"cannot be written \(No space left on device\)"):
+        locked(tmp_path).__enter__()
+    monkeypatch.setattr(os, "replace", replace)
+    assert holders(tmp_path) == []
+    assert not excluded(tmp_path)
+
+
+def test_leaving_a_folder_that_is_gone_or_read_only_is_no_error(tmp_path, monkeypatch):
+    output = tmp_path / "out"
+    output.mkdir()
+    with locked(output):
+        output.rename(tmp_path / "moved")
+    assert files(tmp_path) == ["moved"]
+    with locked(tmp_path):
+        monkeypatch.setattr(Path, "unlink", lambda *_, **__: no_flock())
+    monkeypatch.undo()
+    assert holders(tmp_path) == []
+    assert not excluded(tmp_path)
+
+
+def test_lock_files_may_be_written_by_whoever_may_write_the_folder(tmp_path):
+    tmp_path.chmod(0o770)
+    with locked(tmp_path):
+        assert (tmp_path / f"{PREFIX}-1-of-1").stat().st_mode & 0o777 == 0o660
+        with lock._gate(tmp_path, soft=False):
+            assert (tmp_path / PREFIX).stat().st_mode & 0o777 == 0o660
+        assert not [name for name in files(tmp_path) if name.startswith(TEMPORARY)]
