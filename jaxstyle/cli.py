@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
+import threading
 from importlib.metadata import version as installed_version
+from json import dumps
 from pathlib import Path
 from typing import Annotated, Literal
 
 import cyclopts
 from cyclopts import App, Parameter
 
+from jaxstyle.engine.stop import Quit
 from jaxstyle.errors import JaxstyleError, SettingsError
 from jaxstyle.settings import RenderSettings
 
-EXIT_OK, EXIT_USAGE, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 0, 2, 3, 130
+EXIT_OK, EXIT_USAGE, EXIT_SOME_FAILED, EXIT_LIMIT, EXIT_INTERRUPTED = 0, 2, 3, 4, 130
 
 app = App(
     name="jaxstyle",
@@ -36,18 +38,20 @@ def _echo(text: str) -> None:
     print(text, file=sys.stderr)
 
 
+Inputs = Annotated[list[Path], Parameter(name="INPUT", negative=())]
+Output = Annotated[Path, Parameter(name=("--output", "-o"))]
+
+
 @app.command
-def render(
-    inputs: Annotated[list[Path], Parameter(name="INPUT", negative=())],
-    *,
-    style: Path,
-    output: Annotated[Path, Parameter(name=("--output", "-o"))],
-    settings: Settings = None,
-) -> int:
+def render(inputs: Inputs, *, style: Path, output: Output, dry_run: bool = False, settings: Settings = None) -> int:
     """Render photographs in the style of a picture.
 
     Every input gets one row in OUTPUT/manifest.jsonl: done, skipped or failed with a reason. Run again, the command
-    finishes what is missing. Exit code 0: all done; 2: wrong usage or settings; 3: finished, some inputs failed.
+    finishes what is missing. The first Ctrl-C or SIGTERM finishes the images on the device, the second quits at once.
+
+    Exit code 0: all done; 2: wrong usage or settings, or another run is writing there; 3: finished, some inputs
+    failed; 4: a limit was reached (--max-failures, --max-duration); 5: the output cannot be written; 130, 143: a
+    signal.
 
     Parameters
     ----------
@@ -57,19 +61,98 @@ def render(
         The style picture.
     output
         Folder for the results, apart from the inputs; mirrors their folders.
+    dry_run
+        Say what would happen and do nothing: `jaxstyle plan`.
     """
     from jaxstyle.engine.pipeline import render as run
     from jaxstyle.engine.plan import SHEET
+    from jaxstyle.engine.stop import Stop, on_signals
     from jaxstyle.report.progress import progress
     from jaxstyle.report.sheet import contact_sheet
 
-    with progress(sys.stderr) as watcher:
-        summary = run(inputs, style, output, settings, progress=watcher)
+    if dry_run:
+        return plan(inputs, style=style, output=output, settings=settings)
+    stop = Stop()
+    with on_signals(stop), progress(sys.stderr) as watcher:
+        summary = run(inputs, style, output, settings, progress=watcher, stop=stop)
     _echo(f"{summary.done} done, {summary.skipped} skipped, {summary.failed} failed: {output}/manifest.jsonl")
+    if summary.rendered:
+        rate = f"{summary.rendered / summary.seconds:.3g} images/s"
+        busy = f"device busy {summary.device_seconds / summary.seconds:.0%}, lanes {summary.occupancy:.0%}"
+        _echo(f"{summary.rendered} rendered in {summary.seconds:.0f} s: {rate}, {busy}")
     if summary.examples:
         contact_sheet(output / SHEET, style, summary.examples)
         _echo(f"A look at them: {output / SHEET}")
+    if summary.stopped:
+        _echo(f"Stopped ({summary.stopped}) with inputs left: run the same command again to finish them.")
+        return 128 + stop.signal if stop.signal else EXIT_LIMIT
     return EXIT_SOME_FAILED if summary.failed else EXIT_OK
+
+
+@app.command
+def plan(
+    inputs: Inputs, *, style: Path, output: Output, json: bool = False, measure: bool = True, settings: Settings = None
+) -> int:
+    """Say what `render` would do with the same arguments: inputs by status and shape, memory, disk, time.
+
+    Parameters
+    ----------
+    inputs
+        As for render.
+    style
+        The style picture.
+    output
+        As for render.
+    json
+        For machines.
+    measure
+        Time some evaluations on the device, for an estimate of the time.
+    """
+    from jaxstyle.engine.forecast import forecast
+
+    _print(forecast(inputs, style, output, settings or RenderSettings(), measure=measure), json)
+    return EXIT_OK
+
+
+@app.command
+def status(output: Path, *, json: bool = False) -> int:
+    """Say how far the runs into a folder have come, and who is at work there.
+
+    Parameters
+    ----------
+    output
+        The folder.
+    json
+        For machines.
+    """
+    from jaxstyle.data import audit
+
+    _print(audit.status(output), json)
+    return EXIT_OK
+
+
+@app.command
+def verify(output: Path, *, json: bool = False) -> int:
+    """Compare every output of a folder with its row: is it there, is it whole, has it the recorded checksum?
+
+    Exit code 3 if anything is wrong. Files that no row tells of are listed.
+
+    Parameters
+    ----------
+    output
+        The folder.
+    json
+        For machines.
+    """
+    from jaxstyle.data import audit
+
+    verdict = audit.verify(output)
+    _print(verdict, json)
+    return EXIT_OK if verdict.ok else EXIT_SOME_FAILED
+
+
+def _print(report, as_json: bool) -> None:
+    print(dumps(report.as_json()) if as_json else "\n".join(report.lines()))
 
 
 @app.command
@@ -142,7 +225,7 @@ def weights_verify(path: Path | None = None) -> int:
     loaded = weights.load(path)
     described = {"path": str(path or weights.default_path()), "source": loaded.source,
                  "preprocessing": loaded.feature_scale, "sha256": loaded.digest}  # fmt: skip
-    print(json.dumps(described, indent=2))
+    print(dumps(described, indent=2))
     return EXIT_OK
 
 
@@ -151,7 +234,7 @@ def launch(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
     config: Annotated[Path | None, Parameter(env_var="JAXSTYLE_CONFIG")] = None,
 ) -> int:
-    """For render, flags win over JAXSTYLE_* variables, those over the file, that over the defaults.
+    """For render and plan, flags win over JAXSTYLE_* variables, those over the file, that over the defaults.
 
     Parameters
     ----------
@@ -159,7 +242,7 @@ def launch(
         TOML file of render's settings by their flag's name.
     """
     sources: list = []
-    if tokens[:1] == ("render",):
+    if tokens[:1] in (("render",), ("plan",)):
         sources.append(cyclopts.config.Env("JAXSTYLE_", command=False))
     if config is not None and sources:
         if not config.is_file():
@@ -182,7 +265,15 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         _echo("jaxstyle: interrupted; run the same command again to finish what is missing")
         code = EXIT_INTERRUPTED
+    except Quit as quit_at_once:
+        _echo("jaxstyle: quit; run the same command again to finish what is missing")
+        code = 128 + quit_at_once.signal
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = EXIT_OK
-    sys.exit(code if isinstance(code, int) else EXIT_OK)
+    code = code if isinstance(code, int) else EXIT_OK
+    if any(thread.daemon for thread in threading.enumerate()):  # one that hangs would keep the interpreter from ending
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -36,7 +36,7 @@ class StubDevice:
     """See `jaxstyle.engine.lanes.Device`. The result of an image is decided by its own pixels alone."""
 
     def __init__(self, ready):
-        self.ready, self.made, self.chunks, self.put = ready, set(), 0, []
+        self.ready, self.made, self.chunks, self.put, self.memory = ready, set(), 0, [], 2**30
         self.switches = {name[5:].lower(): value for name, value in os.environ.items() if name.startswith("STUB_")}
 
     @property

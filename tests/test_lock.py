@@ -168,7 +168,7 @@ def test_threads_exclude_each_other_and_one_wins(tmp_path, system):
                 with guard:
                     count[0] += 1
                     count[1] = max(count)
-                done.wait()
+                done.wait(20)  # for ever, if two held it
                 with guard:
                     count[0] -= 1
             outcome = "held"
@@ -223,7 +223,7 @@ def test_settling_is_done_one_at_a_time_with_the_lock_held(tmp_path, system):
     def slow():
         calls.append("first begins")
         entered.set()
-        leave.wait()
+        leave.wait(20)
         calls.append("first ends")
 
     def first():
@@ -236,7 +236,7 @@ def test_settling_is_done_one_at_a_time_with_the_lock_held(tmp_path, system):
 
     threads = [threading.Thread(target=first), threading.Thread(target=second)]
     threads[0].start()
-    entered.wait()
+    assert entered.wait(20)
     assert (tmp_path / f"{PREFIX}-1-of-2.json").exists()
     threads[1].start()
     leave.set()

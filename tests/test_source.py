@@ -85,11 +85,15 @@ def test_the_order_does_not_depend_on_the_file_system(tmp_path, monkeypatch):
 
 def test_hidden_files_and_folders_are_skipped_but_listed(tmp_path):
     make(tmp_path, "a.jpg", ".DS_Store", ".thumbs/a.jpg", "sub/._a.jpg")
+    (tmp_path / ".link").symlink_to("sub")
+    (tmp_path / ".broken").symlink_to("nowhere")
     found = listed(tmp_path)
     assert {key: one.skipped for key, one in found.items()} == {
         "a.jpg": "",
         ".DS_Store": "hidden file",
         ".thumbs": "hidden folder",
+        ".link": "hidden folder",
+        ".broken": "hidden file",
         "sub/._a.jpg": "hidden file",
     }
 
@@ -308,6 +312,8 @@ ALIKE = [
     (["caf\u00e9.jpg"], ["cafe\u0301.jpg"]),  # sorts the other way round
     (["Stra\u00dfe.jpg"], ["STRASSE.jpg"]),
     (["\u212aelvin.jpg"], ["kelvin.jpg"]),
+    (["\u1fb4.jpg"], ["\u03b1\u0345\u0301.jpg"]),  # needs to be composed before it is folded
+    (["\u0390.jpg"], ["\u03aa\u0301.jpg"]),  # and after
     (["Photos/A.jpg"], ["photos/a.jpg"]),
     (["Photos/deep/a.jpg"], ["photos/Deep/a.jpg"]),
     ([os.fsdecode(b"\xe9A.jpg")], [os.fsdecode(b"\xe9a.jpg")]),
@@ -341,6 +347,14 @@ def test_a_file_that_folds_to_a_folder_is_noted_or_fails_whichever_comes_first(t
     assert found["a/1.jpg"] == found["B/2.jpg"] == ""
 
 
+def test_of_many_names_that_fold_to_one_the_first_counts(tmp_path):
+    make(tmp_path, "1/BB", "2/Bb", "3/bB", "3/bb", "4/bb")
+    inputs = [tmp_path / name for name in "1234"]
+    assert [one.note[-4:] for one in discover(inputs)] == ["", ": BB", ": BB", ": BB"]
+    found = reasons(*inputs, folds=True)
+    assert found["bb"].startswith("two inputs have this name") and "of BB," in found["Bb"] and "of BB," in found["bB"]
+
+
 def test_skipped_names_have_no_output_to_replace(tmp_path):
     make(tmp_path, "one/.A.jpg", "two/.a.jpg", "two/.a/1", "one/sub/1.jpg")
     (tmp_path / "two/SUB").symlink_to("..")
@@ -360,7 +374,7 @@ def test_folders_are_listed_when_their_turn_comes(tmp_path, monkeypatch):
     make(tmp_path, "a.jpg", "one/1.jpg", "two/2.jpg")
     seen, scandir = [], os.scandir
     monkeypatch.setattr(os, "scandir", lambda path: seen.append(path.name) or scandir(path))
-    walk = discover([tmp_path])
+    walk = discover([tmp_path, tmp_path])  # but once
     steps = [(next(walk).key, list(seen)) for _ in range(3)]
     top = tmp_path.name
     assert steps == [("a.jpg", [top]), ("one/1.jpg", [top, "one"]), ("two/2.jpg", [top, "one", "two"])]

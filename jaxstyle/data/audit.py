@@ -83,7 +83,7 @@ class Status:
         if self.torn:
             told.append("a ledger's last line is cut off, and ignored")
         if self.malformed:
-            told.append(f"{self.malformed} lines of the ledgers are no rows")
+            told.append(f"lines of the ledgers that are no rows: {self.malformed}")
         return told + _at_work(self.holders)
 
 
@@ -120,7 +120,8 @@ class Verdict:
 
     def lines(self) -> list[str]:
         """For people; of each kind the first `SHOWN`."""
-        told = [f"{printable(self.output)}: {self.checked} outputs checked, {len(self.problems)} problems"]
+        n = len(self.problems)
+        told = [f"{printable(self.output)}: {self.checked} outputs checked, {n} problem{'s' * (n != 1)}"]
         told += _some([f"  {_shown(key)}: {_shown(problem)}" for key, problem in self.problems])
         told += _some([f"no row tells of {_shown(key)}" for key in self.orphans])
         told += _some([f"unfinished: {_shown(key)}" for key in self.temporaries])
@@ -281,7 +282,7 @@ def _clean(value: Any) -> Any:
 
 
 def _some(lines: list[str]) -> list[str]:
-    return lines if len(lines) <= SHOWN else [*lines[:SHOWN], f"and {len(lines) - SHOWN} more"]
+    return lines if len(lines) <= SHOWN else [*lines[:SHOWN], f"  and {len(lines) - SHOWN} more"]
 
 
 def _at_work(holders: list[dict[str, Any]]) -> list[str]:

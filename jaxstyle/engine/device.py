@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import jax
 import numpy as np
@@ -66,11 +67,9 @@ class JaxDevice:
         return int((jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 0)) or 8 * 2**30
 
     def fits(self, bucket: Size) -> int:
-        """Most lanes of a bucket that the memory has room for, by `cost.lane_bytes`; at least 1, to be tried."""
         return max(1, cost.largest_batch(bucket, self.settings, self.memory))
 
     def suits(self, bucket: Size) -> int:
-        """Lanes side by side for a bucket, if nobody asks for another number."""
         wanted = CPU_BATCH if self._cpu else max(1, min(64, ACCELERATOR_PIXELS // (bucket[0] * bucket[1])))
         return min(wanted, self.fits(bucket))
 
@@ -91,7 +90,7 @@ class _JaxBatch:
 
     def __init__(self, device: JaxDevice, engine: Stylizer, style: StyleTargets, size: int, care: float):
         self._device, self._engine, self._style, self._size, self._care = device, engine, style, size, care
-        self._state = None
+        self._state: Any = None
 
     def put(self, lane: int, content: np.ndarray, init: np.ndarray) -> None:
         with _memory_errors():

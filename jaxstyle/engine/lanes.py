@@ -10,6 +10,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from jaxstyle.data.image import Size
 from jaxstyle.engine.feed import Feed, Lot
 from jaxstyle.errors import DeviceError
 from jaxstyle.settings import CHUNK
@@ -61,7 +62,23 @@ class Batch(Protocol):
 
 
 class Device(Protocol):
-    """Makes batches."""
+    """Makes batches.
+
+    Attributes:
+        memory: bytes that batches may take.
+        compiled: programs compiled for them so far.
+    """
+
+    @property
+    def memory(self) -> int: ...
+    @property
+    def compiled(self) -> int: ...
+
+    def fits(self, bucket: Size) -> int:
+        """Most lanes of a bucket that the memory has room for; at least 1, to be tried."""
+
+    def suits(self, bucket: Size) -> int:
+        """Lanes side by side for a bucket, if nobody asks for another number."""
 
     def batch(self, lot: Lot, size: int) -> Batch:
         """A batch of idle lanes."""

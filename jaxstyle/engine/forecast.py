@@ -1,0 +1,174 @@
+"""What a run would do, without doing it: counts, shapes, memory, disk, and time from a short measurement here."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxstyle.data import image, ledger, sink
+from jaxstyle.data.image import Size
+from jaxstyle.data.manifest import Row
+from jaxstyle.data.source import printable
+from jaxstyle.engine import cost, pipeline, preflight
+from jaxstyle.engine.decode import Decoders
+from jaxstyle.engine.feed import Lot
+from jaxstyle.engine.lanes import rungs
+from jaxstyle.engine.plan import Finished, plan
+from jaxstyle.settings import RenderSettings
+
+BYTES = {"JPEG": 0.9, "MPO": 0.9, "PNG": 2.3, "WEBP": 0.7, "AVIF": 0.5, "JPEG2000": 1.5, "GIF": 1.0}
+"""Bytes a pixel of a stylized picture by format; measured for JPEG and PNG, else guessed (3: not compressed)."""
+PROBE = 128
+"""Side in pixels of the image that is timed."""
+TICKS = 5
+REASONS = 5
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Images of one shape.
+
+    Attributes:
+        batch: images side by side.
+        programs: most programs that are compiled for them: smaller batches when the queue ends.
+        memory: bytes on the device, by `cost`.
+    """
+
+    width: int
+    height: int
+    images: int
+    batch: int
+    programs: int
+    memory: int
+
+
+@dataclass
+class Forecast:
+    """What a run would do.
+
+    Attributes:
+        render, finished, skipped, failed: inputs by what would become of them.
+        reasons: of skipped and failed, the most common first: (reason, inputs).
+        memory: bytes that the device has for batches.
+        disk, disk_free: bytes that the outputs would take, estimated, and that there are.
+        seconds_an_evaluation: of an image of 512 x 512, from a measurement on this device; None if not measured.
+        seconds: for all evaluations; None if not measured.
+    """
+
+    output: Path
+    render: int = 0
+    finished: int = 0
+    skipped: int = 0
+    failed: int = 0
+    reasons: list[tuple[str, int]] = field(default_factory=list)
+    buckets: list[Bucket] = field(default_factory=list)
+    memory: int = 0
+    disk: int = 0
+    disk_free: int = 0
+    seconds_an_evaluation: float | None = None
+    seconds: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Values for a JSON file."""
+        values = dataclasses.asdict(self)
+        values["output"] = printable(self.output)
+        values["reasons"] = [{"reason": printable(reason), "inputs": n} for reason, n in self.reasons]
+        values["programs"] = sum(bucket.programs for bucket in self.buckets)
+        return values
+
+    def lines(self) -> list[str]:
+        """For people."""
+        told = [f"{self.render} to render, {self.finished} finished, {self.skipped} to skip, {self.failed} failing"]
+        told += [f"  {n} x {printable(reason)}" for reason, n in self.reasons]
+        for one in self.buckets:
+            memory = f"{one.memory / 2**20:,.0f} MiB"
+            told.append(f"  {one.width} x {one.height}: {one.images} images, {one.batch} at a time, {memory}")
+        told.append(f"at most {sum(bucket.programs for bucket in self.buckets)} programs to compile")
+        told.append(f"memory for batches: {self.memory / 2**30:,.1f} GiB")
+        told.append(f"disk: about {self.disk / 2**20:,.0f} MiB of {self.disk_free / 2**20:,.0f} MiB free")
+        if self.disk > self.disk_free:
+            told.append("NOT ENOUGH DISK for the outputs")
+        if self.seconds is not None:
+            hours, minutes = divmod(round(self.seconds / 60), 60)
+            told.append(f"time: about {hours} h {minutes:02} min on this device")
+        return told
+
+
+def forecast(
+    inputs: Path | str | Iterable[Path | str],
+    style: Path | str,
+    output: Path | str,
+    settings: RenderSettings,
+    *,
+    measure: bool = True,
+) -> Forecast:
+    """Looks at every input's header, as a run would, and writes nothing.
+
+    Args:
+        measure: time some evaluations on the device.
+
+    Raises what `pipeline.render` raises before it begins.
+    """
+    ready = preflight.check(inputs, style, output, settings)
+    output = ready.output
+    overwrite = settings.existing == "overwrite" or not output.exists()
+    before = ledger.Ledger([] if overwrite else ledger.ledgers(output))
+    made, reasons = Forecast(output), Counter[str]()
+    images: Counter[Size] = Counter()
+    with Decoders(
+        pipeline.workers(settings), max_pixels=settings.max_pixels, timeout=settings.stall_timeout
+    ) as decoders:
+        finished = lambda one: preflight.finished(one, before, output, settings)  # noqa: E731
+        for one in plan(ready.inputs, settings, finished, decoders, folds=not sink.tells_case_apart(output)):
+            if isinstance(one, Finished):
+                made.finished += 1
+            elif isinstance(one, Row):
+                made.skipped += one.status == "skipped"
+                made.failed += one.status == "failed"
+                reasons[one.reason] += 1
+            else:
+                images[one.bucket] += 1
+                size = (one.header.width, one.header.height) if settings.output_size == "input" else one.work
+                made.disk += round(size[0] * size[1] * BYTES.get(one.header.format, 3))
+                made.render += 1
+                if made.render == settings.limit:
+                    break
+    made.reasons = reasons.most_common(REASONS)
+    there = next(p for p in (output.absolute(), *output.absolute().parents) if p.exists())
+    made.disk_free = shutil.disk_usage(there).free
+    if images:
+        device = pipeline.device_for(ready)
+        made.memory = device.memory
+        for bucket, number in images.most_common():
+            wanted = device.suits(bucket) if settings.batch == "auto" else min(int(settings.batch), device.fits(bucket))
+            batch = next(size for size in rungs(wanted) if size <= max(1, number))
+            memory = cost.fixed_bytes(settings) + batch * cost.lane_bytes(bucket, settings)
+            made.buckets.append(Bucket(*bucket, number, batch, len(rungs(batch)), memory))
+        if measure:
+            _time(made, ready, device)
+    return made
+
+
+def _time(made: Forecast, ready: preflight.Ready, device: Any) -> None:
+    """Fills in the times: some ticks of a small batch, scaled by the floating-point operations of the others."""
+    lot, objective = Lot((PROBE, PROBE)), ready.settings.objective()
+    size = device.suits(lot.bucket)
+    batch = device.batch(lot, size)
+    picture = image.resize(ready.painting, PROBE, PROBE)
+    for lane in range(size):
+        batch.put(lane, picture, np.ascontiguousarray(picture[:, ::-1]))
+    batch.advance(TICKS)
+    began = time.perf_counter()
+    batch.advance(TICKS)
+    each = (time.perf_counter() - began) / (TICKS * size) / cost.evaluation_flops(lot.bucket, objective)
+    made.seconds_an_evaluation = each * cost.evaluation_flops((512, 512), objective)
+    flops = sum(one.images * cost.evaluation_flops((one.width, one.height), objective) for one in made.buckets)
+    made.seconds = each * flops * ready.settings.evaluations
