@@ -252,7 +252,7 @@ import re, sys
 from pathlib import Path
 from jaxstyle.engine.pipeline import render
 from jaxstyle.settings import RenderSettings
-render(sys.argv[1], sys.argv[2], sys.argv[3], RenderSettings(size=192, evaluations=3, batch=4))
+render(sys.argv[1], sys.argv[2], sys.argv[3], RenderSettings(size=192, evaluations=3, batch=4, workers=1))
 print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 """
 # getrusage's ru_maxrss would not do: a child starts with its parent's.

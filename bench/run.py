@@ -18,7 +18,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import dataset
 import ratios
+
+ALL = ratios.ALL | dataset.ALL
 
 
 def machine() -> dict:
@@ -41,7 +44,7 @@ def machine() -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ratios.ALL)} (all if none is given)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ALL)} (all if none is given)")
     parser.add_argument("--contents", type=Path, help="folder of photographs")
     parser.add_argument("--styles", type=Path, help="folder of style pictures")
     parser.add_argument("--size", type=int, default=256, help="of the timings (256)")
@@ -49,14 +52,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few repeats and evaluations: to see that it runs")
     parser.add_argument("-o", "--output", type=Path, help="the JSON file; bench/results/DEVICE-DATE.json if left out")
     arguments = parser.parse_args()
-    unknown = set(arguments.names) - set(ratios.ALL)
+    unknown = set(arguments.names) - set(ALL)
     if unknown:
-        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(ratios.ALL)}")
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(ALL)}")
 
     results = []
-    for name in arguments.names or ratios.ALL:
+    for name in arguments.names or ALL:
         print(f"{name} ...", file=sys.stderr, flush=True)
-        for result in ratios.ALL[name](arguments):
+        for result in ALL[name](arguments):
             results.append({"bench": name, **result})
             goal = f"  ({result['goal']})" if result.get("goal") else ""
             value = result["value"]

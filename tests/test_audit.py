@@ -232,7 +232,8 @@ def test_folders_and_the_runs_own_files_may_have_the_names_of_skipped_inputs(out
 
 def test_files_that_no_row_tells_of(output):
     own = ("contact_sheet.png", ".jaxstyle-lock", ".jaxstyle-lock-1-of-2.json", "manifest-1-of-2.jsonl")
-    others = ("A.png", "sub/contact_sheet.png", "sub/deep/x", "z/manifest.jsonl", "sub/.jaxstyle-lock", ".hidden")
+    others = ("A.png", "sub/contact_sheet.png", "sub/deep/x", "z/manifest.jsonl", "sub/.jaxstyle-lock", ".hidden",
+              ".jaxstyle-lock-folder/x")  # fmt: skip
     unfinished = (".jaxstyle-partial-1-2-3", "sub/.jaxstyle-partial-9")
     for key in (*own, *others, *unfinished):
         (output / key).parent.mkdir(parents=True, exist_ok=True)
@@ -336,7 +337,9 @@ def test_a_ledger_that_cannot_be_read_is_a_storage_error(output, function):
         function(output)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]", b"null", b"{}", b'{"about": [1]}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff", b"[]", b"null", b"{}", b'{"about": [1]}', b"[" * 100_000], ids=range(8)
+)
 def test_damaged_settings(output, content):
     (output / "settings.json").write_bytes(content)
     assert status(output).about is None

@@ -240,7 +240,7 @@ def _is_own(key: str) -> bool:
 
 def _refuse_others(output: Path) -> None:
     try:
-        known = output.is_dir() and bool((output / SETTINGS).exists() or ledgers(output))
+        known = (output / SETTINGS).exists() or bool(ledgers(output))
     except OSError as error:
         raise unreadable(output, error) from error
     if not known:

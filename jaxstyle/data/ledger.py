@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -71,7 +72,8 @@ def lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
                     row = json.loads(line)
                     if not (isinstance(row["key"], str) and row["status"] in STATUSES):
                         raise ValueError
-                except (ValueError, KeyError, TypeError) as error:
+                    _values(row)
+                except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
                     raise SettingsMismatch(
                         f"line {number} of {printable(path)} is no row of a manifest",
                         "Mend it, or use another output folder.",
@@ -79,6 +81,14 @@ def lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
                 yield line, row
     except OSError as error:
         raise StorageError(f"{printable(path)} cannot be read ({error.strerror})", "Mend its permissions.") from error
+
+
+def _values(row: dict[str, Any]) -> tuple[int, int, int, int]:
+    """What a `Ledger` keeps of a row; rows of version 0.1 have no times and checksums."""
+    length, modified = operator.index(row.get("input_bytes", 0)), operator.index(row.get("input_modified", 0))
+    if max(abs(length), abs(modified)) >= 2**63:
+        raise ValueError
+    return STATUSES.index(row["status"]), length, modified, checksum_bits(row.get("input_sha256", ""))
 
 
 class Ledger:
@@ -89,13 +99,7 @@ class Ledger:
         for path in paths:
             for _, row in lines(path):
                 keys.append(hashed(row["key"]))
-                values = (
-                    STATUSES.index(row["status"]),
-                    row.get("input_bytes", 0),
-                    row.get("input_modified", 0),
-                    checksum_bits(row.get("input_sha256", "")),
-                )
-                for column, value in zip(fields, values, strict=True):
+                for column, value in zip(fields, _values(row), strict=True):
                     column.append(value)
         self.rows = len(keys)
         """Rows that were read, with those that later ones replaced."""

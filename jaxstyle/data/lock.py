@@ -116,7 +116,7 @@ def holders(output: Path) -> list[dict[str, Any]]:
 
 
 def _exclude(one: Part, other: Part) -> bool:
-    return one == other or one[1] != other[1] or one[1] == 1
+    return one == other or one[1] != other[1]
 
 
 def _files(output: Path, part: Part) -> tuple[Path, Path]:

@@ -8,6 +8,7 @@ file has no way to make the parent run code (as unpickling would be).
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import queue
@@ -107,14 +108,14 @@ def read(path: Path, size: int, max_pixels: int, *, full_alpha: bool) -> Decoded
         pixels = np.ascontiguousarray(image.resize(picture.pixels, *work), np.float32)
         alpha = picture.alpha
         if alpha is not None:
-            alpha = image.to_bytes(alpha if full_alpha else image.resize(alpha, *work))
+            alpha = np.ascontiguousarray(image.to_bytes(alpha if full_alpha else image.resize(alpha, *work)))
         return Decoded(found, sha256, header, tuple(map(_plain, picture.notes[:MAX_NOTES])), pixels, alpha)
     except MemoryError as error:
         raise ImageError("needs more memory to be decoded than there is") from error
 
 
 @contextmanager
-def _steady(path: Path) -> Iterator[tuple[BinaryIO, Stat]]:
+def _steady(path: Path) -> Iterator[tuple[io.BufferedReader, Stat]]:
     """An open regular file that must not change meanwhile; whatever goes wrong with it is an ImageError."""
     try:
         with open(path, "rb", opener=_without_waiting) as file:

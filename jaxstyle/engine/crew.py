@@ -14,24 +14,24 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxstyle.data import image, sink
+from jaxstyle.data import sink
 from jaxstyle.data.image import Size
 from jaxstyle.data.manifest import Row
 from jaxstyle.data.source import discover
-from jaxstyle.engine.decode import Decoders, Stat
+from jaxstyle.engine.decode import Decoders
 from jaxstyle.engine.feed import Feed, Lot
-from jaxstyle.engine.lanes import Ended, Lanes
+from jaxstyle.engine.lanes import Device, Ended, Lanes
 from jaxstyle.engine.plan import Finished, Job, in_shard
-from jaxstyle.engine.plan import job as plan_job
 from jaxstyle.engine.preflight import Ready
-from jaxstyle.engine.publish import Prepared, complaint, publish, row
-from jaxstyle.engine.stop import Stop
+from jaxstyle.engine.prepare import Prepared, prepare
+from jaxstyle.engine.publish import complaint, publish, row
+from jaxstyle.engine.stop import Stop, Watchdog
 from jaxstyle.engine.watch import Progress, Summary
-from jaxstyle.errors import DeviceError, ImageError, StorageError
-from jaxstyle.style.initial import initial, pad_reflect
+from jaxstyle.errors import ImageError
 
 WINDOW = 2048
 """Jobs that the planner may be ahead."""
@@ -74,7 +74,7 @@ class Crew:
         ready: Ready,
         planned: Iterable[Job | Row | Finished],
         decoders: Decoders,
-        device_for: Callable[[Ready], Any],
+        device_for: Callable[[Ready], Device],
         progress: Progress,
         keep: Callable[[list[Row]], None],
     ):
@@ -90,7 +90,7 @@ class Crew:
         batch = 2 if self._settings.batch == "auto" else int(self._settings.batch)
         self._feed: Feed[Prepared] = Feed(lambda _: batch, window=max(WINDOW, 4 * batch))
         self._lanes: Lanes[Prepared] | None = None
-        self._device: Any = None
+        self._device: Device | None = None
         self._most_pixels: int | None = None
         self._ended: queue.Queue[Ended[Prepared] | None] = queue.Queue(maxsize=2 * batch + 2)
         self._events: queue.Queue[_Result | _Tell | _Broken | threading.Thread] = queue.Queue(maxsize=4096)
@@ -100,7 +100,7 @@ class Crew:
         self._examples: list[tuple[Path, Path]] = []
         self._left = threading.Event()
         self._through, self._jobs, self._settled = False, 0, 0
-        self._looked = self._awake = time.monotonic()
+        self._watchdog = Watchdog(self._settings.stall_timeout, ready.output)
         self._seconds = 0.0
         self._hands = max(1, decoders.workers)
         works = [self._plan, self._render, *[self._decode] * self._hands, *[self._publish] * self._hands]
@@ -141,7 +141,7 @@ class Crew:
                 committed = now
                 if reason := exceeded():
                     stop.request(reason)
-                self._look_for_stalls(now)
+                self._watchdog.look(self._lanes.usage.since if self._lanes else None, list(self._writing.values()))
             if stop.reason and not stopping:
                 stopping = True
                 self._progress.say(f"Stopping ({stop.reason}): finishing the images on the device.")
@@ -170,7 +170,7 @@ class Crew:
     def account(self, summary: Summary) -> None:
         """Fills in what the threads know."""
         summary.seconds, summary.examples = self._seconds, self._examples
-        if self._lanes is not None:
+        if self._lanes is not None and self._device is not None:
             usage = self._lanes.usage
             summary.occupancy = usage.spent / usage.offered if usage.offered else 0.0
             summary.device_seconds, summary.programs = usage.seconds, self._device.compiled
@@ -199,20 +199,6 @@ class Crew:
             sink.sync_folder(folder)
         if rows:
             self._keep(rows)
-
-    def _look_for_stalls(self, now: float) -> None:
-        limit = self._settings.stall_timeout
-        if now - self._looked > 10:  # this process was asleep, not the others
-            self._awake = now
-        self._looked = now
-        began = self._lanes.usage.since if self._lanes else None
-        if began is not None and now - max(began, self._awake) > limit:
-            raise DeviceError(f"the device has not answered for {limit:g} s", "Run again, or raise --stall-timeout.")
-        if any(now - max(began, self._awake) > limit for began in list(self._writing.values())):
-            raise StorageError(
-                f"a file could not be written to {self._ready.output} within {limit:g} s",
-                "Look after the storage and run again, or raise --stall-timeout.",
-            )
 
     # The others.
 
@@ -272,27 +258,13 @@ class Crew:
         while (taken := self._feed.job()) is not None:
             lot, job = taken
             try:
-                task = self._prepare(job)
+                task = prepare(job, self._decoders, self._ready)
             except ImageError as error:
                 if not self._feed.abandoned:  # else the decoders are being closed
                     self._post(_Result(row(job, "failed", reason=str(error)), job.path))
                 self._feed.decoded(lot, None)
             else:
                 self._feed.decoded(lot, task, Lot(task.job.bucket))
-
-    def _prepare(self, job: Job) -> Prepared:
-        settings = self._settings
-        decoded = self._decoders.read(job.path, settings.size, full_alpha=settings.output_size == "input")
-        if decoded.stat != Stat(job.length, job.modified):
-            raise ImageError("changed while the run went on")
-        if decoded.header != job.header:  # a PNG's orientation may stand behind its pixels, where headers end
-            job = plan_job(job.key, job.path, decoded.stat, decoded.header, settings.size, job.note)
-        width, height = job.bucket
-        content = pad_reflect(decoded.pixels, height, width)
-        start = self._ready.start
-        other = None if start is None else pad_reflect(image.resize(start, *job.work), height, width)
-        init = initial(settings, content, self._ready.painting, job.key, other)
-        return Prepared(job, decoded.sha256, decoded.alpha, decoded.notes, content, init)
 
     def _render(self) -> None:
         try:
@@ -305,9 +277,7 @@ class Crew:
             )
             while (chosen := self._feed.choose()) is not None:
                 lot, known = chosen
-                for ended in self._lanes.run(
-                    lot, known, self._batch(lot.bucket), lambda n, lot=lot: self._halve(lot, n)
-                ):
+                for ended in self._lanes.run(lot, known, self._batch(lot.bucket), partial(self._halve, lot)):
                     wrong = complaint(ended)
                     if wrong and not lot.careful:
                         self._feed.again(Lot(lot.bucket, True), dataclasses.replace(ended.task, first_end=wrong))
@@ -319,8 +289,9 @@ class Crew:
 
     def _batch(self, bucket: Size) -> int:
         """Lanes side by side: as asked or as suits the device, and no more than it has had room for."""
-        asked = self._settings.batch
-        wanted = self._device.suits(bucket) if asked == "auto" else min(int(asked), self._device.fits(bucket))
+        asked, device = self._settings.batch, self._device
+        assert device is not None
+        wanted = device.suits(bucket) if asked == "auto" else min(int(asked), device.fits(bucket))
         if self._most_pixels is not None:
             wanted = min(wanted, self._most_pixels // (bucket[0] * bucket[1]))
         return max(1, wanted)

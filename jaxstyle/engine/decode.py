@@ -1,180 +1,55 @@
-"""The worker processes that open and decode pictures, as calls: a crash or a hang there is one picture's problem."""
+"""Decodes pictures in worker processes: a file that crashes its decoder, hangs it or eats memory costs its own row.
+
+Workers are programs of their own (`data.worker.main`) behind two pipes: multiprocessing would either import the
+caller's script again or fork a process that runs JAX.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-import selectors
-import signal
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, TypeVar
 
 from jaxstyle.data import worker
-from jaxstyle.data.image import Header, work_size
+from jaxstyle.data.worker import Decoded, Probed, Stat
+from jaxstyle.engine import process
+from jaxstyle.engine.process import Crash, TooLong, Worker, not_started
 from jaxstyle.errors import ImageError, JaxstyleError
 
-COMMAND = (sys.executable, "-P", "-c", "from jaxstyle.data.worker import main; main()")
-"""Starts a worker. Not by multiprocessing, which would run the caller's own script again."""
-GROUP = 64
-"""Headers asked for at a time."""
-LONGEST_LINE = 1 << 24
-"""Bytes of an answer's line that are believed."""
+GROUP, GROUP_BYTES = 64, 60_000
+"""Files and bytes of a request to probe; it fits into a pipe, unless it is one enormous name."""
+CLOSED = "the decoders are closed"
 
-
-@dataclass(frozen=True)
-class Stat:
-    """Length in bytes, and time of the last change in nanoseconds, of a file."""
-
-    length: int
-    modified: int
-
-
-@dataclass(frozen=True)
-class Probed:
-    """What the header of a file says.
-
-    Attributes:
-        header: None if the file cannot be used.
-        problem: why not.
-        picture: False if its content is of no known format.
-    """
-
-    stat: Stat
-    header: Header | None = None
-    problem: str = ""
-    picture: bool = True
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """A picture.
-
-    Attributes:
-        sha256: of the file.
-        header: with the true upright size.
-        pixels: h x w x 3 float32 in [0, 1], at the working size.
-        alpha: H x W uint8 at the output's size, or None.
-    """
-
-    stat: Stat
-    sha256: str
-    header: Header
-    notes: tuple[str, ...]
-    pixels: np.ndarray
-    alpha: np.ndarray | None
-
-
-class _Died(Exception):
-    """A worker's end, or an answer that makes no sense, which is treated as one."""
-
-
-class _Late(Exception):
-    """A worker did not answer in time."""
-
-
-class _Worker:
-    """One process. It is ended by the end of its stdin, so it does not outlive this process, however that dies."""
-
-    def __init__(self, command: Sequence[str]):
-        path = os.pathsep.join(entry for entry in sys.path if entry)
-        try:
-            self.process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=os.environ | {"PYTHONPATH": path},
-                start_new_session=True,  # a Ctrl-C is the run's business
-            )
-        except OSError as error:
-            raise JaxstyleError(f"a worker process cannot be started ({error.strerror})", "Use --workers 0.") from error
-        assert self.process.stdin and self.process.stdout
-        self._in, self._out = self.process.stdin, self.process.stdout.fileno()
-        os.set_blocking(self._out, False)
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._out, selectors.EVENT_READ)
-        self._buffer = bytearray()
-
-    def ask(self, request: dict[str, Any], deadline: float) -> Any:
-        """The line that answers a request."""
-        try:
-            self._in.write(json.dumps(request).encode("ascii") + b"\n")
-            self._in.flush()
-        except OSError as error:
-            raise _Died from error
-        while (end := self._buffer.find(b"\n")) < 0:
-            if len(self._buffer) > LONGEST_LINE:
-                raise _Died
-            self._more(deadline)
-        line = bytes(self._buffer[:end])
-        del self._buffer[: end + 1]
-        try:
-            return json.loads(line)
-        except ValueError as error:
-            raise _Died from error
-
-    def array(self, shape: tuple[int, ...], kind: type, deadline: float) -> np.ndarray:
-        """The array that follows."""
-        size = int(np.prod(shape)) * np.dtype(kind).itemsize
-        while len(self._buffer) < size:
-            self._more(deadline)
-        made = np.frombuffer(bytes(self._buffer[:size]), kind).reshape(shape)
-        del self._buffer[:size]
-        return made
-
-    def _more(self, deadline: float) -> None:
-        if not self._selector.select(max(0.0, deadline - time.monotonic())):
-            raise _Late
-        data = os.read(self._out, 1 << 20)
-        if not data:
-            raise _Died
-        self._buffer += data
-
-    def end(self) -> str:
-        """Kills the process, waits for it, and says how it ended."""
-        if self.process.poll() is None and not self._selector.select(0):  # else it is ending by itself
-            self.process.kill()
-        try:
-            code = self.process.wait(1)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            code = self.process.wait()
-        self._selector.close()
-        for pipe in (self.process.stdin, self.process.stdout):
-            try:
-                pipe and pipe.close()
-            except OSError:  # what was not written any more
-                continue
-        if code < 0:
-            return f"signal {signal.Signals(-code).name}"
-        return f"exit code {code}"
+T = TypeVar("T")
 
 
 class Decoders:
-    """A pool of workers, started when they are needed. Thread-safe; also a context manager.
+    """A pool of workers, started when they are needed. Thread-safe: a call waits for an idle one. A context manager.
 
     Attributes:
-        workers: most processes; 0 does their work in this one, a picture at a time, with nothing in between.
+        workers: most processes; with 0 all work is done in the calling process, one call at a time, without
+            protection against crashes or hangs.
     """
 
-    def __init__(self, workers: int, *, max_pixels: int, timeout: float, command: Sequence[str] = COMMAND):
+    def __init__(self, workers: int, *, max_pixels: int, timeout: float, command: Sequence[str] | None = None):
         """Args:
-        timeout: seconds after which a picture is given up and its worker killed.
+        max_pixels: pictures that claim more are refused.
+        timeout: seconds that a worker gets for a request before it is killed.
+        command: what starts a worker [default: process.COMMAND]
         """
-        self.workers, self._max_pixels, self._timeout, self._command = workers, max_pixels, timeout, command
-        self._free = threading.Semaphore(max(workers, 1))
-        self._lock = threading.Lock()
-        self._idle: list[_Worker] = []
-        self._all: set[_Worker] = set()
+        self.workers = workers
+        self._max_pixels, self._timeout, self._command = max_pixels, timeout, command or process.COMMAND
+        self._change = threading.Condition()
+        self._all: set[Worker] = set()
+        self._idle: list[Worker] = []  # the one used last is taken first
+        self._alone = 0  # calls that have, or wait for, the pool to themselves
         self._closed = False
+        self._here = threading.Lock()
 
     def __enter__(self) -> Decoders:
         return self
@@ -182,148 +57,158 @@ class Decoders:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self) -> None:
-        """Ends all workers; calls that wait for one, and later ones, raise ImageError."""
-        with self._lock:
-            self._closed = True
-            workers, self._all = self._all, set()
-        for one in workers:
-            one.process.kill()
-        for one in workers:
-            one.process.wait()
-
     def probe(self, paths: Sequence[Path]) -> list[Probed]:
-        """What the headers of files say. A PNG whose orientation stands behind its pixels seems unturned."""
-        found: list[Probed] = []
-        for at in range(0, len(paths), GROUP):
-            found += self._probe(paths[at : at + GROUP])
-        return found
-
-    def read(self, path: Path, size: int, *, full_alpha: bool) -> Decoded:
-        """Decodes a picture completely, and brings it to its working size.
-
-        Args:
-            size: most pixels of the long side.
-            full_alpha: the alpha channel keeps the picture's own size.
+        """Looks at the headers of files, in their order; whatever is wrong with one is in its `Probed`.
 
         Raises:
-            ImageError: it cannot be read or decoded; its decoder crashed twice, or took too long.
+            JaxstyleError: a worker cannot be started.
+            RuntimeError: the pool is closed.
         """
-        request = {"read": os.fspath(path), "max_pixels": self._max_pixels, "size": size, "full_alpha": full_alpha}
-        try:
-            return self._call(request, lambda ask, array: _decoded(request, ask, array))
-        except _Died:
-            try:  # memory may have been short for a moment
-                return self._call(request, lambda ask, array: _decoded(request, ask, array))
-            except _Died as error:
-                raise ImageError(f"its decoder crashed twice ({error})") from error
-        except _Late as error:
-            raise ImageError(f"was not decoded within {self._timeout:g} s") from error
+        if not self.workers:
+            return [self._in_process(partial(worker.probe, path, self._max_pixels)) for path in paths]
+        return [probed for group in _groups(paths) for probed in self._probe(group)]
 
-    def _probe(self, paths: Sequence[Path]) -> list[Probed]:
+    def read(self, path: Path, size: int, *, full_alpha: bool) -> Decoded:
+        """Decodes a picture, see `data.worker.read`.
+
+        Raises:
+            ImageError: it cannot be read or decoded, crashed its decoder twice, or took too long.
+            JaxstyleError, RuntimeError: see `probe`.
+        """
+        if not self.workers:
+            return self._in_process(lambda: worker.read(path, size, self._max_pixels, full_alpha=full_alpha))
+        request = {"read": os.fspath(path), "size": size, "full_alpha": full_alpha, "max_pixels": self._max_pixels}
+
+        def receive(source: Worker, line: Any) -> Decoded | ImageError:
+            return process.decoded(source, line, size, self._max_pixels, full_alpha)
+
+        try:
+            try:
+                answer = self._ask(request, receive)
+            except Crash as crash:
+                # Short of memory, the system kills whom it likes: the second try has all that is left to itself.
+                answer = self._ask(request, receive, alone=crash.killed)
+        except Crash as crash:
+            raise ImageError(f"its decoder crashed twice ({crash})") from crash
+        except TooLong as error:
+            raise ImageError(self._late()) from error
+        if isinstance(answer, ImageError):
+            raise answer
+        return answer
+
+    def close(self) -> None:
+        """Ends all workers and waits until they are gone. Calls under way in other threads raise RuntimeError."""
+        with self._change:
+            self._closed = True
+            idle, self._idle = self._idle, []
+            busy = self._all - set(idle)
+            self._all = busy
+            self._change.notify_all()
+        for one in busy:
+            one.kill()
+        for one in idle:
+            one.close()
+
+    def _probe(self, paths: Sequence[Path], *, again: bool = False) -> list[Probed]:
         request = {"probe": [os.fspath(path) for path in paths], "max_pixels": self._max_pixels}
         try:
-            return self._call(request, lambda ask, _: [_probed(one) for one in _listed(ask(), len(paths))])
-        except (_Died, _Late) as error:
-            if len(paths) > 1:
-                return [probed for path in paths for probed in self._probe([path])]
-            late = isinstance(error, _Late)
-            problem = f"was not opened within {self._timeout:g} s" if late else f"its decoder crashed ({error})"
-            return [Probed(Stat(0, 0), problem=problem)]
+            return self._ask(request, lambda _, line: process.probed(line, len(paths), self._max_pixels))
+        except (Crash, TooLong) as error:
+            late = isinstance(error, TooLong)
+            if not (again or (late and len(paths) == 1)):
+                return [probed for path in paths for probed in self._probe([path], again=True)]
+            problem = self._late() if late else f"its decoder crashed ({error})"
+            return [Probed(_stat_of(paths[0]), None, problem)]
 
-    def _call(self, request: dict[str, Any], understand) -> Any:
-        """An answer, as `understand(ask, array)` reads it: functions for its line and for the arrays behind it."""
-        deadline = time.monotonic() + self._timeout
-        with self._free:
-            if not self.workers:
-                return _in_this_process(request, understand)
-            one = self._borrow()
-            deadline = max(deadline, time.monotonic() + self._timeout)
+    def _late(self) -> str:
+        return f"was not decoded within {self._timeout:g} s"
+
+    def _in_process(self, work: Callable[[], T]) -> T:
+        with self._here:
+            if self._closed:
+                raise RuntimeError(CLOSED)
+            return work()
+
+    def _ask(self, request: dict[str, Any], receive: Callable[[Worker, Any], T], *, alone: bool = False) -> T:
+        with self._borrowed(alone) as one:
+            return one.ask(request, receive, self._timeout)
+
+    @contextmanager
+    def _borrowed(self, alone: bool) -> Iterator[Worker]:
+        """A worker that is ready; one that the block leaves with an error is ended.
+
+        Args:
+            alone: no other worker is busy meanwhile.
+        """
+        with self._change:
+            self._alone += alone
+        try:
+            with self._change:
+                self._change.wait_for(lambda: self._closed or self._free(alone))
+                one = self._take()
             try:
-                made = understand(
-                    lambda: one.ask(request, deadline), lambda shape, kind: one.array(shape, kind, deadline)
-                )
-            except (_Died, _Late) as error:
-                self._drop(one, error)
-                raise
-            except (KeyError, TypeError, ValueError, AttributeError) as error:  # no answer of a worker in its senses
-                died = _Died()
-                self._drop(one, died)
-                raise died from error
-            except ImageError:
-                self._give_back(one)
+                one.start()
+                yield one
+            except BaseException as error:
+                self._drop(one)
+                if self._closed and isinstance(error, Crash | JaxstyleError):
+                    raise RuntimeError(CLOSED) from error
                 raise
             self._give_back(one)
-            return made
+        finally:
+            with self._change:
+                self._alone -= alone
+                self._change.notify_all()
 
-    def _borrow(self) -> _Worker:
-        with self._lock:
-            if self._closed:
-                raise ImageError("the decoders are closed")
-            if self._idle:
-                return self._idle.pop()
-        one = _Worker(self._command)
-        with self._lock:
-            self._all.add(one)
-            closed = self._closed
-        if closed:
-            self._drop(one, _Died())
-            raise ImageError("the decoders are closed")
+    def _free(self, alone: bool) -> bool:
+        busy = len(self._all) - len(self._idle)
+        return not busy if alone else not self._alone and busy < self.workers
+
+    def _take(self) -> Worker:
+        if self._closed:
+            raise RuntimeError(CLOSED)
+        if self._idle:
+            return self._idle.pop()
+        try:
+            one = Worker(self._command)
+        except OSError as error:
+            raise not_started(error.strerror or str(error)) from error
+        self._all.add(one)
         return one
 
-    def _give_back(self, one: _Worker) -> None:
-        with self._lock:
-            self._idle.append(one)
+    def _give_back(self, one: Worker) -> None:
+        with self._change:
+            if not self._closed:
+                self._idle.append(one)
+                self._change.notify_all()
+                return
+        one.close()
 
-    def _drop(self, one: _Worker, error: Exception) -> None:
-        error.args = (one.end(),)
-        with self._lock:
+    def _drop(self, one: Worker) -> None:
+        one.close()
+        with self._change:
             self._all.discard(one)
-            if self._closed:
-                raise ImageError("the decoders are closed")
+            self._change.notify_all()
 
 
-def _in_this_process(request: dict[str, Any], understand) -> Any:
-    if "probe" in request:
-        answers = [worker.probe(Path(name), request["max_pixels"]) for name in request["probe"]]
-        return understand(lambda: answers, None)
-    path, options = Path(request["read"]), (request["max_pixels"], request["size"], request["full_alpha"])
-    answer, arrays = worker.read(path, *options)
-    rest = iter(arrays)
-    return understand(lambda: answer, lambda shape, kind: next(rest))
+def _groups(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    """In order, each of one request."""
+    group: list[Path] = []
+    size = 0
+    for path in paths:
+        length = len(json.dumps(os.fspath(path))) + 2
+        if group and (len(group) == GROUP or size + length > GROUP_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(path)
+        size += length
+    if group:
+        yield group
 
 
-def _listed(answers: Any, number: int) -> list[dict[str, Any]]:
-    if not isinstance(answers, list) or len(answers) != number:
-        raise ValueError("another number of answers")
-    return answers
-
-
-def _probed(answer: dict[str, Any]) -> Probed:
-    stat = Stat(int(answer.get("length", 0)), int(answer.get("modified", 0)))
-    if "problem" in answer:
-        return Probed(stat, None, str(answer["problem"]), bool(answer.get("picture", True)))
-    return Probed(stat, _header(answer))
-
-
-def _header(answer: dict[str, Any]) -> Header:
-    header = Header(int(answer["width"]), int(answer["height"]), str(answer["format"]), int(answer["frames"]))
-    if min(header.width, header.height) < 1:
-        raise ValueError("no pixels")
-    return header
-
-
-def _decoded(request: dict[str, Any], ask, array) -> Decoded:
-    answer = ask()
-    if "problem" in answer:
-        raise ImageError(str(answer["problem"]))
-    header = _header(answer)
-    if header.width * header.height > request["max_pixels"]:
-        raise ValueError("more pixels than allowed")
-    width, height = work_size(header.width, header.height, request["size"])
-    sha256, notes = str(answer["sha256"]), tuple(map(str, answer["notes"]))
-    stat = Stat(int(answer["length"]), int(answer["modified"]))
-    pixels, alpha = array((height, width, 3), np.float32), None
-    if answer["alpha"]:
-        alpha = array((header.height, header.width) if request["full_alpha"] else (height, width), np.uint8)
-    return Decoded(stat, sha256, header, notes, pixels, alpha)
+def _stat_of(path: Path) -> Stat:
+    try:
+        found = path.stat()
+    except OSError:
+        return Stat(0, 0)
+    return Stat(found.st_size, found.st_mtime_ns)

@@ -106,8 +106,8 @@ def render(
 def _fold(output: Path) -> None:
     """Makes one manifest of the shards', unless others still run."""
     try:
-        with lock.locked(output, (1, 1)):
-            ledger.fold(output)
+        with lock.locked(output, (1, 1), lambda: ledger.fold(output)):
+            pass
     except OutputLocked:
         return  # the last one does it
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +13,7 @@ from jaxstyle.data import image, sink
 from jaxstyle.data.manifest import Row
 from jaxstyle.engine.lanes import Ended
 from jaxstyle.engine.plan import Job
+from jaxstyle.engine.prepare import Prepared
 from jaxstyle.errors import ImageError
 from jaxstyle.settings import RenderSettings
 
@@ -24,26 +24,6 @@ IMPROVED = 0.99
 """A lane that found no further step is well if its loss came below this part of the loss at its start."""
 BLACK = 2
 """No pixel above this of 255: a black picture."""
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A decoded job: the arrays of its lane, and what its output needs.
-
-    Attributes:
-        sha256: of the input file.
-        alpha: H x W uint8 at the output's size, or None.
-        content, init: arrays of the bucket's size.
-        first_end: what was wrong with a first try; empty on the first.
-    """
-
-    job: Job
-    sha256: str
-    alpha: np.ndarray | None
-    notes: tuple[str, ...]
-    content: np.ndarray
-    init: np.ndarray
-    first_end: str = ""
 
 
 def complaint(ended: Ended[Prepared]) -> str:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
+from jaxstyle.data.source import printable
+from jaxstyle.errors import DeviceError, StorageError
 from jaxstyle.settings import RenderSettings
 
+ASLEEP = 10.0
+"""Seconds between two looks of the watchdog that mean that this process was stopped, and not the others stuck."""
 FEW = 100
 """Inputs to have looked at before a share of failures says anything."""
 
@@ -54,6 +59,38 @@ class Limits:
         if self._until is not None and time.monotonic() >= self._until:
             return "its time is up"
         return ""
+
+
+class Watchdog:
+    """Finds what does not come back; for the main thread, which looks now and then."""
+
+    def __init__(self, limit: float, output: Path):
+        """Args:
+        limit: seconds that a call of the device or the writing of a file may take.
+        """
+        self._limit, self._output = limit, output
+        self._looked = self._awake = time.monotonic()
+
+    def look(self, device: float | None, writing: Sequence[float]) -> None:
+        """Args:
+        device, writing: when the device's call, and the files being written, were begun (time.monotonic).
+
+        Raises:
+            DeviceError, StorageError: too long ago.
+        """
+        now = time.monotonic()
+        if now - self._looked > ASLEEP:
+            self._awake = now
+        self._looked = now
+        if device is not None and now - max(device, self._awake) > self._limit:
+            raise DeviceError(
+                f"the device has not answered for {self._limit:g} s", "Run again, or raise --stall-timeout."
+            )
+        if any(now - max(began, self._awake) > self._limit for began in writing):
+            raise StorageError(
+                f"a file could not be written to {printable(self._output)} within {self._limit:g} s",
+                "Look after the storage and run again, or raise --stall-timeout.",
+            )
 
 
 @contextmanager

@@ -1,0 +1,159 @@
+"""Measurements of whole runs over files: what the engine adds to the device's work, and how runs grow."""
+
+from __future__ import annotations
+
+import io
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from jaxstyle.data import image
+from jaxstyle.engine import pipeline, preflight
+from jaxstyle.engine.decode import Decoders
+from jaxstyle.engine.feed import Feed, Lot
+from jaxstyle.engine.lanes import Lanes
+from jaxstyle.engine.plan import plan
+from jaxstyle.engine.prepare import prepare
+from jaxstyle.settings import RenderSettings
+
+TESTS = Path(__file__).parent.parent / "tests"
+"""Where the stand-in renderer is."""
+
+
+def throughput(arguments):
+    """Occupancy with early stopping, and images/s of a whole run against those of the device fed from memory."""
+    from ratios import pictures
+
+    number = 6 if arguments.quick else 60
+    contents, styles = pictures(arguments, 4 * arguments.loss_size)
+    settings = RenderSettings(
+        size=arguments.loss_size, evaluations=20 if arguments.quick else 120, tolerance=0.02, batch=8
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        style, inputs = Path(folder, "style.png"), Path(folder, "in")
+        inputs.mkdir()
+        Image.fromarray(image.to_bytes(styles[0])).save(style)
+        for k in range(number):  # the photographs, mirrored and moved on
+            moved = np.roll(contents[k % len(contents)], 37 * k, 1)[:, :: 1 if k % 2 else -1]
+            Image.fromarray(image.to_bytes(moved)).save(inputs / f"{k}.jpg", quality=95)
+        ready = preflight.check(inputs, style, Path(folder, "out"), settings)
+        with Decoders(0, max_pixels=settings.max_pixels, timeout=60) as decoders:
+            jobs = list(plan([inputs], settings, lambda _: False, decoders))
+            tasks = [prepare(job, decoders, ready) for job in jobs]
+
+        def alone() -> tuple[float, float]:
+            """Seconds and occupancy of the lanes, with all tasks in memory and the results dropped."""
+            device, feed = pipeline.device_for(ready), Feed(lambda _: settings.batch, window=10 * number)
+            for task in reversed(tasks):
+                feed.again(Lot(task.job.bucket), task)
+            feed.end()
+            lanes = Lanes(device, feed, settings.evaluations, lambda *_: None)
+            began = time.perf_counter()
+            while (chosen := feed.choose()) is not None:
+                for _ in lanes.run(*chosen, settings.batch, print):
+                    pass
+            return time.perf_counter() - began, lanes.usage.spent / lanes.usage.offered
+
+        alone()  # compiles every program
+        seconds, whole, occupancy, spread = [], [], 0.0, []
+        for turn in range(1 if arguments.quick else 2):
+            seconds.append(alone()[0])
+            began = time.perf_counter()
+            summary = pipeline.render(inputs, style, Path(folder, f"out{turn}"), settings)
+            whole.append(time.perf_counter() - began)
+            assert (summary.done, summary.programs) == (number, 0), summary
+            occupancy = summary.occupancy
+            rows = Path(folder, f"out{turn}", "manifest.jsonl").read_text().splitlines()
+            spread = [json.loads(row)["evaluations"] for row in rows]
+        yield {
+            "what": f"occupancy, {number} photographs in a batch of 8, early stopping",
+            "value": occupancy,
+            "goal": "at least 0.95",
+            "evaluations": [min(spread), statistics.median(spread), max(spread)],
+        }
+        yield {
+            "what": f"images/s of a whole run / of the device alone, {settings.size}px, batch 8",
+            "value": statistics.median(seconds) / statistics.median(whole),
+            "goal": "at least 0.95",
+            "seconds": {"device alone": seconds, "whole run": whole},
+        }
+
+
+_SCALE = """
+import json, re, sys, time
+from pathlib import Path
+began = time.perf_counter()
+sys.path.insert(0, sys.argv[1])
+import stub
+from jaxstyle.engine.pipeline import render
+from jaxstyle.engine.watch import Silent
+from jaxstyle.settings import RenderSettings
+stub.install()
+class Clock(Silent):
+    first, rows = None, []
+    def advance(self, evaluations, loss):
+        self.first = self.first or time.perf_counter() - began
+    def row(self, row):
+        self.rows.append(time.perf_counter() - began)
+clock = Clock()
+imported = time.perf_counter() - began
+settings = RenderSettings(size=32, evaluations=10, batch=8)
+summary = render(*sys.argv[2:5], settings, progress=clock)
+seconds = time.perf_counter() - began
+n, rates = len(clock.rows), []
+for k in range(10 if n else 0):
+    part = clock.rows[k * n // 10 : (k + 1) * n // 10]
+    rates.append(len(part) / (part[-1] - part[0]))
+peak = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+print(json.dumps({"done": summary.done, "rendered": summary.rendered, "seconds": seconds, "imported": imported,
+                  "first": clock.first, "peak": peak, "rates": rates}))
+"""
+
+
+def scale(arguments):
+    """A hundred thousand tiny pictures against ten thousand, with the stand-in renderer of the tests."""
+    few, many = (200, 2000) if arguments.quick else (10_000, 100_000)
+    random = np.random.default_rng(0)
+    samples = []
+    for _ in range(256):
+        buffer = io.BytesIO()
+        Image.fromarray(random.integers(0, 255, (16, 16, 3), np.uint8)).save(buffer, "PNG")
+        samples.append(buffer.getvalue())
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        style = Path(folder, "style.png")
+        style.write_bytes(samples[0])
+        for number in (few, many):
+            inputs, out = Path(folder, f"in{number}"), Path(folder, f"out{number}")
+            for k in range(number):
+                path = inputs / f"{k // 1000:03}" / f"{k}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(samples[k % 256])
+            command = [sys.executable, "-c", _SCALE, str(TESTS), str(inputs), str(style), str(out)]
+            for name in ("run", "resume"):
+                run = subprocess.run(command, capture_output=True, text=True, check=True)
+                found[number, name] = json.loads(run.stdout)
+                assert found[number, name]["done"] == number, found
+    first, last, again = found[few, "run"], found[many, "run"], found[many, "resume"]
+    assert again["rendered"] == 0 and again["first"] is None
+    raw = {f"{name} of {number}": values for (number, name), values in found.items()}
+    yield {"what": f"peak memory, {many} pictures / {few}", "value": last["peak"] / first["peak"],
+           "goal": "at most 1.20", "raw": raw}  # fmt: skip
+    yield {"what": f"seconds to the first work of {many}, imports apart", "value": last["first"] - last["imported"],
+           "goal": "at most 2"}  # fmt: skip
+    yield {"what": f"images/s, last tenth / first tenth of {many}", "value": last["rates"][-1] / last["rates"][0],
+           "goal": "does not fall"}  # fmt: skip
+    yield {"what": f"images/s, {many} / {few}", "value": (many / last["seconds"]) / (few / first["seconds"]),
+           "goal": "does not fall"}  # fmt: skip
+    yield {"what": f"seconds to resume a finished run of {many}", "value": again["seconds"], "goal": "under 20"}
+
+
+ALL = {"throughput": throughput, "scale": scale}
+"""Measurements by name."""

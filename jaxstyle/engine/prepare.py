@@ -1,0 +1,54 @@
+"""From a job to the arrays of its lane."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxstyle.data import image
+from jaxstyle.engine.decode import Decoders, Stat
+from jaxstyle.engine.plan import Job
+from jaxstyle.engine.plan import job as plan_job
+from jaxstyle.engine.preflight import Ready
+from jaxstyle.errors import ImageError
+from jaxstyle.style.initial import initial, pad_reflect
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A decoded job: the arrays of its lane, and what its output needs.
+
+    Attributes:
+        sha256: of the input file.
+        alpha: H x W uint8 at the output's size, or None.
+        content, init: arrays of the bucket's size.
+        first_end: what was wrong with a first try; empty on the first.
+    """
+
+    job: Job
+    sha256: str
+    alpha: np.ndarray | None
+    notes: tuple[str, ...]
+    content: np.ndarray
+    init: np.ndarray
+    first_end: str = ""
+
+
+def prepare(job: Job, decoders: Decoders, ready: Ready) -> Prepared:
+    """Decodes a picture, fills it up to its bucket, and says where its optimisation starts.
+
+    Raises:
+        ImageError: it cannot be decoded, or is not what it was when the run was planned.
+    """
+    settings = ready.settings
+    decoded = decoders.read(job.path, settings.size, full_alpha=settings.output_size == "input")
+    if decoded.stat != Stat(job.length, job.modified):
+        raise ImageError("changed while the run went on")
+    if decoded.header != job.header:  # a PNG's orientation may stand behind its pixels, where no header tells it
+        job = plan_job(job.key, job.path, decoded.stat, decoded.header, settings.size, job.note)
+    width, height = job.bucket
+    content = pad_reflect(decoded.pixels, height, width)
+    start = None if ready.start is None else pad_reflect(image.resize(ready.start, *job.work), height, width)
+    init = initial(settings, content, ready.painting, job.key, start)
+    return Prepared(job, decoded.sha256, decoded.alpha, decoded.notes, content, init)

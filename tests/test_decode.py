@@ -1,0 +1,462 @@
+"""Worker processes: the same pictures as without, whatever else a file does to its decoder, and no process left."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pictures import photo, save
+
+from jaxstyle.data import image, worker
+from jaxstyle.engine import process
+from jaxstyle.engine.decode import Decoders, _groups
+from jaxstyle.errors import ImageError, JaxstyleError
+
+LIMIT = 1_000_000
+HOOKS = """
+import os, signal, sys, time
+from jaxstyle.data import image, worker
+
+def hooked(real):
+    def call(source, limit):
+        name = os.path.basename(os.fsdecode(source.name))
+        log = os.path.join(os.path.dirname(os.fsdecode(source.name)), "log")
+        def note(text):
+            with open(log, "a") as file:
+                file.write(text + chr(10))
+        print("noise")
+        os.write(1, b"noise" * 99)
+        if "crash" in name:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if "leave" in name:
+            os._exit(3)
+        if "hang" in name:
+            note("hangs")
+            time.sleep(1000)
+        if "slow" in name:
+            note("slow begins")
+            while "killed" not in open(log).read():
+                time.sleep(0.01)
+            time.sleep(0.7)
+            note("slow ends")
+        if "memory" in name:
+            if not os.path.exists(log) or "killed" not in open(log).read():
+                note("killed")
+                os.kill(os.getpid(), signal.SIGKILL)
+            note("second try")
+        return real(source, limit)
+    return call
+
+image.read, image.probe = hooked(image.read), hooked(image.probe)
+"""
+"""What a worker does with files of these names."""
+
+
+def command(code: str, *arguments: str) -> list[str]:
+    """A worker that runs some code before it begins."""
+    return [sys.executable, "-P", "-c", f"{code}\nfrom jaxstyle.data.worker import main\nmain()", *arguments]
+
+
+def decoders(workers: int = 1, *, timeout: float = 60, code: str = HOOKS, max_pixels: int = LIMIT) -> Decoders:
+    return Decoders(workers, max_pixels=max_pixels, timeout=timeout, command=command(code))
+
+
+def pids(pool: Decoders) -> set[int]:
+    return {one._process.pid for one in pool._all}
+
+
+def gone(pid: int) -> bool:
+    """Whether the process has ended; one that only its adopter has not waited for has."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def wait_for(condition, seconds: float = 30) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "did not happen"
+        time.sleep(0.01)
+
+
+def result(call):
+    """What a call returns, or the error it raises, to be compared."""
+    try:
+        found = call()
+    except ImageError as error:
+        return str(error)
+    if not isinstance(found, worker.Decoded):
+        return found
+    arrays = [None if a is None else (a.shape, a.dtype.str, a.tobytes()) for a in (found.pixels, found.alpha)]
+    return (found.stat, found.sha256, found.header, found.notes, *arrays)
+
+
+@pytest.fixture
+def files(tmp_path) -> list[Path]:
+    """Files of many kinds, good and bad."""
+    picture = photo(60, 40)
+    rgba = np.dstack([picture, np.linspace(0, 255, 2400).reshape(40, 60).astype(np.uint8)])
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    frames = [Image.fromarray(photo(60, 40, seed)) for seed in (1, 2)]
+    bomb = b"P6 30000 30000 255\n"
+    good = [
+        save(tmp_path / "a.jpg", picture, exif=turned),
+        save(tmp_path / "b.png", rgba),
+        save(tmp_path / "c.tif", picture, compression="tiff_deflate"),
+        save(tmp_path / "d.tif", rgba),
+        save(tmp_path / "e.gif", picture, save_all=True, append_images=frames),
+        save(tmp_path / "f.png", np.arange(2400, dtype=np.uint16).reshape(40, 60) * 20),
+        save(tmp_path / os.fsdecode(b"not UTF-8 \xe9\xff\n.webp"), rgba, lossless=True),
+        save(tmp_path / 'quote " \\ \u00fc \U0001f5bc.bmp', picture),
+    ]
+    bad = {
+        "cut.png": good[1].read_bytes()[:-200], "text.jpg": b"Dear diary", "empty": b"", "bomb.ppm": bomb
+    }  # fmt: skip
+    for name, data in bad.items():
+        (tmp_path / name).write_bytes(data)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    return [*good, *(tmp_path / name for name in (*bad, "pipe", "folder", "absent"))]
+
+
+def test_a_worker_finds_what_image_finds(files):
+    picture = image.read(files[1], LIMIT)  # 60 x 40, with alpha
+    with decoders() as pool:
+        small, full = (pool.read(files[1], 30, full_alpha=full) for full in (False, True))
+        probed = pool.probe(files[1:2])
+    found = files[1].stat()
+    assert small.header == full.header == picture.header == probed[0].header
+    assert small.stat == probed[0].stat == worker.Stat(found.st_size, found.st_mtime_ns)
+    assert small.sha256 == hashlib.sha256(files[1].read_bytes()).hexdigest()
+    assert small.notes == picture.notes != ()
+    assert np.array_equal(small.pixels, image.resize(picture.pixels, 30, 20)) and small.pixels.flags.writeable
+    assert np.array_equal(small.alpha, image.to_bytes(image.resize(picture.alpha, 30, 20)))
+    assert np.array_equal(full.alpha, image.to_bytes(picture.alpha)) and full.alpha.shape == (40, 60)
+
+
+def test_many_threads_get_what_one_process_would_find(files):
+    calls = [(path, size, full) for path in files for size, full in ((32, True), (100, False))]
+    with decoders(0) as here, decoders(2) as pool, ThreadPoolExecutor(5) as threads:
+        reads = threads.map(lambda c: result(lambda: pool.read(c[0], c[1], full_alpha=c[2])), calls)
+        probes = list(threads.map(lambda _: pool.probe(files), range(4)))
+        assert list(reads) == [result(lambda c=c: here.read(c[0], c[1], full_alpha=c[2])) for c in calls]
+        assert probes == [here.probe(files)] * 4
+        assert len(pids(pool)) == 2 and not pids(here)
+    good, bad = probes[0][:8], probes[0][8:]
+    assert all(one.header and not one.problem and one.picture for one in good)
+    assert bad[0].header  # a cut PNG has a header
+    assert [one.picture for one in bad] == [True, False, False, True, True, True, True]
+    expected = [
+        "no picture of a known format", "is empty", "claims 30000 x 30000", "not a regular file",
+        "cannot be read (Is a directory)", "cannot be read (No such file or directory)",
+    ]  # fmt: skip
+    for one, words in zip(bad[1:], expected, strict=True):
+        assert one.header is None and words in one.problem
+
+
+@pytest.mark.parametrize(("name", "how"), [("crash", "signal SIGSEGV"), ("leave", "exit code 3")])
+def test_a_crash_is_one_picture_s_error(tmp_path, name, how):
+    good = [save(tmp_path / f"{i}.png", photo(20, 20, i)) for i in range(9)]
+    bad = save(tmp_path / f"{name}.png", photo(20, 20))
+    paths = [*good[:4], bad, *good[4:]]
+    with decoders(2) as pool, ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda path: result(lambda: pool.read(path, 20, full_alpha=False)), paths))
+        assert found.pop(4) == f"its decoder crashed twice ({how})"
+        with decoders(0) as here:
+            assert found == [result(lambda p=path: here.read(p, 20, full_alpha=False)) for path in good]
+        probed = pool.probe(paths)
+    assert [one.problem for one in probed] == [""] * 4 + [f"its decoder crashed ({how})"] + [""] * 5
+    assert probed[4].stat.length == bad.stat().st_size and all(one.header for one in good and probed if not one.problem)
+
+
+def test_a_hanging_decoder_is_given_up(tmp_path):
+    good, bad = (save(tmp_path / f"{name}.png", photo(20, 20)) for name in ("good", "hang"))
+    late = "was not decoded within 1.5 s"
+    with decoders(timeout=1.5) as pool:
+        with pytest.raises(ImageError, match=f"^{late}$"):
+            pool.read(bad, 20, full_alpha=False)
+        assert (tmp_path / "log").read_text() == "hangs\n"  # there is no second try
+        assert not pids(pool)
+        assert [one.problem for one in pool.probe([bad])] == [late]
+        assert [one.problem for one in pool.probe([good, bad])] == ["", late]
+        assert pool.read(good, 20, full_alpha=False).header.width == 20
+
+
+def test_a_picture_whose_decoder_was_killed_is_tried_again_by_itself(tmp_path):
+    slow, other = (save(tmp_path / f"{name}.png", photo(20, 20)) for name in ("slow", "memory"))
+    log = tmp_path / "log"
+    with decoders(3) as pool, ThreadPoolExecutor(2) as threads:
+        first = threads.submit(pool.read, slow, 20, full_alpha=False)
+        wait_for(log.exists)
+        assert pool.read(other, 20, full_alpha=False).header.width == 20
+        first.result()
+        assert len(pids(pool)) == 2
+        assert not pool._alone
+    assert log.read_text().split("\n")[:4] == ["slow begins", "killed", "slow ends", "second try"]
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        "answers.write(b'Traceback\\n')",
+        "answers.write(b'[' * 100_000 + b'\\n')",
+        "answers.write(b'x' * 3_000_000)",
+        "answers.write(json.dumps(real(request)[0]).encode()[:-1])",
+    ],
+    ids=["nonsense", "nested", "endless line", "half a line"],
+)
+def test_a_senseless_answer_counts_as_a_crash(tmp_path, lie):
+    path = save(tmp_path / "a.png", photo(20, 20))
+    code = f"""
+import json, os
+from jaxstyle.data import worker
+real, answers = worker._answer, os.fdopen(os.dup(1), "wb")
+def answer(request):
+    {lie}
+    answers.flush()
+    os._exit(0)
+worker._answer = answer
+"""
+    with decoders(code=code) as pool:
+        with pytest.raises(ImageError, match="its decoder crashed twice"):
+            pool.read(path, 20, full_alpha=False)
+        assert [one.problem[:19] for one in pool.probe([path])] == ["its decoder crashed"]
+        assert not pids(pool)
+
+
+def test_arrays_cut_short_count_as_a_crash(tmp_path):
+    path = save(tmp_path / "a.png", photo(200, 200))
+    code = """
+import os, threading
+from jaxstyle.data import worker
+real = worker._answer
+def answer(request):
+    line, arrays = real(request)
+    arrays[0] = arrays[0].reshape(-1)[:-1]
+    threading.Timer(0.2, os._exit, (0,)).start()
+    return line, arrays
+worker._answer = answer
+"""
+    with decoders(code=code) as pool, pytest.raises(ImageError, match=r"crashed twice \(exit code 0\)"):
+        pool.read(path, 200, full_alpha=False)
+
+
+class Source:
+    """A worker that sends any array."""
+
+    def array(self, shape, kind):
+        return np.zeros(shape, kind)
+
+
+STAT = {"length": 9, "modified": -1}
+HEADER = {"width": 60, "height": 40, "format": "PNG", "frames": 1}
+ANSWER = {"stat": STAT, "sha256": "0f" * 32, "header": HEADER, "notes": ["ü"], "lengths": [4 * 3 * 30 * 20, 2400]}
+
+
+def test_a_sensible_answer_is_believed():
+    found = process.decoded(Source(), ANSWER, 30, 2400, True)
+    assert found.pixels.shape == (20, 30, 3) and found.alpha.shape == (40, 60) and found.notes == ("ü",)
+    one = {"stat": STAT, "header": HEADER, "problem": "", "picture": True}
+    assert process.probed([one], 1, 2400)[0].header == found.header
+    refused = process.decoded(Source(), {"what": "it", "remedy": "Do."}, 30, 2400, True)
+    assert isinstance(refused, ImageError) and str(refused) == "it. Do."
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lengths": [7200]}, {"lengths": [7200, 600]}, {"lengths": []}, {"lengths": [10**15, 2400]}, {"lengths": None},
+        {"header": HEADER | {"width": 61}}, {"header": HEADER | {"width": 10**12}}, {"header": HEADER | {"width": 0}},
+        {"header": HEADER | {"width": -60, "height": -40}}, {"header": HEADER | {"width": 60.0}},
+        {"header": HEADER | {"height": True}}, {"header": HEADER | {"frames": "1"}}, {"header": None},
+        {"header": HEADER | {"format": "EPS"}}, {"header": {}}, {"header": [60, 40, "PNG", 1]},
+        {"stat": STAT | {"length": -1}}, {"stat": STAT | {"length": 2**63}}, {"stat": STAT | {"modified": 1.5}},
+        {"stat": None}, {"sha256": "0f" * 31}, {"sha256": "../" * 21 + "x"}, {"sha256": 5}, {"notes": "note"},
+        {"notes": [1]}, {"notes": ["\ud800"]}, {"what": "it"}, {"what": None, "remedy": ""},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_no_other_answer_is(change):
+    if change == {"lengths": [7200]}:  # which is an opaque picture
+        assert process.decoded(Source(), ANSWER | change, 30, 2400, True).alpha is None
+        return
+    with pytest.raises((ValueError, TypeError, KeyError)):
+        process.decoded(Source(), ANSWER | change, 30, 2400, True)
+    if change.keys() & {"header", "stat"}:
+        one = {"stat": STAT, "header": HEADER, "problem": "", "picture": True} | change
+        with pytest.raises((ValueError, TypeError, KeyError)):
+            process.probed([one], 1, 2400)
+
+
+@pytest.mark.parametrize("answer", [None, 5, {}, [], [1], "x", [{}], [{"header": None, "problem": ""}]])
+def test_no_other_answer_of_a_probe_is(answer):
+    with pytest.raises((ValueError, TypeError, KeyError)):
+        process.probed(answer, 1, 2400)
+
+
+def test_requests_to_probe_fit_into_a_pipe():
+    paths = [Path("/", "\udcff" * length, str(i)) for i, length in enumerate([1, 4000, 90] * 70 + [2000] * 90)]
+    groups = list(_groups(paths))
+    assert [path for group in groups for path in group] == paths
+    requests = [json.dumps({"probe": [os.fspath(path) for path in group], "max_pixels": 10**9}) for group in groups]
+    assert max(map(len, requests)) < 65536 and max(map(len, groups)) <= 64
+    assert list(_groups([])) == []
+
+
+def test_close_ends_all_workers_and_calls(tmp_path):
+    good, bad = (save(tmp_path / f"{name}.png", photo(20, 20)) for name in ("good", "hang"))
+    pool = decoders(2)
+    with ThreadPoolExecutor(4) as threads:
+        calls = [threads.submit(pool.read, bad, 20, full_alpha=False) for _ in range(3)]  # the third waits for a worker
+        calls.append(threads.submit(pool.probe, [bad, good]))
+        wait_for(lambda: (tmp_path / "log").exists() and (tmp_path / "log").read_text().count("hangs") == 2)
+        workers = pids(pool)
+        pool.close()
+        assert len(workers) == 2 and all(map(gone, workers))
+        for call in calls:
+            with pytest.raises(RuntimeError, match="closed"):
+                call.result(30)
+    for call in (lambda: pool.read(good, 20, full_alpha=False), lambda: pool.probe([good])):
+        with pytest.raises(RuntimeError, match="closed"):
+            call()
+    pool.close()
+    assert not pids(pool)
+
+
+def test_close_ends_idle_workers(tmp_path):
+    good = save(tmp_path / "good.png", photo(20, 20))
+    with decoders() as pool:
+        pool.probe([good])
+        (pid,) = pids(pool)
+        os.kill(pid, signal.SIGINT)  # is for the run, not for its workers
+        pool.probe([good])
+        assert pids(pool) == {pid}
+    assert gone(pid)
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
+def test_workers_die_with_their_parent(tmp_path, busy):
+    good, bad = (save(tmp_path / f"{name}.png", photo(20, 20)) for name in ("good", "hang"))
+    code = """
+import sys, time
+from pathlib import Path
+from jaxstyle.engine.decode import Decoders
+good, bad, busy, *command = sys.argv[1:]
+pool = Decoders(1, max_pixels=1000, timeout=1000, command=command)
+pool.probe([Path(good)])
+print(*(one._process.pid for one in pool._all), flush=True)
+if busy == "True":
+    pool.read(Path(bad), 20, full_alpha=False)
+time.sleep(1000)
+"""
+    arguments = [sys.executable, "-c", code, good, bad, str(busy), *command(HOOKS)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as parent:
+        pid = int(parent.stdout.readline())
+        if busy:
+            wait_for((tmp_path / "log").exists)
+        assert not gone(pid)
+        parent.kill()
+    wait_for(lambda: gone(pid))
+
+
+@pytest.mark.parametrize(
+    ("starter", "why"),
+    [
+        (["/nonexistent/python"], r"\(No such file or directory\)"),
+        ([sys.executable, "-c", "raise SystemExit('out of luck')"], r"\(exit code 1: out of luck\)"),
+        ([sys.executable, "-c", "print('hello')"], "cannot be started"),
+    ],
+)
+def test_a_worker_that_cannot_be_started_is_no_picture_s_error(tmp_path, starter, why):
+    path = save(tmp_path / "a.png", photo(20, 20))
+    with Decoders(1, max_pixels=LIMIT, timeout=60, command=starter) as pool:
+        for call in (lambda: pool.probe([path]), lambda: pool.read(path, 20, full_alpha=False)):
+            with pytest.raises(JaxstyleError, match=why) as raised:
+                call()
+            assert type(raised.value) is JaxstyleError and "--workers 0" in raised.value.remedy
+        assert not pids(pool)
+
+
+def test_a_worker_loads_no_jax_and_inherits_the_path(tmp_path, monkeypatch):
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "only_here.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path / "path")
+    path = save(tmp_path / "a.tif", photo(20, 20), compression="tiff_lzw")
+    code = f"""
+import sys, only_here
+from jaxstyle.data import worker
+real = worker._answer
+def answer(request):
+    made = real(request)
+    open({str(tmp_path / "modules")!r}, "w").write(" ".join(sys.modules))
+    return made
+worker._answer = answer
+"""
+    with decoders(code=code) as pool:
+        pool.read(path, 20, full_alpha=False)
+    modules = {name.split(".")[0] for name in (tmp_path / "modules").read_text().split()}
+    assert "PIL" in modules and not modules & {"jax", "flax", "optax", "jaxopt", "multiprocessing", "pickle5"}
+
+
+def test_the_pool_itself_loads_no_jax():
+    code = "import sys, jaxstyle.engine.decode; print(*sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert not {name.split(".")[0] for name in shown.split()} & {"jax", "flax", "optax", "jaxopt"}
+
+
+@pytest.mark.parametrize("damage", [False, True])
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch, damage):
+    path = save(tmp_path / "a.png", photo(20, 20))
+    real = image.read, image.probe
+
+    def change(function, source, limit):
+        found = function(source, limit)
+        with path.open("ab") as file:
+            file.write(b"more")
+        if damage:
+            raise ImageError("cannot be decoded")
+        return found
+
+    monkeypatch.setattr(image, "read", lambda *a: change(real[0], *a))
+    monkeypatch.setattr(image, "probe", lambda *a: change(real[1], *a))
+    with decoders(0) as here:
+        with pytest.raises(ImageError, match="^changed while it was read$"):
+            here.read(path, 20, full_alpha=False)
+        (probed,) = here.probe([path])
+    assert probed.problem == "changed while it was read" and probed.header is None and probed.stat.length
+
+
+def test_odd_notes_and_a_lack_of_memory_reach_nobody_as_they_are(tmp_path, monkeypatch):
+    path = save(tmp_path / "a.png", photo(20, 20))
+    picture = dataclasses.replace(image.read(path, LIMIT), notes=("\udcff",) * 5000)
+    monkeypatch.setattr(image, "read", lambda *_: picture)
+    assert worker.read(path, 20, LIMIT, full_alpha=False).notes == ("\\udcff",) * worker.MAX_NOTES
+    monkeypatch.setattr(image, "resize", lambda *_: np.empty(1 << 60))
+    with pytest.raises(ImageError, match="memory"):
+        worker.read(path, 20, LIMIT, full_alpha=False)
+
+
+def test_pictures_are_read_from_open_files_which_stay_open(tmp_path):
+    stream = io.BytesIO()
+    Image.fromarray(photo(20, 30)).save(stream, "PNG")
+    for look in (image.probe, image.read):
+        assert look(stream, LIMIT) is not None and not stream.closed
+        with pytest.raises(ImageError, match="claims 20 x 30"):
+            look(stream, 599)
+        assert not stream.closed
+    with pytest.raises(image.NotAPicture, match="is empty"):
+        image.probe(io.BytesIO(), LIMIT)
