@@ -226,6 +226,23 @@ def test_the_small_png_of_these_tests_is_whole(look):
     assert (picture.pixels == 1).all() and (picture.alpha == 0).all()
 
 
+@pytest.mark.parametrize(
+    "chunks",
+    [SMALL, [SMALL[0], *SMALL[-2:]], [SMALL[0], SMALL[-2], SMALL[3], SMALL[-1]]],
+    ids=["EXIF before the pixels", "no EXIF", "EXIF behind the pixels"],
+)
+def test_probing_a_png_does_not_decode_it(tmp_path, monkeypatch, chunks):
+    path = tmp_path / "a.png"
+    path.write_bytes(png(*chunks))
+    turned = SMALL[3] in chunks
+    whole = image.read(path, LIMIT).header
+    assert (whole.width, whole.height) == ((3, 4) if turned else (4, 3))
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", lambda self: pytest.fail("decoded"))
+    header = image.probe(path, LIMIT)
+    late = turned and chunks is not SMALL  # only `read` comes upon it
+    assert (header.width, header.height) == ((4, 3) if late else (whole.width, whole.height))
+
+
 def test_damaged_exif_does_not_spoil_the_picture(look):
     picture = look(encoded("PNG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff"))
     assert picture is not None and np.allclose(picture.pixels * 255, NOISE, atol=1e-3)  # float32

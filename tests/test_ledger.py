@@ -116,6 +116,7 @@ def test_a_torn_last_line_is_left_out(tmp_path, cut):
     [
         b"", b"{", b"[1]", b"7", b'"key"', b"null", b'{"status": "done"}', b'{"key": "a"}', b"\xff\0",
         b'{"key": [], "status": "done"}', b'{"key": "a", "status": "lost"}', b'{"key": null, "status": "done"}',
+        b"[" * 100_000,
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("reader", ["Ledger", "fold"])
@@ -134,6 +135,7 @@ def test_a_line_that_is_no_row_is_named_and_nothing_is_changed(tmp_path, line, r
     [
         {"input_bytes": "7"}, {"input_bytes": 1.5}, {"input_modified": None}, {"input_bytes": 2**70},
         {"input_sha256": 7}, {"input_sha256": "not hexadecimal"},
+        pytest.param({"input_sha256": "-f"}, marks=pytest.mark.xfail(raises=OverflowError, strict=True)),
     ],
 )  # fmt: skip
 def test_a_row_with_impossible_fields_is_named(tmp_path, fields):

@@ -12,13 +12,15 @@ from PIL import Image
 
 from jaxstyle.data.image import work_size
 from jaxstyle.data.manifest import Row
-from jaxstyle.engine.plan import LONG_SIDES, RESERVED, SHORT_SIDES, Job, bucket, plan
+from jaxstyle.engine.decode import Decoders, Probed, Stat
+from jaxstyle.engine.plan import GROUP, LONG_SIDES, RESERVED, SHORT_SIDES, Finished, Job, bucket, in_shard, plan
 from jaxstyle.errors import InputError
 from jaxstyle.settings import STRIDE, RenderSettings
 
 MOST_BUCKETS = len(LONG_SIDES) * (2 * len(SHORT_SIDES) - 1)
 """Shapes that one working size can lead to, whatever the pictures: every rung in both directions, squares once."""
 PROPERTY = settings(derandomize=True, database=None, deadline=None, max_examples=500)
+NOTHING = Probed(Stat(0, 0), None, "the file is empty")
 SIDE = st.one_of(st.integers(1, 20_000), st.integers(1, 70))
 
 
@@ -116,8 +118,14 @@ def folder(tmp_path):
     return tmp_path
 
 
-def planned(folder, finished=(), **overrides) -> dict[str, Job | Row]:
-    found = list(plan([folder], RenderSettings(size=64, **overrides), lambda one: one.key in finished))
+def every(inputs, finished=(), folds=False, **overrides) -> list[Job | Row | Finished]:
+    made = RenderSettings(size=64, **overrides)
+    with Decoders(0, max_pixels=made.max_pixels, timeout=60) as decoders:
+        return list(plan(inputs, made, lambda one: one.key in finished, decoders, folds=folds))
+
+
+def planned(folder, finished=(), **overrides) -> dict[str, Job | Row | Finished]:
+    found = every([folder], finished, **overrides)
     assert len({one.key for one in found}) == len(found)
     return {one.key: one for one in found}
 
@@ -139,7 +147,9 @@ def test_every_input_is_a_job_or_a_row_that_says_why_not(folder):
         ".hidden.png": ("skipped", "hidden file"),
         "gone.png": ("failed", "a link to nothing"),
     }
-    assert found["b.png"].path == folder / "b.png" and found["b.png"].header.format == "PNG"
+    job, stat = found["b.png"], (folder / "b.png").stat()
+    assert job.path == folder / "b.png" and job.header.format == "PNG" and job.note == ""
+    assert (job.length, job.modified) == (stat.st_size, stat.st_mtime_ns)
 
 
 def test_too_many_pixels_is_a_failed_row(folder):
@@ -148,14 +158,80 @@ def test_too_many_pixels_is_a_failed_row(folder):
     assert isinstance(found["sub/PHOTO"], Job)
 
 
-def test_finished_inputs_are_left_out_unseen(folder):
+def test_finished_inputs_are_told_by_key_and_not_looked_at(folder, monkeypatch):
     everything = planned(folder)
     finished = {"a.jpg", "notes.txt", "gone.png", "never-seen.jpg"}
-    assert planned(folder, finished) == {key: one for key, one in everything.items() if key not in finished}
-    assert planned(folder, everything) == {}
+    probed = []
+    probe = Decoders.probe
+    monkeypatch.setattr(Decoders, "probe", lambda self, paths: probed.extend(paths) or probe(self, paths))
+    found = planned(folder, finished)
+    told = finished & set(everything)
+    assert found == everything | {key: Finished(key) for key in told}
+    assert list(found) == list(everything)  # in the same order
+    assert not told & {path.name for path in probed} and len(probed) == len(everything) - len(told) - 1  # the hidden
+    probed.clear()
+    assert planned(folder, everything) == {key: Finished(key) for key in everything} and probed == []
 
 
-@pytest.mark.parametrize("name", RESERVED)
+def test_headers_are_asked_for_in_groups_that_grow_to_a_bound(tmp_path, monkeypatch):
+    for k in range(3 * GROUP):
+        (tmp_path / f"{k}.txt").touch()
+    asked = []
+    monkeypatch.setattr(Decoders, "probe", lambda self, paths: asked.append(len(paths)) or [NOTHING] * len(paths))
+    assert len(planned(tmp_path)) == 3 * GROUP
+    assert asked[0] <= 8 and max(asked) == GROUP and sum(asked) == 3 * GROUP and asked[:-1] == sorted(asked[:-1])
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 7])
+def test_every_input_is_in_one_shard_whatever_else_there_is(folder, number):
+    everything = planned(folder)
+    shards = [planned(folder, shard=f"{k}/{number}") for k in range(1, number + 1)]
+    assert sum(map(len, shards)) == len(everything)
+    assert {key: one for shard in shards for key, one in shard.items()} == everything
+    for k, shard in enumerate(shards, 1):
+        assert all(in_shard(key, (k, number)) for key in shard)
+    (folder / "b.png").unlink()
+    after = [planned(folder, shard=f"{k}/{number}") for k in range(1, number + 1)]
+    assert after == [{key: one for key, one in shard.items() if key != "b.png"} for shard in shards]
+
+
+def test_shards_are_of_about_one_size():
+    keys = [f"folder/{k:06}.jpg" for k in range(8000)]
+    sizes = [sum(in_shard(key, (k, 8)) for key in keys) for k in range(1, 9)]
+    assert sum(sizes) == len(keys) and min(sizes) > 850 and max(sizes) < 1150
+
+
+def test_a_key_stays_in_its_shard_in_every_version():
+    """Shards on machines with different versions must not take one input twice, or not at all."""
+    keys = ("a.jpg", "sub/b.png", "caf\udce9")
+    assert [next(k for k in range(1, 9) if in_shard(key, (k, 8))) for key in keys] == [2, 8, 4]
+
+
+@pytest.mark.parametrize("folds", [False, True])
+def test_names_that_differ_in_case_fail_where_the_outputs_would_be_one(tmp_path, folds):
+    for name in ("A.png", "a.png"):
+        Image.new("RGB", (40, 40)).save(tmp_path / name)
+    if len(list(tmp_path.iterdir())) < 2:
+        pytest.skip("this file system folds")
+    first, second = every([tmp_path], folds=folds)
+    assert isinstance(first, Job)
+    if folds:
+        assert isinstance(second, Row) and second.status == "failed" and "differs only in case" in second.reason
+    else:
+        assert isinstance(second, Job) and "differs only in case" in second.note
+
+
+def test_two_pictures_with_one_key_are_one_failed_row(tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (40, 40)).save(tmp_path / folder / "a.png")
+    Image.new("RGB", (40, 40)).save(tmp_path / "two" / "b.png")
+    first, second = every([tmp_path / "one", tmp_path / "two"])
+    assert (first.key, first.status) == ("a.png", "failed") and "two inputs have this name" in first.reason
+    assert isinstance(second, Job) and second.key == "b.png"
+
+
+@pytest.mark.parametrize("name", [*RESERVED, "manifest-2-of-8.jsonl"])
 @pytest.mark.parametrize("inside", [False, True])
 def test_names_that_the_run_needs_for_itself_fail(tmp_path, name, inside):
     path = tmp_path / name / "a.png" if inside else tmp_path / name
@@ -170,14 +246,14 @@ def test_names_that_the_run_needs_for_itself_fail(tmp_path, name, inside):
 
 
 def test_a_file_that_cannot_be_read_is_a_failed_row(folder, monkeypatch):
-    real = Image.open
+    real = os.open
 
-    def refuse(path, **options):
+    def refuse(path, *arguments, **options):
         if os.fspath(path).endswith("b.png"):
             raise PermissionError(13, "Permission denied")
-        return real(path, **options)
+        return real(path, *arguments, **options)
 
-    monkeypatch.setattr(Image, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     found = planned(folder)
     assert found["b.png"].status == "failed" and "Permission denied" in found["b.png"].reason
     assert isinstance(found["a.jpg"], Job)
@@ -185,4 +261,4 @@ def test_a_file_that_cannot_be_read_is_a_failed_row(folder, monkeypatch):
 
 def test_impossible_inputs_end_the_plan(tmp_path):
     with pytest.raises(InputError):
-        list(plan([tmp_path / "absent"], RenderSettings(), ()))
+        every([tmp_path / "absent"])

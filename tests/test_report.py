@@ -17,35 +17,94 @@ class Terminal(io.StringIO):
         return True
 
 
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds, in a list, that only the test moves on."""
+    now = [100.0]
+    monkeypatch.setattr(P.time, "monotonic", lambda: now[0])
+    return now
+
+
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
-def test_progress_tells_images_rate_loss_and_failures(stream):
+def test_progress_tells_images_rate_loss_and_failures(stream, clock):
     out = stream()
     with P.progress(out) as watcher:
-        watcher.begin(4, 400, 3)
+        watcher.begin(100)
+        watcher.finished(3)
+        watcher.inputs(7)
         watcher.advance(100, 2.5)
-        watcher.row(Row("a.jpg", "done"))
+        watcher.row(Row("a.jpg", "done", evaluations=100))
         watcher.row(Row("caf\udce9.png", "failed", "cut short"))
-        watcher.advance(100, float("nan"))
+        watcher.advance(50, float("nan"))
+        watcher.say("The device is out of memory.")
+        clock[0] += 30
         state = watcher.state()
-    assert state.startswith("1/4 images") and "images/s" in state and "loss 2.5" in state and state.endswith("left")
+    # 2.5 of 4 inputs in 30 s
+    assert state == "1 images, 2 of 4 inputs (1 failed), 0.05 images/s, loss 2.5, 0:18 left"
     text = out.getvalue()
-    assert "3 inputs finished before" in text and "caf\\xe9.png: cut short" in text
+    assert "7 inputs, 3 finished before" in text and "caf\\xe9.png: cut short" in text and "out of memory" in text
     assert text.encode("utf-8")  # printable wherever it goes
 
 
-def test_a_log_is_bounded(monkeypatch):
-    out, clock = io.StringIO(), [0.0]
-    monkeypatch.setattr(P.time, "monotonic", lambda: clock[0])
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+def test_while_the_inputs_are_being_counted_nothing_is_said_of_the_rest(stream, clock):
+    with P.progress(stream()) as watcher:
+        watcher.begin(10)
+        clock[0] += 2
+        assert watcher.state() == "0 images, 0" and watcher.part() == 0
+        watcher.advance(10, 1.5)
+        watcher.row(Row("a.jpg", "done", evaluations=10))
+        assert watcher.state() == "1 images, 1, 0.5 images/s, loss 1.5" and watcher.part() == 0
+        watcher.inputs(4)
+        assert watcher.part() == 0.25 and watcher.state().endswith("0:06 left")
+
+
+def test_the_part_that_is_done_never_exceeds_the_whole():
+    with P.progress(io.StringIO()) as watcher:
+        watcher.begin(10)
+        watcher.inputs(2)
+        parts = [watcher.part()]
+        for k in range(3):  # one came while the others were counted
+            watcher.advance(10, 1.0)
+            parts.append(watcher.part())
+            watcher.row(Row(f"{k}.jpg", "done", evaluations=10))
+            parts.append(watcher.part())
+        watcher.inputs(0)
+        assert parts == [0, 0.5, 0.5, 1, 1, 1, 1] and watcher.part() == 0
+        assert "left" in watcher.state()
+
+
+def test_a_second_run_begins_at_nothing(clock):
+    with P.progress(io.StringIO()) as watcher:
+        watcher.begin(10)
+        watcher.finished(1)
+        watcher.inputs(3)
+        watcher.advance(10, 1.0)
+        watcher.row(Row("a.jpg", "failed", "bad", evaluations=10))
+        clock[0] += 50
+        watcher.begin(20)
+        assert watcher.state() == "0 images, 0" and watcher.part() == 0
+        watcher.inputs(1)
+        watcher.advance(10, 2.0)
+        clock[0] += 2
+        assert watcher.state() == "0 images, 0 of 1 inputs, 0.25 images/s, loss 2, 0:02 left"
+
+
+def test_a_log_is_bounded(clock):
+    out = io.StringIO()
     with P.progress(out) as watcher:
-        watcher.begin(10, 100_000, 0)
+        watcher.begin(100)
+        watcher.inputs(100_000)
         for _ in range(1000):
             clock[0] += 1
             watcher.advance(100, 1.0)
         for k in range(500):
             watcher.row(Row(f"{k}.jpg", "failed", "bad"))
+            watcher.row(Row(f"{k}.txt", "skipped", "no picture"))
     lines = out.getvalue().splitlines()
     assert 1000 / P.LINE_SECONDS - 2 < sum("images/s" in line for line in lines) <= 1000 / P.LINE_SECONDS + 1
-    assert sum(line.startswith("failed") for line in lines) == P.NOTABLE
+    assert sum(line.startswith("failed: ") for line in lines) == P.NOTABLE + 1
+    assert "further ones are counted here" in lines[-1]
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(5, "0:05"), (65, "1:05"), (3661, "1:01:01"), (360000, "100:00:00")])

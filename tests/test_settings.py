@@ -55,7 +55,16 @@ def test_without_overrides_the_preset_is_itself(preset):
         ("style_size", 8), ("output_size", "huge"), ("batch", 0), ("batch", "many"), ("existing", "maybe"),
         ("limit", 0), ("size", "512"), ("size", 256.5), ("evaluations", True),
         ("style_layers", "relu1_1"), ("seed", None), ("max_pixels", 0), ("max_pixels", 10**9),
-        ("quality", 0), ("quality", 101),
+        ("quality", 0), ("quality", 101), ("quality", 0.5),
+        ("shard", "0/8"), ("shard", "9/8"), ("shard", "8"), ("shard", "2/"), ("shard", "2/8/9"), ("shard", "-1/8"),
+        ("shard", "1/0"), ("shard", "2 / 8"), ("shard", 2), ("shard", "1/10000000"),
+        ("workers", -1), ("workers", 257), ("workers", "some"), ("workers", 1.5),
+        ("max_failures", -1), ("max_failures", "101%"), ("max_failures", "5.5"), ("max_failures", "%"),
+        ("max_failures", "some"), ("max_failures", 0.5), ("max_failures", ""), ("max_failures", "-5%"),
+        ("max_duration", 0), ("max_duration", "0m"), ("max_duration", "90x"), ("max_duration", "m"),
+        ("max_duration", "1h 30m"), ("max_duration", "-5"), ("max_duration", ""), ("max_duration", "1e3"),
+        ("stall_timeout", 0), ("stall_timeout", -1.0), ("stall_timeout", float("nan")), ("stall_timeout", "long"),
+        pytest.param("shard", "", marks=pytest.mark.xfail(strict=True, reason="means all inputs")),
     ],
 )  # fmt: skip
 def test_an_impossible_value_is_refused_by_name(field, value):
@@ -80,9 +89,69 @@ def test_values_are_brought_to_their_types():
     hash(settings)
 
 
-def test_pixels_leaves_out_what_does_not_change_them():
+@pytest.mark.parametrize(
+    ("shard", "part"),
+    [(None, (1, 1)), ("1/1", (1, 1)), ("2/8", (2, 8)), ("8/8", (8, 8)), ("999999/999999", (999999,) * 2)],
+)
+def test_a_shard_is_an_index_and_a_number(shard, part):
+    assert RenderSettings(shard=shard).part() == part
+
+
+def test_one_shard_cannot_overwrite_what_the_others_wrote():
+    with pytest.raises(SettingsError, match="overwrite"):
+        RenderSettings(shard="2/8", existing="overwrite")
+    assert RenderSettings(existing="overwrite").part() == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "number", "share"),
+    [
+        (None, None, None), (0, 0, None), (5, 5, None), ("5", 5, None), ("5%", None, 0.05), ("0%", None, 0.0),
+        ("100%", None, 1.0), ("0.5%", None, 0.005),
+    ],
+)  # fmt: skip
+def test_failures_are_a_number_or_a_share(given, number, share):
+    assert RenderSettings(max_failures=given).failures() == (number, share)
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [
+        (None, None), (90, 90), ("90", 90), ("90s", 90), ("90m", 5400), ("8h", 28800), ("2d", 172800), ("1h30m", 5400),
+        ("1.5h", 5400), ("1d2h3m4s", 93784), ("0.5s", 0.5),
+    ],
+)  # fmt: skip
+def test_durations_have_units(given, seconds):
+    assert RenderSettings(max_duration=given).seconds() == seconds
+
+
+@pytest.mark.parametrize(("given", "kept"), [("auto", "auto"), (0, 0), (8, 8), (256, 256)])
+def test_workers_are_auto_or_a_number(given, kept):
+    assert RenderSettings(workers=given).workers == kept
+
+
+ASIDE = dict(
+    batch=4, existing="overwrite", retry_failed=True, limit=3, workers=0, max_failures="5%", max_duration="8h",
+    stall_timeout=7.0, max_pixels=10**6, weights="w.h5",
+)  # fmt: skip
+"""Settings that change no pixel; the weights are told by their own checksum."""
+
+
+@pytest.mark.parametrize("name", [*ASIDE, "shard"])
+def test_what_does_not_change_the_pixels_is_not_among_them(name):
     base = RenderSettings()
-    assert RenderSettings(batch=4, limit=3, retry_failed=True, existing="overwrite").pixels() == base.pixels()
+    changed = RenderSettings(**{name: ASIDE.get(name, "2/8")})
+    assert getattr(changed, name) != getattr(base, name)
+    assert changed.pixels() == base.pixels() and name not in base.pixels()
+
+
+def test_all_other_settings_are_among_the_pixels():
+    names = {field.name for field in dataclasses.fields(RenderSettings)} - {*ASIDE, "shard"}
+    assert set(RenderSettings().pixels()) == names | {"normalization"}
+
+
+def test_what_changes_the_pixels_makes_another_run():
+    base = RenderSettings()
     for change in (dict(size=256), dict(style_weight=20.0), dict(quality=80), dict(seed=1), dict(output_size="input")):
         assert RenderSettings(**change).pixels() != base.pixels()
     assert RenderSettings(style_size=512).pixels() == base.pixels()  # the default said aloud

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -61,14 +62,53 @@ def test_the_content_is_on_the_disk_before_the_name_and_the_name_before_the_retu
 
     monkeypatch.setattr(os, "fsync", record_fsync)
     monkeypatch.setattr(os, "replace", record_replace)
-    sink.publish(target, NEW)
+    sink.publish(target, NEW, part="2-of-8-")
     temporary = calls[0][1]
     assert calls == [
         ("fsync file", temporary, NEW),
         ("rename", temporary, target),
         ("fsync folder", target.parent, False),
     ]
-    assert temporary.parent == target.parent and temporary.name.startswith(sink.TEMPORARY)
+    assert temporary.parent == target.parent and temporary.name.startswith(f"{sink.TEMPORARY}2-of-8-")
+
+
+def test_without_sync_the_folder_is_left_to_the_caller(target, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(Path(os.readlink(f"/proc/self/fd/{handle}"))))
+    sink.publish(target, NEW, sync=False)
+    assert len(synced) == 1 and target.parent not in synced  # but the file
+    sink.sync_folder(target.parent)
+    assert synced[1:] == [target.parent] and target.read_bytes() == NEW
+
+
+def test_a_file_can_be_written_piece_by_piece(target):
+    with sink.writing(target) as file:
+        file.write(NEW[:4])
+        file.write(NEW[4:])
+        assert target.read_bytes() == OLD
+    assert target.read_bytes() == NEW and files(target.parent) == ["a.png"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_error_while_writing_keeps_the_old_file_and_leaves_nothing(target, error):
+    with pytest.raises(error), sink.writing(target) as file:
+        file.write(NEW)
+        raise error
+    assert target.read_bytes() == OLD and files(target.parent) == ["a.png"]
+
+
+def test_a_folder_that_may_not_be_synced_is_no_error_and_a_broken_one_is(target, monkeypatch):
+    answers = [errno.EINVAL, errno.ENOTSUP, errno.EIO]
+
+    def refuse(_):
+        number = answers.pop(0)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    sink.sync_folder(target.parent)
+    sink.sync_folder(target.parent)
+    with pytest.raises(StorageError, match="sub cannot be synced"):
+        sink.sync_folder(target.parent)
 
 
 @pytest.mark.parametrize("function", ["fsync", "replace"])
@@ -165,12 +205,94 @@ def test_a_single_file_may_be_rendered_into_a_folder_beside_it(tmp_path):
     assert (tmp_path / "out").is_dir() and (tmp_path / "a.jpg").read_bytes() == OLD
 
 
-def test_unfinished_files_are_swept_and_others_kept(tmp_path):
+LEFT = ["", "2-of-8-", "12-of-80-"]  # names of unfinished files of whole runs, and of shards, go on so
+
+
+@pytest.fixture
+def swept(tmp_path):
+    """An output folder with what killed runs left, in it and below."""
     (tmp_path / "out/sub").mkdir(parents=True)
-    for name in ("a.png", "sub/b.png", ".other", f"{sink.TEMPORARY}1", f"sub/{sink.TEMPORARY}99999"):
+    left = [f"{folder}{sink.TEMPORARY}{part}99-ab-1" for part in LEFT for folder in ("", "sub/")]
+    for name in ("a.png", "sub/b.png", ".other", *left):
         (tmp_path / "out" / name).write_bytes(OLD)
-    sink.prepare(tmp_path / "out", [])
-    assert files(tmp_path / "out") == [".other", "a.png", "sub/b.png"]
+    return tmp_path / "out"
+
+
+def test_unfinished_files_are_swept_and_others_kept(swept):
+    assert sink.sweep(swept) == 2 * len(LEFT)
+    assert files(swept) == [".other", "a.png", "sub/b.png"]
+    assert sink.sweep(swept) == 0
+
+
+def test_a_shard_sweeps_its_own_unfinished_files_only(swept):
+    before = files(swept)
+    assert sink.sweep(swept, "2-of-8-") == 2
+    assert files(swept) == [name for name in before if f"{sink.TEMPORARY}2-of-8-" not in name]
+
+
+def test_a_file_that_is_being_written_is_not_swept(target):
+    with sink.writing(target) as file:
+        file.write(NEW)
+        assert sink.sweep(target.parent) == 0
+    assert target.read_bytes() == NEW
+
+
+def test_preparing_sweeps_nothing(swept):
+    before = files(swept)
+    sink.prepare(swept, [])
+    assert files(swept) == before
+
+
+def test_a_writable_place_is_found_so_without_writing(tmp_path):
+    before = tmp_path.stat().st_mtime_ns
+    sink.check_writable(tmp_path)
+    sink.check_writable(tmp_path / "new" / "deep" / "out")
+    assert not list(tmp_path.iterdir()) and tmp_path.stat().st_mtime_ns == before
+
+
+def test_a_place_without_permission_or_room_is_a_storage_error(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(os, "access", lambda path, mode: asked.append(Path(path)))
+    with pytest.raises(StorageError, match=r"cannot be written \(Permission denied\)"):
+        sink.check_writable(tmp_path / "new" / "out")
+    assert asked == [tmp_path]  # the folder that is there
+    monkeypatch.undo()
+    monkeypatch.setattr(sink.shutil, "disk_usage", lambda _: SimpleNamespace(free=sink.LEAST_FREE - 1))
+    with pytest.raises(StorageError, match=r"has 65,535 bytes free") as caught:
+        sink.check_writable(tmp_path)
+    assert caught.value.exit_code == 5 and caught.value.remedy
+
+
+def test_names_that_differ_in_case_are_told_apart_where_the_file_system_does(tmp_path):
+    (tmp_path / "Probe").touch()
+    differs = not (tmp_path / "pROBE").exists()
+    folder = tmp_path / "Folder"
+    folder.mkdir()
+    assert sink.tells_case_apart(folder) == sink.tells_case_apart(folder / "new" / "1") == differs
+    assert files(tmp_path) == ["Probe"]
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_where_both_cases_are_there_it_counts_whether_they_are_one(tmp_path, monkeypatch, same):
+    (tmp_path / "Folder").mkdir()
+    (tmp_path / "fOLDER").mkdir(exist_ok=True)
+    monkeypatch.setattr(Path, "samefile", lambda self, other: same)  # as a file system that folds, or does not
+    assert sink.tells_case_apart(tmp_path / "Folder" / "new") is not same
+
+
+def test_a_folder_that_may_not_be_looked_at_leaves_the_question_to_its_parent(tmp_path, monkeypatch):
+    inner = tmp_path / "Outer" / "Inner"
+    inner.mkdir(parents=True)
+    looked_at = []
+
+    def samefile(self, other):
+        looked_at.append(self.name)
+        if self.name == "iNNER":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return True
+
+    monkeypatch.setattr(Path, "samefile", samefile)
+    assert sink.tells_case_apart(inner) is False and looked_at == ["iNNER", "oUTER"]
 
 
 @pytest.mark.parametrize("function", ["mkdir", "write_bytes", "unlink"])
@@ -184,11 +306,11 @@ def test_an_output_that_cannot_be_written_is_a_storage_error(tmp_path, monkeypat
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_output_is_a_storage_error(tmp_path):
-    output = tmp_path / "out"
-    output.mkdir(mode=0o555)
+@pytest.mark.parametrize("function", [lambda path: sink.prepare(path, []), sink.check_writable])
+def test_a_read_only_output_is_a_storage_error(tmp_path, function):
+    (tmp_path / "out").mkdir(mode=0o555)
     with pytest.raises(StorageError, match="Permission denied"):
-        sink.prepare(output, [])
+        function(tmp_path / "out")
 
 
 def test_an_output_that_is_a_file_is_a_storage_error(tmp_path):

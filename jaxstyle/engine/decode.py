@@ -101,8 +101,8 @@ class Decoders:
         with self._change:
             self._closed = True
             idle, self._idle = self._idle, []
-            busy = self._all - set(idle)
-            self._all = busy
+            self._all -= set(idle)
+            busy = list(self._all)  # whose threads drop them
             self._change.notify_all()
         for one in busy:
             one.kill()

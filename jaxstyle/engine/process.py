@@ -80,7 +80,7 @@ class Worker:
             except OSError as error:
                 raise self._crash() from error
             line = self._out.readline(LONGEST_LINE)
-            if not line.endswith(b"\n"):
+            if len(line) < LONGEST_LINE and not line.endswith(b"\n"):
                 raise self._crash()
             try:
                 return receive(self, json.loads(line))
