@@ -1,18 +1,14 @@
-"""The command line as a user meets it: exit codes, streams, where settings come from, and what --help costs."""
+"""The command line as a user meets it: streams, what its commands say, where settings come from, what --help costs."""
 
 import json
 import os
 import subprocess
 import sys
 
-import numpy as np
 import pytest
-from pictures import painting, photo, save
+import stub
+from command import BROKEN, photographs, rendering, run
 from PIL import Image
-
-from jaxstyle import cli
-
-FAST = ["--size", "32", "--evaluations", "2", "--batch", "1"]
 
 
 def jaxstyle(*arguments, **environment):
@@ -25,38 +21,33 @@ def jaxstyle(*arguments, **environment):
     )
 
 
-def run(*arguments):
-    """Runs it in this process, which has jax already; returns the exit code."""
-    with pytest.raises(SystemExit) as caught:
-        cli.main([str(a) for a in arguments])
-    return caught.value.code
+@pytest.fixture
+def folder(tmp_path):
+    return photographs(tmp_path)
 
 
 @pytest.fixture
-def folder(tmp_path):
-    save(tmp_path / "in" / "a.jpg", photo(40, 30))
-    save(tmp_path / "in" / "deep" / "b.png", photo(30, 40, 1))
-    save(tmp_path / "style.png", painting())
-    return tmp_path
+def base(folder):
+    return rendering(folder)
 
 
-def test_render_end_to_end(folder):
-    done = jaxstyle("render", folder / "in", "--style", folder / "style.png", "-o", folder / "out", *FAST)
+@pytest.fixture
+def devices(monkeypatch):
+    """The stub in the place of the network."""
+    return stub.install(monkeypatch.setattr)
+
+
+def test_render_end_to_end(folder, base, capfd):
+    done = jaxstyle(*base[:-2], "--workers", "1")  # in a process of its own, as is the default
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""  # data goes to stdout, and a render has none
     assert "2 done, 0 skipped, 0 failed" in done.stderr
     assert (folder / "out" / "a.jpg").exists() and (folder / "out" / "deep" / "b.png").exists()
     with Image.open(folder / "out" / "contact_sheet.png") as sheet:
         assert min(sheet.size) > 32
-    again = jaxstyle("render", folder / "in", "--style", folder / "style.png", "-o", folder / "out", *FAST)
-    assert again.returncode == 0 and "2 inputs finished before" in again.stderr
-
-
-def test_broken_files_are_told_and_the_exit_code_is_3(folder, capfd):
-    (folder / "in" / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 not a picture at all")
-    assert run("render", folder / "in", "--style", folder / "style.png", "-o", folder / "out", *FAST) == 3
-    told = capfd.readouterr().err
-    assert "failed: bad.jpg:" in told and "2 done, 0 skipped, 1 failed" in told
+    assert run(*base) == 0
+    again = capfd.readouterr().err
+    assert "2 done, 0 skipped, 0 failed" in again and "rendered" not in again
 
 
 @pytest.mark.parametrize(
@@ -72,6 +63,16 @@ def test_broken_files_are_told_and_the_exit_code_is_3(folder, capfd):
         (["render", "IN", "--style", "IN/none.png", "-o", "OUT"], "not a file"),
         (["render", "IN", "--style", "STYLE", "-o", "OUT", "--init", "nothing.png"], "init"),
         (["render", "IN", "--style", "STYLE", "-o", "OUT", "--no-such-flag"], "no-such-flag"),
+        (["render", "IN", "--style", "STYLE", "-o", "OUT", "--shard", "9/8"], "i/n with i from 1 to n"),
+        (["render", "IN", "--style", "STYLE", "-o", "OUT", "--max-failures", "half"], "0% to 100%"),
+        (["render", "IN", "--style", "STYLE", "-o", "OUT", "--max-duration", "soon"], "90m"),
+        (["render", "IN", "--style", "STYLE", "-o", "OUT", "--shard", "1/2", "--existing", "overwrite"], "one shard"),
+        (["plan", "IN"], "--style"),
+        (["plan", "IN", "--style", "STYLE", "-o", "OUT", "--size", "7"], "32 to 8192"),
+        (["plan", "IN/none", "--style", "STYLE", "-o", "OUT"], "does not exist"),
+        (["status", "IN"], "no output folder of jaxstyle"),
+        (["verify", "OUT"], "no output folder of jaxstyle"),
+        (["verify"], "output"),
         (["paint"], "paint"),
         (["weights", "verify", "IN/none.h5"], "no weights file"),
         (["weights", "convert", "IN/none.pth", "OUT"], "cannot be read"),
@@ -87,14 +88,13 @@ def test_wrong_usage_exits_2_and_says_why(folder, capfd, arguments, message):
     assert not (folder / "out").exists()
 
 
-def test_other_settings_in_the_same_folder_exit_2(folder, capfd):
-    base = ["render", folder / "in", "--style", folder / "style.png", "-o", folder / "out", *FAST]
+def test_other_settings_in_the_same_folder_exit_2(base, devices, capfd):
     assert run(*base) == 0
     assert run(*base, "--style-weight", "3") == 2
     assert "style_weight is 3.0 now and 40.0 there" in capfd.readouterr().err
 
 
-def test_flags_win_over_environment_over_file_over_defaults(folder, monkeypatch):
+def test_flags_win_over_environment_over_file_over_defaults(folder, devices, monkeypatch):
     (folder / "run.toml").write_text('size = 64\nevaluations = 2\nstyle_weight = 7.0\nstyle-layers = ["relu2_1"]\n')
     monkeypatch.setenv("JAXSTYLE_SIZE", "32")
     monkeypatch.setenv("JAXSTYLE_STYLE_WEIGHT", "8.0")
@@ -107,11 +107,63 @@ def test_flags_win_over_environment_over_file_over_defaults(folder, monkeypatch)
     assert settings["preset"] == "balanced"  # default
 
 
-def test_settings_of_render_do_not_disturb_other_commands(folder, monkeypatch, capfd):
+@pytest.fixture
+def asked(monkeypatch):
+    """Settings that a run, or a plan, was asked for; it ends there."""
+    heard = []
+
+    def hear(inputs, style, output, settings, **_):
+        heard.append(settings)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jaxstyle.engine.pipeline.render", hear)
+    monkeypatch.setattr("jaxstyle.engine.forecast.forecast", hear)
+    return heard
+
+
+@pytest.mark.parametrize("command", ["render", "plan"])
+@pytest.mark.parametrize(
+    ("flags", "name", "value"),
+    [
+        (["--max-failures", "5%"], "max_failures", "5%"),
+        (["--max-failures", "5"], "failures", (5, None)),
+        (["--max-duration", "90m"], "max_duration", "90m"),
+        (["--max-duration", "90"], "seconds", 90),
+        (["--shard", "2/8"], "part", (2, 8)),
+        (["--workers", "3"], "workers", 3),
+        (["--workers", "auto"], "workers", "auto"),
+        (["--batch", "16"], "batch", 16),
+        (["--stall-timeout", "60"], "stall_timeout", 60.0),
+        (["--retry-failed"], "retry_failed", True),
+    ],
+)
+def test_a_flag_reaches_the_settings(folder, asked, command, flags, name, value):
+    assert run(command, folder / "in", "--style", folder / "style.png", "-o", folder / "out", *flags) == 130
+    found = getattr(asked[0], name)
+    assert (found() if callable(found) else found) == value
+
+
+@pytest.mark.parametrize("command", ["render", "plan"])
+def test_limits_can_stand_in_the_file_and_in_the_environment(folder, asked, monkeypatch, command):
+    (folder / "run.toml").write_text('max-failures = "5%"\nmax_duration = "8h"\nshard = "1/2"\nworkers = 2\n')
+    monkeypatch.setenv("JAXSTYLE_SHARD", "2/2")
+    monkeypatch.setenv("JAXSTYLE_STALL_TIMEOUT", "33")
+    base = [command, folder / "in", "--style", folder / "style.png", "-o", folder / "out"]
+    assert run(*base, "--config", folder / "run.toml") == 130
+    found = asked[0]
+    assert (found.failures(), found.seconds(), found.part()) == ((None, 0.05), 28800, (2, 2))
+    assert (found.workers, found.stall_timeout) == (2, 33)
+
+
+def test_settings_of_render_do_not_disturb_other_commands(folder, base, devices, monkeypatch, capfd):
+    assert run(*base) == 0
+    monkeypatch.undo()
     (folder / "run.toml").write_text("size = 64\n")
     monkeypatch.setenv("JAXSTYLE_CONFIG", str(folder / "run.toml"))
     monkeypatch.setenv("JAXSTYLE_PATH", "nothing.h5")
+    monkeypatch.setenv("JAXSTYLE_OUTPUT", "nothing")
     assert run("weights", "verify") == 0 and run("weights", "list") == 0
+    assert run("status", folder / "out") == 0 and run("verify", folder / "out") == 0
 
 
 def test_a_missing_or_wrong_config_exits_2(folder, capfd):
@@ -131,7 +183,7 @@ def test_help_and_version_import_nothing_heavy():
         "except SystemExit as end: code = end.code\n"
         "assert not {'jax', 'flax', 'jaxopt', 'optax', 'PIL', 'h5py'} & set(sys.modules); sys.exit(code)"
     )
-    for arguments in (["--help"], ["render", "--help"], ["--version"], ["weights", "--help"]):
+    for arguments in (["--help"], ["render", "--help"], ["plan", "--help"], ["--version"], ["weights", "--help"]):
         done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert done.stdout.strip()
@@ -147,26 +199,66 @@ def test_weights_commands(capfd, tmp_path):
     assert "default" in capfd.readouterr().out
 
 
-def test_an_interrupt_exits_130_and_a_later_run_finishes(folder, capfd, monkeypatch):
-    from jaxstyle.engine import pipeline
+PLAN = {"render", "finished", "skipped", "failed", "reasons", "buckets", "memory", "disk", "disk_free", "seconds"}
 
-    publish = pipeline._publish
 
-    def interrupted(ended, *arguments):
-        if ended.task.job.key == "deep/b.png":
-            raise KeyboardInterrupt
-        return publish(ended, *arguments)
+@pytest.mark.parametrize("asking", ["plan", "--dry-run"])
+def test_a_plan_says_what_a_run_would_do_and_does_nothing(folder, base, devices, capfd, asking):
+    (folder / "in" / "bad.jpg").write_bytes(BROKEN)
+    command = ["plan", *base[1:]] if asking == "plan" else [*base, asking]
+    assert run(*command) == 0
+    told = capfd.readouterr()
+    assert "2 to render, 0 finished, 0 to skip, 1 failing" in told.out and "time: about" in told.out
+    assert told.err == "" and not (folder / "out").exists()
+    assert run(*base) == 3
+    files = sorted((folder / "out").rglob("*"))
+    capfd.readouterr()
+    assert run(*command) == 0
+    assert "0 to render, 3 finished, 0 to skip, 0 failing" in capfd.readouterr().out
+    assert sorted((folder / "out").rglob("*")) == files
 
-    base = ["render", folder / "in", "--style", folder / "style.png", "-o", folder / "out", *FAST]
-    monkeypatch.setattr(pipeline, "_publish", interrupted)
-    assert run(*base) == 130
-    assert "run the same command again" in capfd.readouterr().err
-    monkeypatch.setattr(pipeline, "_publish", publish)
+
+def test_a_plan_for_machines(folder, base, devices, capfd):
+    (folder / "in" / "0.txt").write_text("Dear diary")
+    assert run("plan", *base[1:], "--json", "--limit", "1") == 0
+    found = json.loads(capfd.readouterr().out)
+    assert found.keys() >= PLAN and (found["render"], found["skipped"]) == (1, 1) and found["seconds"] > 0
+    (bucket,) = found["buckets"]
+    assert (bucket["width"], bucket["height"], bucket["images"], bucket["batch"]) == (32, 32, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "flag", ["--measure=false", pytest.param("--no-measure", marks=pytest.mark.xfail(reason="no such flag"))]
+)
+def test_a_plan_that_measures_nothing_has_no_time(base, devices, capfd, flag):
+    assert run("plan", *base[1:], "--json", flag) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert found["render"] == 2 and found["seconds"] is found["seconds_an_evaluation"] is None
+
+
+def test_status_counts_rows(folder, base, devices, capfd):
+    (folder / "in" / "bad.jpg").write_bytes(BROKEN)
+    assert run(*base) == 3
+    capfd.readouterr()
+    assert run("status", folder / "out") == 0
+    assert "2 done, 0 skipped, 1 failed" in capfd.readouterr().out
+    assert run("status", folder / "out", "--json") == 0
+    found = json.loads(capfd.readouterr().out)
+    assert found["rows"] == {"done": 2, "skipped": 0, "failed": 1} and found["holders"] == []
+    assert [one["inputs"] for one in found["reasons"]] == [1]
+
+
+def test_verify_exits_3_for_a_file_that_is_not_as_recorded(folder, base, devices, capfd):
     assert run(*base) == 0
-    assert np.asarray(Image.open(folder / "out" / "deep" / "b.png")).shape == (32, 24, 3)
+    assert run("verify", folder / "out") == 0
+    assert "2 outputs checked, 0 problems" in capfd.readouterr().out
+    (folder / "out" / "a.jpg").write_bytes(b"short")
+    assert run("verify", folder / "out", "--json") == 3
+    found = json.loads(capfd.readouterr().out)
+    assert not found["ok"] and found["checked"] == 2 and [one["key"] for one in found["problems"]] == ["a.jpg"]
 
 
-def test_a_log_gets_lines_and_no_control_characters(folder, capfd):
-    assert run("render", folder / "in", "--style", folder / "style.png", "-o", folder / "out", *FAST) == 0
+def test_a_log_gets_lines_and_no_control_characters(base, devices, capfd):
+    assert run(*base) == 0
     told = capfd.readouterr().err
     assert "\x1b" not in told and "\r" not in told and len(told.splitlines()) < 12

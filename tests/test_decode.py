@@ -18,7 +18,7 @@ from PIL import Image
 
 from jaxstyle.data import image, worker
 from jaxstyle.engine.decode import Decoders
-from jaxstyle.errors import ImageError, JaxstyleError
+from jaxstyle.errors import ImageError
 
 LIMIT = 1_000_000
 HOOKS = """
@@ -47,6 +47,8 @@ def hooked(real):
                 time.sleep(0.01)
             time.sleep(0.7)
             note("slow ends")
+        if "third" in name:
+            note("third begins")
         if "memory" in name:
             if not os.path.exists(log) or "killed" not in open(log).read():
                 note("killed")
@@ -190,15 +192,17 @@ def test_a_hanging_decoder_is_given_up(tmp_path):
 
 
 def test_a_picture_whose_decoder_was_killed_is_tried_again_by_itself(tmp_path):
-    slow, other = (save(tmp_path / f"{name}.png", photo(20, 20)) for name in ("slow", "memory"))
+    paths = [save(tmp_path / f"{name}.png", photo(20, 20)) for name in ("slow", "memory", "third")]
     log = tmp_path / "log"
-    with decoders(3) as pool, ThreadPoolExecutor(2) as threads:
-        first = threads.submit(pool.read, slow, 20, full_alpha=False)
+    with decoders(3) as pool, ThreadPoolExecutor(3) as threads:
+        calls = [threads.submit(pool.read, paths[0], 20, full_alpha=False)]
         wait_for(log.exists)
-        assert pool.read(other, 20, full_alpha=False).header.width == 20
-        first.result()
+        calls.append(threads.submit(pool.read, paths[1], 20, full_alpha=False))
+        wait_for(lambda: pool._alone)
+        calls.append(threads.submit(pool.read, paths[2], 20, full_alpha=False))
+        assert [call.result().header.width for call in calls] == [20] * 3
         assert not pool._alone
-    assert log.read_text().split("\n")[:4] == ["slow begins", "killed", "slow ends", "second try"]
+    assert log.read_text().splitlines() == ["slow begins", "killed", "slow ends", "second try", "third begins"]
 
 
 @pytest.mark.parametrize(
@@ -267,6 +271,16 @@ def test_close_ends_all_workers_and_calls(tmp_path):
     assert not pids(pool)
 
 
+def test_close_ends_a_worker_that_is_being_started():
+    pool = decoders(code="import time\ntime.sleep(1000)")
+    with ThreadPoolExecutor(1) as threads:
+        call = threads.submit(pool.probe, [Path("any")])
+        wait_for(lambda: pids(pool))
+        pool.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            call.result(30)
+
+
 def test_close_ends_idle_workers(tmp_path):
     good = save(tmp_path / "good.png", photo(20, 20))
     with decoders() as pool:
@@ -301,21 +315,3 @@ time.sleep(1000)
         assert not gone(pid)
         parent.kill()
     wait_for(lambda: gone(pid))
-
-
-@pytest.mark.parametrize(
-    ("starter", "why"),
-    [
-        (["/nonexistent/python"], r"\(No such file or directory\)"),
-        ([sys.executable, "-c", "raise SystemExit('out of luck')"], r"\(exit code 1: out of luck\)"),
-        ([sys.executable, "-c", "print('hello')"], "cannot be started"),
-    ],
-)
-def test_a_worker_that_cannot_be_started_is_no_picture_s_error(tmp_path, starter, why):
-    path = save(tmp_path / "a.png", photo(20, 20))
-    with Decoders(1, max_pixels=LIMIT, timeout=60, command=starter) as pool:
-        for call in (lambda: pool.probe([path]), lambda: pool.read(path, 20, full_alpha=False)):
-            with pytest.raises(JaxstyleError, match=why) as raised:
-                call()
-            assert type(raised.value) is JaxstyleError and "--workers 0" in raised.value.remedy
-        assert not pids(pool)

@@ -21,6 +21,8 @@ from jaxstyle.data import audit
 KILLS, LOOPS = 60, 6
 """Kills that hit a living process, in all, and the tests that share them."""
 SUFFIXES = ("jpg", "png", "webp", "tif", "bmp", "gif")
+WORK = 0.6
+"""Seconds between a run's hold of its folder and its end, about."""
 SLOW = {"STUB_SECONDS": 0.04}
 REAL = ["-m", "jaxstyle"]
 SLEEPER = """
@@ -106,41 +108,57 @@ def job(source: Path, output: Path, workers: int = 0) -> list[str]:
     return hostile.command(source / "in", source / "style.png", output, "--batch", 4, "--workers", workers)
 
 
-def kill_after(seconds: float, number: int, line: list[str], log: Path, **switches) -> tuple[bool, int]:
-    """Whether the signal found the process alive, and its exit code; nothing of it is left running."""
-    tag = f"{os.getpid()}-{time.monotonic_ns()}"
+def kill(line: list[str], how: signal.Signals, chance: random.Random, whole: float, log: Path) -> tuple[bool, int]:
+    """Starts a run and kills it at a random moment: of its start, or of its work in the output folder.
+
+    Returns:
+        whether the signal found the process alive, and its exit code; nothing of it is left running.
+    """
+    tag, output = f"{os.getpid()}-{time.monotonic_ns()}", Path(line[line.index("-o") + 1])
     with log.open("ab") as said:
-        process = hostile.start(line, log=said, **switches, JAXSTYLE_TEST=tag)
+        process = hostile.start(line, log=said, **SLOW, JAXSTYLE_TEST=tag)
     try:
-        process.wait(seconds)
+        if chance.random() < 0.2:
+            process.wait(chance.uniform(0, whole))
+        else:
+            record = output / ".jaxstyle-lock-1-of-1.json"
+            hostile.wait_for(lambda: process.poll() is not None or holds(record, process.pid))
+            process.wait(chance.uniform(0, WORK))
         hit = False
     except subprocess.TimeoutExpired:
-        process.send_signal(number)
+        process.send_signal(how)
         hit = True
     code = process.wait(hostile.WAIT)
     hostile.wait_for(lambda: not hostile.processes(tag))
     return hit and code != 3, code
 
 
+def holds(record: Path, pid: int) -> bool:
+    """Whether a process has come so far that the folder is its own."""
+    try:
+        return f'"pid": {pid},'.encode() in record.read_bytes()
+    except FileNotFoundError:
+        return False
+
+
 @pytest.mark.parametrize("seed", range(LOOPS))
 def test_killed_runs_end_as_undisturbed_ones_do(source, reference, tmp_path, seed):
-    """Of every kill: SIGKILL and SIGTERM in turn; one in five falls into the start, every tenth finds a worker."""
+    """SIGKILL and SIGTERM in turn, up to five into one folder; every tenth finds a run with a worker."""
     undisturbed, whole = reference
-    chance, kills, number = random.Random(seed), 0, 0
+    chance, kills, number, log = random.Random(seed), 0, 0, tmp_path / "log"
     while kills < KILLS // LOOPS:
-        number, output = number + 1, tmp_path / f"out{number}"
-        code = None
-        T=time.monotonic()
-        while code != 3:
+        number, output, code = number + 1, tmp_path / f"out{number}", 0
+        for _ in range(5):
             how = (signal.SIGKILL, signal.SIGTERM)[kills % 2]
-            moment = whole * (chance.uniform(0, 0.4) if chance.random() < 0.2 else chance.uniform(0.3, 1.0))
-            line = job(source, output, workers=int(kills % 10 == 9))
-            hit, code = kill_after(moment, how, line, tmp_path / "log", **SLOW)
+            hit, code = kill(job(source, output, workers=int(kills % 10 == 9)), how, chance, whole, log)
             expected = {3} if not hit else {-how, 143} if how == signal.SIGTERM else {-how}
-            assert code in expected, (tmp_path / "log").read_text()[-2000:]
-            print(how, round(moment,2), hit, code, round(time.monotonic()-T,2))
+            assert code in expected, log.read_text()[-2000:]
             kills += hit
             check(output)
-            if code == 143:
-                assert not list(output.rglob(".jaxstyle-partial-*"))
+            if code == 3:
+                break
+            assert code != 143 or not list(output.rglob(".jaxstyle-partial-*"))
+        else:
+            code, said = hostile.run(job(source, output))
+            assert code == 3, said
         assert_same(output, undisturbed)

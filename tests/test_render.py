@@ -1,25 +1,42 @@
-"""Runs over files: one row an input, resuming, refusals, shapes; with the real network on tiny pictures."""
+"""Runs over files: one row an input, resuming, refusals, shapes; with the real network where it matters."""
 
+import dataclasses
+import hashlib
 import json
 from collections import Counter
 
 import numpy as np
 import pytest
+import stub
 from pictures import painting, photo, save
 from PIL import Image
 
-from jaxstyle.engine.pipeline import Silent, render
+from jaxstyle.engine import crew, prepare
+from jaxstyle.engine.device import JaxDevice
+from jaxstyle.engine.lanes import rungs
+from jaxstyle.engine.pipeline import render
+from jaxstyle.engine.plan import bucket
+from jaxstyle.engine.watch import Silent
 from jaxstyle.errors import InputError, SettingsError, SettingsMismatch
 from jaxstyle.settings import RenderSettings
-from jaxstyle.style.stylize import Stylizer
 
-TINY = RenderSettings(size=32, evaluations=3, batch=2)
+TINY = RenderSettings(size=32, evaluations=3, batch=2, workers=0)
+
+
+@pytest.fixture
+def devices(monkeypatch):
+    """The stub in the place of the network."""
+    return stub.install(monkeypatch.setattr)
 
 
 def rows(output):
     lines = [json.loads(line) for line in (output / "manifest.jsonl").read_text().splitlines()]
     assert len({row["key"] for row in lines}) == len(lines)
     return {row["key"]: row for row in lines}
+
+
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def files(output):
@@ -57,7 +74,9 @@ def test_a_folder_is_mirrored_with_one_row_an_input(tree, style, tmp_path):
             assert (image.size, image.format) == (size, format)
         row = found[key]
         assert row["work_size"] == row["output_size"] == list(size)
-        assert row["evaluations"] == 3 and row["ended"] == "budget" and row["seconds"] > 0
+        assert row["evaluations"] == 3 and row["ended"] == "budget" and row["seconds"] > 0 and row["start_loss"] > 0
+        assert row["input_sha256"] == sha256(tree / key) and row["output_sha256"] == sha256(tmp_path / "out" / key)
+        assert row["input_bytes"] == (tree / key).stat().st_size and row["output_bytes"] > 0
         assert row["style"] == "style.png" and row["seed"] == 0
         terms = row["loss"]
         assert terms["total"] == pytest.approx(terms["content"] + terms["style"] + terms["tv"])
@@ -70,7 +89,7 @@ def test_a_folder_is_mirrored_with_one_row_an_input(tree, style, tmp_path):
     ]
 
 
-def test_running_again_changes_nothing(tree, style, tmp_path):
+def test_running_again_changes_nothing(tree, style, tmp_path, devices):
     render(tree, style, tmp_path / "out", TINY)
     before = files(tmp_path / "out")
     summary = render(tree, style, tmp_path / "out", TINY)
@@ -78,7 +97,7 @@ def test_running_again_changes_nothing(tree, style, tmp_path):
     assert files(tmp_path / "out") == before
 
 
-def test_a_later_run_renders_what_is_missing(tree, style, tmp_path):
+def test_a_later_run_renders_what_is_missing(tree, style, tmp_path, devices):
     first = render(tree, style, tmp_path / "out", TINY, limit=1)
     assert first.rendered == 1
     kept = {k: v for k, v in files(tmp_path / "out").items() if not k.endswith("json") and k != "manifest.jsonl"}
@@ -88,7 +107,7 @@ def test_a_later_run_renders_what_is_missing(tree, style, tmp_path):
     assert all(after[k] == v for k, v in kept.items())
 
 
-def test_failed_inputs_are_retried_only_when_asked(tree, style, tmp_path):
+def test_failed_inputs_are_retried_only_when_asked(tree, style, tmp_path, devices):
     render(tree, style, tmp_path / "out", TINY)
     save(tree / "sub" / "broken.jpg", photo(40, 40))
     assert render(tree, style, tmp_path / "out", TINY).rendered == 0
@@ -97,7 +116,7 @@ def test_failed_inputs_are_retried_only_when_asked(tree, style, tmp_path):
     assert rows(tmp_path / "out")["sub/broken.jpg"]["status"] == "done"
 
 
-def test_other_settings_weights_or_style_into_the_same_folder_are_refused(tree, style, tmp_path):
+def test_other_settings_weights_or_style_into_the_same_folder_are_refused(tree, style, tmp_path, devices):
     render(tree, style, tmp_path / "out", TINY)
     before = files(tmp_path / "out")
     with pytest.raises(SettingsMismatch, match=r"style_weight is 99\.0 now and"):
@@ -108,12 +127,12 @@ def test_other_settings_weights_or_style_into_the_same_folder_are_refused(tree, 
     with pytest.raises(InputError, match="results already"):
         render(tree, style, tmp_path / "out", TINY, existing="error")
     assert files(tmp_path / "out") == before
-    summary = render(tree, style, tmp_path / "out", TINY, style_weight=99.0, existing="overwrite")
-    assert summary.rendered == 3
+    summary = render(tree, style, tmp_path / "out", TINY, size=64, existing="overwrite")
+    assert summary.rendered == 3 and summary.done == 3
     assert files(tmp_path / "out")["a.png"] != before["a.png"]
 
 
-def test_another_picture_of_the_same_name_is_not_taken_for_finished(style, tmp_path):
+def test_another_picture_of_the_same_name_is_not_taken_for_finished(style, tmp_path, devices):
     for k, folder in enumerate(("one", "two")):
         save(tmp_path / folder / "a.png", photo(40, 30, k))
     render(tmp_path / "one", style, tmp_path / "out", TINY)
@@ -123,7 +142,7 @@ def test_another_picture_of_the_same_name_is_not_taken_for_finished(style, tmp_p
     assert list(rows(tmp_path / "out")) == ["a.png"]
 
 
-def test_a_lost_output_is_rendered_again(tree, style, tmp_path):
+def test_a_lost_output_is_rendered_again(tree, style, tmp_path, devices):
     render(tree, style, tmp_path / "out", TINY)
     before = files(tmp_path / "out")
     (tmp_path / "out" / "a.png").unlink()
@@ -131,7 +150,7 @@ def test_a_lost_output_is_rendered_again(tree, style, tmp_path):
     assert files(tmp_path / "out")["a.png"] == before["a.png"]
 
 
-def test_a_picture_that_cannot_be_encoded_is_a_failed_row(tree, style, tmp_path, monkeypatch):
+def test_a_picture_that_cannot_be_encoded_is_a_failed_row(tree, style, tmp_path, monkeypatch, devices):
     from jaxstyle.data import image
 
     encode = image.encode
@@ -145,17 +164,17 @@ def test_a_picture_that_cannot_be_encoded_is_a_failed_row(tree, style, tmp_path,
     assert "cannot be written as" in rows(tmp_path / "out")["a.png"]["reason"]
 
 
-def test_every_row_has_style_and_seed(tree, style, tmp_path):
+def test_every_row_has_style_and_seed(tree, style, tmp_path, devices):
     render(tree, style, tmp_path / "out", TINY, seed=5)
     assert {(row["style"], row["seed"]) for row in rows(tmp_path / "out").values()} == {("style.png", 5)}
 
 
-def test_files_of_others_are_not_overwritten(tree, style, tmp_path):
+def test_files_of_others_are_not_overwritten(tree, style, tmp_path, devices):
     mine = save(tmp_path / "mine" / "a.png", photo(20, 20))
     before = mine.read_bytes()
     with pytest.raises(InputError, match="no run of jaxstyle"):
         render(tree, style, tmp_path / "mine", TINY)
-    for settings in (TINY, RenderSettings(size=32, existing="overwrite")):
+    for settings in (TINY, RenderSettings(size=32, existing="overwrite", workers=0)):
         with pytest.raises(InputError, match="lies in the output folder"):
             render(tree, mine, tmp_path / "mine", settings)
     assert mine.read_bytes() == before and len(files(tmp_path / "mine")) == 1
@@ -175,74 +194,112 @@ def test_a_mixed_folder_compiles_few_programs(style, tmp_path):
     sizes = [(32, 32), (40, 41), (300, 280), (64, 48), (100, 75), (33, 25), (64, 36), (320, 180), (48, 64), (36, 64)]
     for k, size in enumerate(sizes):
         save(tmp_path / "in" / f"{k}.png", photo(*size, seed=k))
-    summary = render(tmp_path / "in", style, tmp_path / "out", RenderSettings(size=64, evaluations=1, batch=4, seed=1))
+    settings = RenderSettings(size=64, evaluations=1, batch=4, seed=1, workers=0)
+    summary = render(tmp_path / "in", style, tmp_path / "out", settings)
     assert summary.done == len(sizes)
-    buckets = Counter(tuple(-(-s // 32) * 32 for s in row["work_size"]) for row in rows(tmp_path / "out").values())
-    # one program for full batches of a bucket, one for what is left of it
-    assert summary.programs <= sum(1 + (n > 4 and n % 4 > 0) for n in buckets.values())
-    assert 1 <= summary.programs <= 5
+    buckets = Counter(bucket(tuple(row["work_size"]), 64) for row in rows(tmp_path / "out").values())
+    # batches of a bucket are of 4, or where there are no 4 images of 2 or 1
+    assert 1 <= summary.programs <= sum(len([rung for rung in rungs(4) if rung <= n]) for n in buckets.values())
+    assert summary.programs < len(sizes)
 
 
-def test_progress_hears_every_evaluation_and_every_row(tree, style, tmp_path):
-    class Ear(Silent):
-        heard, spent, total = (), 0, 0
+class Ear(Silent):
+    """Hears a run."""
 
-        def begin(self, images, evaluations, finished):
-            self.total = evaluations
+    def __init__(self):
+        self.begun, self.spent, self.heard, self.counted, self.before, self.said = [], 0, [], [], 0, []
+        self.begin, self.inputs, self.say = self.begun.append, self.counted.append, self.said.append
 
-        def advance(self, evaluations, loss):
-            self.spent += evaluations
+    def finished(self, number):
+        self.before += number
 
-        def row(self, row):
-            self.heard += (row.key,)
+    def advance(self, evaluations, loss):
+        self.spent += evaluations
 
+    def row(self, row):
+        self.heard.append(row)
+
+
+@pytest.mark.parametrize("limit", [None, 2])
+def test_progress_hears_every_evaluation_and_every_row(tree, style, tmp_path, devices, limit):
     ear = Ear()
-    render(tree, style, tmp_path / "out", TINY, progress=ear)
-    assert sorted(ear.heard) == sorted(rows(tmp_path / "out"))
-    assert ear.spent == ear.total > 0
+    render(tree, style, tmp_path / "out", TINY, limit=limit, progress=ear)
+    found = rows(tmp_path / "out")
+    assert sorted(row.key for row in ear.heard) == sorted(found)
+    assert all(json.loads(json.dumps(dataclasses.asdict(row))) == found[row.key] for row in ear.heard)
+    assert ear.begun == [3] and ear.spent == sum(row.evaluations for row in ear.heard) == (limit or 3) * 3
+    assert ear.counted in ([], [5]) and ear.before == 0  # a run may be through before all are counted
+    again = Ear()
+    render(tree, style, tmp_path / "out", TINY, progress=again)
+    assert again.before == len(found) and len(again.heard) == 5 - len(found)
 
 
-def test_a_picture_that_changes_after_planning_is_a_failed_row(tree, style, tmp_path):
-    class Meddler(Silent):
-        def begin(self, images, evaluations, finished):
+def test_a_row_is_told_when_it_is_on_the_disk(tree, style, tmp_path, devices):
+    class Checking(Silent):
+        def row(self, row):
+            assert row.key in rows(tmp_path / "out")
+            assert row.status != "done" or (tmp_path / "out" / row.key).exists()
+
+    assert render(tree, style, tmp_path / "out", TINY, progress=Checking()).done == 3
+
+
+def test_a_picture_that_changes_after_planning_is_a_failed_row(tree, style, tmp_path, devices, monkeypatch):
+    before = prepare.prepare
+
+    def meddled(job, *arguments):
+        if job.key == "a.png":
             save(tree / "a.png", photo(99, 10))
+        return before(job, *arguments)
 
-    summary = render(tree, style, tmp_path / "out", TINY, progress=Meddler())
+    monkeypatch.setattr(crew, "prepare", meddled)
+    summary = render(tree, style, tmp_path / "out", TINY)
     assert summary.done == 2
     assert "changed" in rows(tmp_path / "out")["a.png"]["reason"]
+    monkeypatch.undo()
+    stub.install(monkeypatch.setattr)
+    assert render(tree, style, tmp_path / "out", TINY, retry_failed=True).rendered == 1
 
 
 def test_an_early_stop_ends_lanes_on_their_own_and_refills_them(style, tmp_path, monkeypatch):
     for k in range(5):
         save(tmp_path / "in" / f"{k}.png", photo(32, 32, seed=k) if k % 2 else np.full((32, 32, 3), 40 * k, np.uint8))
-    settings = RenderSettings(size=32, evaluations=60, batch=2, tolerance=0.2)
-    refilled = []
-    put = Stylizer.put
-    monkeypatch.setattr(Stylizer, "put", lambda self, *a: refilled.append(1) or put(self, *a))
+    settings = RenderSettings(size=32, evaluations=60, batch=2, tolerance=0.2, workers=0)
+    made, batch = [], JaxDevice.batch
+    monkeypatch.setattr(JaxDevice, "batch", lambda self, *a: made.append(a) or batch(self, *a))
     summary = render(tmp_path / "in", style, tmp_path / "out", settings)
-    assert summary.done == 5 and refilled
+    assert summary.done == 5 and len(made) < 3  # batches of two were refilled
     ended = rows(tmp_path / "out").values()
     assert any(row["ended"] == "converged" and row["evaluations"] < 60 for row in ended)
+    assert len({row["evaluations"] for row in ended}) > 1
 
 
 def test_a_diverged_picture_is_a_failed_row_and_the_others_are_done(style, tmp_path, monkeypatch):
-    from jaxstyle.engine import pipeline
-
     save(tmp_path / "in" / "a.png", photo(32, 32, 1))
     save(tmp_path / "in" / "b.png", photo(32, 32, 2))
-    prepare = pipeline._prepare
 
-    def poisoned(*arguments):
-        for task in prepare(*arguments):
-            if task.job.key == "a.png":
-                task.init[0, 0, 0] = np.nan
-            yield task
+    def poisoned(settings, content, painting, key, start):
+        init = initial(settings, content, painting, key, start)
+        if key == "a.png":
+            init[0, 0, 0] = np.nan
+        return init
 
-    monkeypatch.setattr(pipeline, "_prepare", poisoned)
+    initial = prepare.initial
+    monkeypatch.setattr(prepare, "initial", poisoned)
     summary = render(tmp_path / "in", style, tmp_path / "out", TINY)
     found = rows(tmp_path / "out")
-    assert summary.failed == 1 and found["a.png"]["status"] == "failed" and "diverged" in found["a.png"]["reason"]
+    assert summary.failed == 1 and found["a.png"]["status"] == "failed" and found["a.png"]["ended"] == "diverged"
+    assert found["a.png"]["reason"].count("diverged") == 2 and "second try" in found["a.png"]["reason"]
     assert found["b.png"]["status"] == "done" and not (tmp_path / "out" / "a.png").exists()
+
+
+def test_two_folders_with_one_name_are_a_failed_row_and_neither_is_rendered(tree, style, tmp_path, devices):
+    save(tmp_path / "other" / "a.png", photo(30, 30, 9))
+    save(tmp_path / "other" / "sub" / "d.png", photo(30, 30, 8))
+    summary = render([tree, tmp_path / "other"], style, tmp_path / "out", TINY)
+    found = rows(tmp_path / "out")
+    assert summary.done == 3 and {"sub/b.jpg", "sub/d.png"} <= set(found)
+    assert found["a.png"]["status"] == "failed" and "two inputs have this name" in found["a.png"]["reason"]
+    assert not (tmp_path / "out" / "a.png").exists()
 
 
 @pytest.mark.parametrize("init", ["noise", "matched", "file"])
@@ -252,9 +309,8 @@ def test_every_start_works(style, tmp_path, init):
     assert render(source, style, tmp_path / "out", TINY, init=start).done == 1
 
 
-def test_mistakes_are_found_before_anything_is_written(tree, style, tmp_path):
-    out, other = tmp_path / "out", tmp_path / "other"
-    save(other / "a.png", photo(30, 30))  # the same name in two folders
+def test_mistakes_are_found_before_anything_is_written(tree, style, tmp_path, devices):
+    out = tmp_path / "out"
     for call, error in [
         (lambda: render(tmp_path / "nowhere", style, out, TINY), InputError),
         (lambda: render([], style, out, TINY), InputError),
@@ -264,7 +320,7 @@ def test_mistakes_are_found_before_anything_is_written(tree, style, tmp_path):
         (lambda: render(tree, style, tree / "out", TINY), InputError),
         (lambda: render(tree, style, tree, TINY), InputError),
         (lambda: render(tree, style, out, TINY, init=str(tree / "notes.txt")), InputError),
-        (lambda: render([tree, other], style, out, TINY), InputError),
+        (lambda: render(tree, style, out, TINY, shard="3/2"), SettingsError),
     ]:
         with pytest.raises(error):
             call()

@@ -18,7 +18,7 @@ from PIL import Image
 from jaxstyle.data import image, worker
 from jaxstyle.engine import process
 from jaxstyle.engine.decode import Decoders, _groups
-from jaxstyle.errors import ImageError
+from jaxstyle.errors import ImageError, JaxstyleError
 
 LIMIT = 1_000_000
 
@@ -83,6 +83,24 @@ def test_requests_to_probe_fit_into_a_pipe():
     requests = [json.dumps({"probe": [os.fspath(path) for path in group], "max_pixels": 10**9}) for group in groups]
     assert max(map(len, requests)) < 65536 and max(map(len, groups)) <= 64
     assert list(_groups([])) == []
+
+
+@pytest.mark.parametrize(
+    ("starter", "why"),
+    [
+        (["/nonexistent/python"], r"\(No such file or directory\)"),
+        ([sys.executable, "-c", "raise SystemExit('out of luck')"], r"\(exit code 1: out of luck\)"),
+        ([sys.executable, "-c", "print('hello')"], "cannot be started"),
+    ],
+)
+def test_a_worker_that_cannot_be_started_is_no_picture_s_error(tmp_path, starter, why):
+    path = save(tmp_path / "a.png", photo(20, 20))
+    with Decoders(1, max_pixels=LIMIT, timeout=60, command=starter) as pool:
+        for call in (lambda: pool.probe([path]), lambda: pool.read(path, 20, full_alpha=False)):
+            with pytest.raises(JaxstyleError, match=why) as raised:
+                call()
+            assert type(raised.value) is JaxstyleError and "--workers 0" in raised.value.remedy
+        assert not pool._all
 
 
 def test_a_worker_loads_no_jax_and_inherits_the_path(tmp_path, monkeypatch):

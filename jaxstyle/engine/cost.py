@@ -107,8 +107,8 @@ def lane_bytes(bucket: tuple[int, int], settings: StylizeSettings) -> int:
         state = (2 + 2 * 2 * settings.history) * image
     targets = number * sum(_map(bucket, name) for name in objective.content_layers)
 
-    # The CPU's convolutions pad their input into memory of their own, which XLA does not account for: the measured
-    # 60 to 130 bytes x 4 a pixel are one copy of the first block's maps and a bit.
+    # The CPU's convolutions have memory of their own, which XLA does not account for: by the growth of the process
+    # at 256 pixels 60 to 90 float32 a pixel, which is their largest input (64 channels) padded into a copy.
     scratch = _FLOAT * max(_map(bucket, name) for name in layers_used(objective))
     evaluation = number * _evaluation(bucket, objective) + GRAMS * _gram_bytes(objective) + IMAGES * image
     if settings.solver == "jaxopt-zoom":

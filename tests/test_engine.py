@@ -1,0 +1,275 @@
+"""Whole runs with the stand-in renderer: nothing is lost, nothing is done twice, whatever ends a run or a lane."""
+
+import json
+import os
+import threading
+
+import numpy as np
+import pytest
+import stub
+from pictures import painting, photo, save
+from PIL import Image
+
+from jaxstyle.engine import publish
+from jaxstyle.engine.pipeline import render
+from jaxstyle.engine.stop import Stop
+from jaxstyle.engine.watch import Silent
+from jaxstyle.errors import DeviceError, ImageError
+from jaxstyle.settings import RenderSettings
+
+QUICK = RenderSettings(size=32, evaluations=10, batch=4, workers=0)
+
+
+@pytest.fixture
+def devices(monkeypatch):
+    return stub.install(monkeypatch.setattr)
+
+
+@pytest.fixture
+def style(tmp_path):
+    return save(tmp_path / "style.png", painting())
+
+
+@pytest.fixture
+def tree(tmp_path):
+    for k in range(23):
+        save(tmp_path / "in" / f"s{k % 3}" / f"{k}.png", photo(20 + 4 * (k % 4), 24, seed=k))
+    return tmp_path / "in"
+
+
+def rows(output):
+    lines = [json.loads(line) for line in (output / "manifest.jsonl").read_text().splitlines()]
+    assert len({row["key"] for row in lines}) == len(lines)
+    return {row["key"]: row for row in lines}
+
+
+def files(output):
+    return {
+        p.relative_to(output).as_posix(): p.read_bytes()
+        for p in output.rglob("*")
+        if p.is_file() and p.suffix in (".png", ".jpg")
+    }
+
+
+class Ear(Silent):
+    """Remembers what it is told; `at` rows it calls something."""
+
+    def __init__(self, at=0, call=None):
+        self.rows, self.said, self.spent, self.number, self.before = [], [], 0, None, 0
+        self.at, self.call = at, call
+
+    def inputs(self, number):
+        self.number = number
+
+    def finished(self, number):
+        self.before += number
+
+    def advance(self, evaluations, loss):
+        self.spent += evaluations
+
+    def row(self, row):
+        self.rows.append(row)
+        if len(self.rows) == self.at:
+            self.call()
+
+    def say(self, text):
+        self.said.append(text)
+
+
+@pytest.mark.parametrize("changes", [{}, {"batch": 1}, {"batch": 16}, {"workers": 1}, {"batch": "auto", "workers": 2}])
+def test_every_output_is_that_of_its_own_input(tree, style, tmp_path, devices, changes):
+    ear = Ear()
+    summary = render(tree, style, tmp_path / "out", QUICK, progress=ear, **changes)
+    assert (summary.done, summary.failed, summary.skipped, summary.rendered, summary.stopped) == (23, 0, 0, 23, "")
+    for path in tree.rglob("*.png"):
+        with Image.open(path) as source, Image.open(tmp_path / "out" / path.relative_to(tree)) as made:
+            np.testing.assert_array_equal(np.asarray(made), 255 - np.asarray(source))
+    assert {row.key for row in ear.rows} == set(rows(tmp_path / "out")) and ear.spent == 23 * 10 and ear.number == 23
+    assert 0.5 < summary.occupancy <= 1 and summary.programs == len(devices[0].made)
+    row = rows(tmp_path / "out")["s0/0.png"]
+    data = (tmp_path / "out" / "s0/0.png").read_bytes()
+    assert row["output_bytes"] == len(data) and row["start_loss"] == 4.0 and len(row["input_sha256"]) == 64
+
+
+def test_a_finished_run_starts_no_device(tree, style, tmp_path, devices):
+    render(tree, style, tmp_path / "out", QUICK)
+    before, ear = files(tmp_path / "out"), Ear()
+    summary = render(tree, style, tmp_path / "out", QUICK, progress=ear)
+    assert len(devices) == 1 and (summary.rendered, summary.done, ear.rows, ear.before) == (0, 23, [], 23)
+    assert files(tmp_path / "out") == before
+
+
+def one_of(tree):
+    path = sorted(tree.rglob("*.png"))[5]
+    with Image.open(path) as image:
+        return path, stub.hexed(padded(np.asarray(image, np.float32) / 255))
+
+
+def padded(pixels):
+    height, width = (-(-side // 32) * 32 for side in pixels.shape[:2])
+    return np.pad(pixels, ((0, height - pixels.shape[0]), (0, width - pixels.shape[1]), (0, 0)), mode="symmetric")
+
+
+@pytest.mark.parametrize(
+    ("switch", "status", "words"),
+    [
+        ("NAN", "failed", "diverged"),
+        ("NAN_ONCE", "done", "second try: the first diverged"),
+        ("BLACK", "failed", "black"),
+    ],
+)
+def test_what_comes_out_wrong_is_tried_once_more_and_never_called_done(
+    tree, style, tmp_path, devices, monkeypatch, switch, status, words
+):
+    path, name = one_of(tree)
+    monkeypatch.setenv(f"STUB_{switch}", name)
+    summary = render(tree, style, tmp_path / "out", QUICK)
+    key = path.relative_to(tree).as_posix()
+    row = rows(tmp_path / "out")[key]
+    assert row["status"] == status and words in row["reason"] + "".join(row["notes"])
+    assert (tmp_path / "out" / key).exists() == (status == "done")
+    assert summary.done == 23 - (status == "failed")
+    assert [lot.careful for lot, _ in devices[0].put].count(True) == 1
+
+
+def test_one_colour_is_no_result(style, tmp_path, devices):
+    save(tmp_path / "in" / "gray.png", np.full((30, 30, 3), 90, np.uint8))
+    assert render(tmp_path / "in", style, tmp_path / "out", QUICK).failed == 1
+    assert "one colour, (165, 165, 165)" in rows(tmp_path / "out")["gray.png"]["reason"]
+
+
+def test_out_of_memory_halves_the_batch_and_loses_nothing(tree, style, tmp_path, devices, monkeypatch):
+    monkeypatch.setenv("STUB_ROOM", "2")
+    ear = Ear()
+    summary = render(tree, style, tmp_path / "out", QUICK, progress=ear, batch=16)
+    assert summary.done == 23 and {size for _, size in devices[0].put} <= {1, 2}
+    assert any("going on with 2 images" in text for text in ear.said)
+
+
+def test_out_of_memory_alone_is_a_failed_row(tree, style, tmp_path, devices, monkeypatch):
+    monkeypatch.setenv("STUB_ROOM", "0")
+    assert render(tree, style, tmp_path / "out", QUICK).failed == 23
+    assert all("out of memory" in row["reason"] for row in rows(tmp_path / "out").values())
+
+
+@pytest.mark.parametrize("limit", [{"max_failures": 3}, {"max_failures": "20%"}, {"max_duration": 1}])
+def test_a_limit_ends_the_run_and_the_next_one_finishes(style, tmp_path, devices, monkeypatch, limit):
+    number = 150
+    for k in range(number):
+        path = save(tmp_path / "in" / f"{k:03}.png", photo(16, 16, seed=k))
+        if k % 3 == 0:
+            path.write_bytes(path.read_bytes()[:40])
+    monkeypatch.setenv("STUB_SECONDS", "0.2")
+    first = render(tmp_path / "in", style, tmp_path / "out", QUICK, **limit)
+    kept = rows(tmp_path / "out")
+    assert first.stopped and 0 < len(kept) < number
+    monkeypatch.setenv("STUB_SECONDS", "0.001")
+    second = render(tmp_path / "in", style, tmp_path / "out", QUICK)
+    assert (second.stopped, second.done, second.failed) == ("", 100, 50)
+    assert second.rendered == 100 - first.rendered
+
+
+def test_a_stopped_run_and_the_next_make_what_one_run_makes(tree, style, tmp_path, devices, monkeypatch):
+    render(tree, style, tmp_path / "whole", QUICK)
+    monkeypatch.setenv("STUB_SECONDS", "0.4")
+    stop = Stop()
+    summary = render(tree, style, tmp_path / "out", QUICK, stop=stop, progress=Ear(2, lambda: stop.request("enough")))
+    assert summary.stopped == "enough" and 2 <= summary.rendered < 23
+    assert len(rows(tmp_path / "out")) == summary.rendered  # the batch was finished, nothing else begun
+    monkeypatch.delenv("STUB_SECONDS")
+    assert render(tree, style, tmp_path / "out", QUICK).rendered == 23 - summary.rendered
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
+
+
+def test_a_stop_after_the_last_image_is_no_stop(tree, style, tmp_path, devices):
+    stop = Stop()
+    summary = render(tree, style, tmp_path / "out", QUICK, stop=stop, progress=Ear(23, lambda: stop.request("late")))
+    assert (summary.done, summary.stopped) == (23, "")
+
+
+def test_failed_rows_are_tried_again_when_asked(tree, style, tmp_path, devices):
+    broken = sorted(tree.rglob("*.png"))[:3]
+    whole = [path.read_bytes() for path in broken]
+    for path in broken:
+        path.write_bytes(path.read_bytes()[:60])
+    assert render(tree, style, tmp_path / "out", QUICK).failed == 3
+    for path, data in zip(broken, whole, strict=True):
+        path.write_bytes(data)
+    assert render(tree, style, tmp_path / "out", QUICK).rendered == 0
+    summary = render(tree, style, tmp_path / "out", QUICK, retry_failed=True)
+    assert (summary.rendered, summary.done, summary.failed) == (3, 23, 0) and len(rows(tmp_path / "out")) == 23
+
+
+def test_only_a_changed_input_is_rendered_again(tree, style, tmp_path, devices):
+    render(tree, style, tmp_path / "out", QUICK)
+    longer, other, touched, *_ = sorted(tree.rglob("*.png"))
+    longer.write_bytes(longer.read_bytes() + b"more")
+    data = bytearray(other.read_bytes())
+    data[-20] ^= 1  # damages it: same length
+    other.write_bytes(data)
+    for path in (other, touched):
+        os.utime(path, ns=(1, 1))
+    summary = render(tree, style, tmp_path / "out", QUICK)
+    found = rows(tmp_path / "out")
+    assert (summary.rendered, summary.failed) == (1, 1)
+    assert found[other.relative_to(tree).as_posix()]["status"] == "failed"
+
+
+def test_shards_make_what_one_run_makes_and_leave_one_manifest(tree, style, tmp_path, devices):
+    render(tree, style, tmp_path / "whole", QUICK)
+    done = [render(tree, style, tmp_path / "out", QUICK, shard=f"{i}/3").rendered for i in (2, 1, 3)]
+    assert sum(done) == 23 and all(done)
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
+    assert set(rows(tmp_path / "out")) == set(rows(tmp_path / "whole"))
+    assert sorted(p.name for p in (tmp_path / "out").iterdir() if p.is_file() and not p.name.startswith(".")) == [
+        "manifest.jsonl",
+        "settings.json",
+    ]
+    assert render(tree, style, tmp_path / "out", QUICK).rendered == 0
+
+
+def test_shards_at_the_same_time_do_not_disturb_each_other(tree, style, tmp_path, devices, monkeypatch):
+    monkeypatch.setenv("STUB_SECONDS", "0.03")
+    made = {}
+
+    def shard(i):
+        made[i] = render(tree, style, tmp_path / "out", QUICK, shard=f"{i}/2")
+
+    threads = [threading.Thread(target=shard, args=(i,)) for i in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sum(one.rendered for one in made.values()) == 23
+    render(tree, style, tmp_path / "out", QUICK)
+    assert len(rows(tmp_path / "out")) == len(files(tmp_path / "out")) == 23
+
+
+@pytest.mark.parametrize("error", [ImageError("no such encoder"), TypeError("a bug")])
+def test_an_encoder_that_refuses_is_a_row_and_a_bug_ends_the_run(tree, style, tmp_path, devices, monkeypatch, error):
+    encode, calls = publish.image.encode, []
+
+    def third(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise error
+        return encode(*arguments)
+
+    monkeypatch.setattr(publish.image, "encode", third)
+    if isinstance(error, ImageError):
+        assert render(tree, style, tmp_path / "out", QUICK).failed == 1
+        return
+    with pytest.raises(TypeError, match="a bug"):
+        render(tree, style, tmp_path / "out", QUICK)
+    assert len(rows(tmp_path / "out")) >= 2 and all(r["status"] == "done" for r in rows(tmp_path / "out").values())
+    assert render(tree, style, tmp_path / "out", QUICK).done == 23
+
+
+def test_a_device_that_hangs_ends_the_run_with_its_rows_kept(tree, style, tmp_path, devices, monkeypatch):
+    monkeypatch.setenv("STUB_HANG", "3")
+    with pytest.raises(DeviceError, match="not answered for 1 s"):
+        render(tree, style, tmp_path / "out", QUICK, stall_timeout=1)
+    kept = rows(tmp_path / "out")
+    assert 0 < len(kept) < 23 and all((tmp_path / "out" / key).exists() for key in kept)
+    monkeypatch.delenv("STUB_HANG")
+    assert render(tree, style, tmp_path / "out", QUICK).done == 23
