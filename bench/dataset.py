@@ -87,7 +87,7 @@ def throughput(arguments):
 
 
 _SCALE = """
-import json, re, sys, time
+import array, json, re, sys, time
 from pathlib import Path
 began = time.perf_counter()
 sys.path.insert(0, sys.argv[1])
@@ -97,7 +97,7 @@ from jaxstyle.engine.watch import Silent
 from jaxstyle.settings import RenderSettings
 stub.install()
 class Clock(Silent):
-    first, rows = None, []
+    first, rows = None, array.array("d")
     def advance(self, evaluations, loss):
         self.first = self.first or time.perf_counter() - began
     def row(self, row):

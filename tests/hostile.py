@@ -109,10 +109,12 @@ def names(folder: Path) -> dict[str, str]:
 # Runs.
 
 
-def command(source, style, output, *more, program=(str(STUB),)) -> list[str]:
+COMMON = ("--size", 64, "--evaluations", 10)
+
+
+def command(source, style, output, *more, program=(STUB,), common=COMMON) -> list[str]:
     """The command line of a run: over the stub unless told otherwise."""
-    line = [sys.executable, *program, "render", os.fspath(source), "--style", style, "-o", output]
-    common = ["--size", "64", "--evaluations", "10"]
+    line = [sys.executable, *program, "render", source, "--style", style, "-o", output]
     return [str(word) for word in (*line, *common, *more)]
 
 

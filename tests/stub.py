@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -36,7 +37,7 @@ class StubDevice:
     """See `jaxstyle.engine.lanes.Device`. The result of an image is decided by its own pixels alone."""
 
     def __init__(self, ready):
-        self.ready, self.made, self.chunks, self.put, self.memory = ready, set(), 0, [], 2**30
+        self.ready, self.made, self.chunks, self.put, self.memory = ready, set(), 0, Counter(), 2**30
         self.switches = {name[5:].lower(): value for name, value in os.environ.items() if name.startswith("STUB_")}
 
     @property
@@ -68,7 +69,7 @@ class StubBatch:
             raise OutOfMemory("RESOURCE_EXHAUSTED: the stub has no room")
         width, height = self.lot.bucket
         assert content.shape == init.shape == (height, width, 3)
-        self.device.put.append((self.lot, len(self.images)))
+        self.device.put[self.lot, len(self.images)] += 1
         self.images[lane], self.evaluations[lane], self.status[lane] = content, 0, 0
 
     def advance(self, ticks):

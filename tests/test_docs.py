@@ -3,14 +3,16 @@
 import dataclasses
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from command import run
 from pictures import painting, photo, save
 
-from jaxstyle import cli
+from jaxstyle import cli, errors
 from jaxstyle.settings import PRESETS, RenderSettings
 
 ROOT = Path(__file__).parent.parent
@@ -35,6 +37,23 @@ def test_the_two_commands_are_marked():
         assert re.search(rf"<!-- command: {name} -->\n```sh\n.+?\n```", README), name
 
 
+WORK = {
+    "render": "jaxstyle.engine.pipeline.render",
+    "plan": "jaxstyle.engine.forecast.forecast",
+    "status": "jaxstyle.data.audit.status",
+    "verify": "jaxstyle.data.audit.verify",
+    "demo": "jaxstyle.demo.demo.run",
+    "weights convert": "jaxstyle.model.convert.convert",
+}
+"""The function behind a command."""
+
+
+def test_the_readme_shows_every_command():
+    shown = {" ".join(shlex.split(c)[1:3]) for c in RENDERS}
+    weights = {f"weights {name}" for name in ("list", "convert", "verify")}
+    assert all(any(text.startswith(command) for text in shown) for command in {*WORK, *weights})
+
+
 @pytest.mark.parametrize("command", RENDERS)
 def test_every_command_of_the_readme_is_understood(command, tmp_path, monkeypatch):
     """Each one is parsed by the real program, with its work replaced by a note of what it was asked to do."""
@@ -44,13 +63,17 @@ def test_every_command_of_the_readme_is_understood(command, tmp_path, monkeypatc
     (tmp_path / "run.toml").write_text("size = 64\n")
     (tmp_path / "vgg16.pth").write_bytes(b"")
     asked = []
-    for target in ("jaxstyle.engine.pipeline.render", "jaxstyle.demo.demo.run", "jaxstyle.model.convert.convert"):
-        monkeypatch.setattr(target, lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt(asked.append(a))))
-    with pytest.raises(SystemExit) as caught:
-        cli.main(shlex.split(command)[1:])
-    assert caught.value.code == (130 if asked else 0), command
-    if "render" in command:
-        assert asked
+    for name, target in WORK.items():
+
+        def note(*_, name=name, **__):
+            asked.append(name)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(target, note)
+    words = shlex.split(command)[1:]
+    expected = "plan" if "--dry-run" in words else " ".join(words[:2]) if words[0] == "weights" else words[0]
+    assert run(*words) == (130 if expected in WORK else 0), command
+    assert asked == ([expected] if expected in WORK else [])
 
 
 @pytest.mark.parametrize("code", blocks("python"))
@@ -73,10 +96,28 @@ def flags():
         yield "--" + field.name.replace("_", "-"), default, texts[field.name]
 
 
-def test_the_readme_lists_every_flag_with_its_default():
-    table = dict(re.findall(r"^\| `(--[\w-]+)` \| (.*?) \|", README, re.MULTILINE))
-    expected = {flag: f"`{default}`" if default else "" for flag, default, _ in flags()}
-    assert table == expected
+def test_the_readme_lists_every_flag_with_its_default_and_meaning_in_order():
+    table = re.findall(r"^\| `(--[\w-]+)` \| (.*?) \| (.*?) \|$", README, re.MULTILINE)
+    assert table == [(flag, f"`{default}`" if default else "", text) for flag, default, text in flags()]
+
+
+def names(command):
+    """The flags of a command, as the program has them."""
+    found = {name for one in cli.app[command].assemble_argument_collection() for name in one.names}
+    return {name for name in found if not name.startswith(("--no-", "--empty-"))}
+
+
+def test_a_plan_takes_the_flags_of_a_render():
+    assert names("plan") - names("render") == {"--json", "--measure"}
+    assert names("render") - names("plan") == {"--dry-run"}
+    assert {flag for flag, _, _ in flags()} < names("plan") & names("render")
+
+
+def test_the_readme_tells_every_exit_code():
+    told = README.split("**Exit codes.**")[1].split("- **")[0]
+    codes = {value for name, value in vars(cli).items() if name.startswith("EXIT_")}
+    codes |= {kind.exit_code for kind in vars(errors).values() if isinstance(kind, type)}
+    assert codes | {128 + signal.SIGTERM} == {int(code) for code in re.findall(r"\b\d+\b", told)}
 
 
 def test_help_says_what_the_dataclasses_say():

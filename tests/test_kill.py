@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import hostile
@@ -18,12 +20,12 @@ from pictures import painting, photo, save
 
 from jaxstyle.data import audit
 
-KILLS, LOOPS = 60, 6
+KILLS, LOOPS = 60, 3
 """Kills that hit a living process, in all, and the tests that share them."""
 SUFFIXES = ("jpg", "png", "webp", "tif", "bmp", "gif")
-WORK = 0.6
+WORK = 0.5
 """Seconds between a run's hold of its folder and its end, about."""
-SLOW = {"STUB_SECONDS": 0.04}
+SLOW = {"STUB_SECONDS": 0.03}
 REAL = ["-m", "jaxstyle"]
 SLEEPER = """
 import sys, time
@@ -141,24 +143,104 @@ def holds(record: Path, pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("seed", range(LOOPS))
-def test_killed_runs_end_as_undisturbed_ones_do(source, reference, tmp_path, seed):
+@pytest.mark.parametrize("turn", range(LOOPS))
+def test_killed_runs_end_as_undisturbed_ones_do(source, reference, tmp_path, turn):
     """SIGKILL and SIGTERM in turn, up to five into one folder; every tenth finds a run with a worker."""
     undisturbed, whole = reference
-    chance, kills, number, log = random.Random(seed), 0, 0, tmp_path / "log"
-    while kills < KILLS // LOOPS:
-        number, output, code = number + 1, tmp_path / f"out{number}", 0
-        for _ in range(5):
-            how = (signal.SIGKILL, signal.SIGTERM)[kills % 2]
-            hit, code = kill(job(source, output, workers=int(kills % 10 == 9)), how, chance, whole, log)
-            expected = {3} if not hit else {-how, 143} if how == signal.SIGTERM else {-how}
-            assert code in expected, log.read_text()[-2000:]
-            kills += hit
-            check(output)
-            if code == 3:
-                break
-            assert code != 143 or not list(output.rglob(".jaxstyle-partial-*"))
-        else:
-            code, said = hostile.run(job(source, output))
-            assert code == 3, said
-        assert_same(output, undisturbed)
+    checking = threading.Lock()
+
+    def loop(seed: int) -> None:
+        chance, kills, number = random.Random(seed), 0, 0
+        while kills < KILLS // LOOPS // 2:
+            number, code = number + 1, 0
+            output, log = tmp_path / f"{seed}-{number}", tmp_path / f"{seed}-{number}.log"
+            for _ in range(5):
+                how = (signal.SIGKILL, signal.SIGTERM)[kills % 2]
+                hit, code = kill(job(source, output, workers=int(kills % 10 == 9)), how, chance, whole, log)
+                expected = {3} if not hit else {-how, 143} if how == signal.SIGTERM else {-how}
+                assert code in expected, log.read_text()[-2000:]
+                kills += hit
+                with checking:
+                    check(output)
+                if code == 3:
+                    break
+                assert code != 143 or not list(output.rglob(".jaxstyle-partial-*"))
+            else:
+                code, said = hostile.run(job(source, output))
+                assert code == 3, said
+            with checking:
+                assert_same(output, undisturbed)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(loop, (2 * turn, 2 * turn + 1)))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "code"), [(signal.SIGINT, signal.SIGINT, 130), (signal.SIGINT, signal.SIGTERM, 143)]
+)
+def test_a_second_signal_ends_a_run_at_once_and_its_rows_are_kept(source, tmp_path, first, second, code):
+    output, said = tmp_path / "out", tmp_path / "log"
+    with said.open("wb") as log:
+        process = hostile.start(job(source, output), log=log, STUB_HANG=4)
+    manifest = output / "manifest.jsonl"
+    done = 3 * 4  # of the three batches before the one that hangs
+    hostile.wait_for(lambda: manifest.exists() and manifest.read_text().count('"done"') == done)
+    process.send_signal(first)
+    hostile.wait_for(lambda: "Stopping (SIGINT)" in said.read_text())
+    assert process.poll() is None  # it waits for its batch
+    process.send_signal(second)
+    assert process.wait(20) == code
+    assert "run the same command again" in said.read_text() and "Traceback" not in said.read_text()
+    check(output)
+    assert manifest.read_text().count('"done"') == done
+    assert hostile.run(job(source, output))[0] == 3
+
+
+def test_a_signal_to_the_whole_group_does_not_reach_a_worker_and_none_is_left(source, tmp_path):
+    """As from a terminal's Ctrl-C, or a scheduler that wants its node back."""
+    hooks, output, said = tmp_path / "hooks", tmp_path / "out", tmp_path / "log"
+    hooks.mkdir()
+    (hooks / "sitecustomize.py").write_text(SLEEPER)
+    tag = f"{tmp_path.name}-{os.getpid()}"
+    with said.open("wb") as log:
+        process = hostile.start(job(source, output, 1), log=log, PYTHONPATH=hooks, JAXSTYLE_TEST=tag)
+    hostile.wait_for((hooks / "decoding").exists)
+    assert len(hostile.processes(tag)) == 2
+    os.killpg(process.pid, signal.SIGTERM)
+    hostile.wait_for(lambda: "Stopping (SIGTERM)" in said.read_text())
+    assert not (hooks / "decoded").exists() and len(hostile.processes(tag)) == 2
+    (hooks / "go").touch()
+    assert process.wait(hostile.WAIT) == 143
+    assert (hooks / "decoded").exists() and "Traceback" not in said.read_text()
+    hostile.wait_for(lambda: not hostile.processes(tag))
+    check(output)
+    assert not list(output.rglob(".jaxstyle-partial-*")) and not list(output.glob(".jaxstyle-lock-*"))
+
+
+def test_with_the_real_network_too(network, tmp_path):
+    """Three kills at random moments between the start and the last picture; results do not depend on them."""
+    chance, root = random.Random(1), tmp_path
+    save(root / "style.png", painting())
+    for k, size in enumerate([(32, 32), (40, 30), (32, 20), (64, 64)]):
+        save(root / "in" / f"{k}.{SUFFIXES[k]}", photo(*size, seed=k))
+    (root / "in" / "cut.jpg").write_bytes((root / "in" / "0.jpg").read_bytes()[:-60])
+
+    def line(name: str) -> list[str]:
+        more = ["--size", 32, "--evaluations", 20, "--batch", 1, "--workers", 0]
+        return hostile.command(root / "in", root / "style.png", root / name, *more, program=REAL, common=())
+
+    compiled = {"JAX_COMPILATION_CACHE_DIR": root / "compiled", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": 0}
+    began = time.monotonic()
+    assert hostile.run(line("undisturbed"), **compiled)[0] == 3
+    whole, hits, output = time.monotonic() - began, 0, root / "out"
+    for wanted in (0, 1, 3):  # outputs that are there before the kill
+        process = hostile.start(line("out"), log=subprocess.DEVNULL, **compiled)
+        hostile.wait_for(lambda: process.poll() is not None or len(hostile.pictures_of(output)) >= wanted)  # noqa: B023
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(chance.uniform(0, whole / 2 if wanted == 0 else 0.2))
+        process.kill()
+        hits += process.wait(hostile.WAIT) == -signal.SIGKILL
+        check(output)
+    code, said = hostile.run(line("out"), **compiled)
+    assert code == 3 and hits >= 2, said
+    assert_same(output, root / "undisturbed")

@@ -90,5 +90,19 @@ def test_importing_the_package_loads_nothing_heavy():
     assert not loaded_after("import jaxstyle.cli") & heavy
 
 
-def test_a_run_is_planned_without_jax():
-    assert not loaded_after("import jaxstyle.engine.pipeline") & {"jax", "flax", "jaxopt", "optax"}
+def test_one_file_of_the_engine_imports_jax():
+    users = {p.name for p in MODULES if layer(p) == "engine" and any(n.split(".")[0] == "jax" for n in imports(p))}
+    assert users == {"device.py"}
+
+
+JAX = {"jax", "jaxlib", "flax", "jaxopt", "optax"}
+
+
+@pytest.mark.parametrize("module", ["engine.pipeline", "engine.forecast", "data.audit", "data.worker"])
+def test_runs_forecasts_audits_and_decoders_begin_without_jax(module):
+    assert not loaded_after(f"import jaxstyle.{module}") & JAX
+
+
+def test_a_decoder_process_loads_what_it_needs_only():
+    loaded = loaded_after("import jaxstyle.data.worker")
+    assert "PIL" in loaded and not loaded & {*JAX, "h5py", "cyclopts", "rich", "filelock", "platformdirs"}

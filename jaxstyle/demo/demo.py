@@ -9,8 +9,9 @@ import numpy as np
 from jaxstyle.data import image
 from jaxstyle.data.sink import publish
 from jaxstyle.demo.styles import STYLES
-from jaxstyle.engine.pipeline import Progress, render
+from jaxstyle.engine.pipeline import render
 from jaxstyle.engine.plan import SHEET
+from jaxstyle.engine.watch import Progress
 from jaxstyle.errors import SettingsMismatch
 from jaxstyle.report.sheet import style_sheet
 from jaxstyle.settings import RenderSettings

@@ -260,8 +260,7 @@ class Crew:
             try:
                 task = prepare(job, self._decoders, self._ready)
             except ImageError as error:
-                if not self._feed.abandoned:  # else the decoders are being closed
-                    self._post(_Result(row(job, "failed", reason=str(error)), job.path))
+                self._post(_Result(row(job, "failed", reason=str(error)), job.path))
                 self._feed.decoded(lot, None)
             else:
                 self._feed.decoded(lot, task, Lot(task.job.bucket))

@@ -171,6 +171,7 @@ class Worker:
 
 
 def not_started(why: str) -> JaxstyleError:
+    """The error of a run whose workers do not start."""
     return JaxstyleError(f"a worker process cannot be started ({why})", "Use --workers 0.")
 
 

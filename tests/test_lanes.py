@@ -1,0 +1,202 @@
+"""The host's side of the lanes: full, refilled, shared out fairly, and complete even where the memory runs out."""
+
+import threading
+from collections import Counter
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from jaxstyle.engine import lanes as module
+from jaxstyle.engine.feed import Feed, Lot
+from jaxstyle.engine.lanes import RUNNING, Lanes, Look, OutOfMemory, Result, rungs
+from jaxstyle.errors import DeviceError
+
+LOT = Lot((32, 32))
+BUDGET, CONVERGED = 1, 2
+
+
+class Task:
+    """Its number is its picture; it converges after `length` evaluations."""
+
+    def __init__(self, number, length=10**6):
+        self.number, self.length = number, length
+        self.content = self.init = np.full((32, 32, 3), number, np.float32)
+
+
+class Device:
+    """Lanes that count.
+
+    Args:
+        tasks: by number.
+        room: lanes that fit; or what is asked before each call, (call, lanes) -> whether it fits.
+        each: evaluations a tick.
+    """
+
+    memory = compiled = 0
+
+    def __init__(self, tasks, budget, room=10**9, pays=True, each=1):
+        self.tasks, self.budget, self.each, self.calls, self.sizes = tasks, budget, each, [], []
+        self.fitting = room if callable(room) else lambda call, lanes: lanes <= room
+        self.pays = lambda lot, lanes, evaluations: self.asked.append((lanes, evaluations)) or pays
+        self.asked, self.clock = [], 0.0
+
+    def call(self, name, size):
+        self.calls.append((name, size))
+        if not self.fitting(name, size):
+            raise OutOfMemory(f"{name} of {size}")
+
+    def batch(self, lot, size):
+        assert lot == LOT
+        self.call("batch", size)
+        self.sizes.append(size)
+        return Batch(self, size)
+
+
+class Batch:
+    def __init__(self, device, size):
+        self.device, self.lost = device, False
+        self.tasks, self.spent = [None] * size, np.zeros(size, int)
+
+    def call(self, name):
+        assert not self.lost, "a batch is lost after OutOfMemory, and used up by keep"
+        self.lost = True
+        self.device.call(name, len(self.tasks))
+        self.lost = False
+
+    def put(self, lane, content, init):
+        assert self.tasks[lane] is None or self._status()[lane] != RUNNING
+        assert init is content
+        self.call("put")
+        self.tasks[lane], self.spent[lane] = self.device.tasks[int(content[0, 0, 0])], 0
+
+    def _status(self):
+        ends = zip(self.tasks, self.spent, strict=True)
+        return np.array(
+            [CONVERGED if t and n >= t.length else RUNNING if t and n < self.device.budget else BUDGET for t, n in ends]
+        )
+
+    def advance(self, ticks):
+        assert 1 <= ticks <= 10
+        self.call("advance")
+        for _ in range(ticks):
+            self.device.clock += 1
+            self.spent[self._status() == RUNNING] += self.device.each
+        loss = np.array([t.number if t else np.nan for t in self.tasks])
+        return Look(self._status(), self.spent.copy(), loss)
+
+    def result(self, lane):
+        self.call("result")
+        return Result(self.tasks[lane].content + self.spent[lane] / 1000, {"content": 1.0}, 2.0)
+
+    def keep(self, lanes, size):
+        assert len(lanes) <= size < len(self.tasks)
+        self.call("keep")
+        self.lost = True
+        self.device.sizes.append(size)
+        smaller = Batch(self.device, size)
+        for new, old in enumerate(lanes):
+            smaller.tasks[new], smaller.spent[new] = self.tasks[old], self.spent[old]
+        return smaller
+
+
+class Rig:
+    """A device, its lanes, and a feed of decoded tasks with these lengths."""
+
+    def __init__(self, lengths, batch, budget=20, **options):
+        self.tasks = [Task(n, length) for n, length in enumerate(lengths)]
+        self.device, self.batch = Device(self.tasks, budget, **options), batch
+        self.feed, self.smaller, self.reported = Feed(lambda _: batch, window=10**6), [], []
+        for task in reversed(self.tasks):
+            self.feed.again(LOT, task)
+        self.feed.end()
+        self.lanes = Lanes(self.device, self.feed, budget, lambda *told: self.reported.append(told))
+
+    def run(self, known=None):
+        lot, there = self.feed.choose()
+        return self.lanes.run(lot, there if known is None else known, self.batch, self.smaller.append)
+
+    def all(self, known=None):
+        """Every task's end, by number; each is there once, with its own picture."""
+        ended = list(self.run(known))
+        assert Counter(one.task.number for one in ended) == Counter(range(len(self.tasks)))
+        for one in ended:
+            if one.result is not None:
+                expected = one.task.number + one.evaluations / 1000
+                np.testing.assert_allclose(one.result.image, np.full((32, 32, 3), expected), rtol=1e-6)
+                assert one.status == (CONVERGED if one.evaluations >= one.task.length else BUDGET)
+                assert one.evaluations >= min(one.task.length, self.device.budget)
+        return sorted(ended, key=lambda one: one.task.number)
+
+    @property
+    def occupancy(self):
+        return self.lanes.usage.spent / self.lanes.usage.offered
+
+
+def test_each_rung_is_half_of_the_one_before():
+    assert rungs(8) == [8, 4, 2, 1] and rungs(1) == [1] and rungs(6) == [6, 3, 1] and rungs(100)[:3] == [100, 50, 25]
+
+
+@pytest.mark.parametrize("number", [8, 24, 64])
+def test_of_equal_budgets_no_tick_is_lost(number):
+    rig = Rig([10**6] * number, batch=8, budget=25)
+    assert [one.evaluations for one in rig.all()] == [25] * number
+    assert rig.device.sizes == [8]
+    assert rig.lanes.usage.spent == rig.lanes.usage.offered == 25 * number
+
+
+def test_lanes_that_end_early_are_refilled_at_once():
+    rig = Rig([10, 20, 30, 20, 10, 10, 40, 20], batch=2, budget=40)
+    rig.all()
+    assert rig.occupancy == 1.0  # these lengths fill two lanes without a gap
+    assert rig.device.sizes == [2]
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 7, 9, 13])
+@pytest.mark.parametrize("batch", [1, 2, 5, 8])
+def test_every_task_ends_once_whatever_the_numbers(number, batch):
+    rig = Rig([3 + 7 * n % 31 for n in range(number)], batch, budget=20)
+    rig.all()
+    assert sum(used for used, _ in rig.reported) == sum(min(3 + 7 * n % 31, 20) for n in range(number))
+    assert set(rig.device.sizes) <= set(rungs(batch))
+
+
+def test_the_first_batch_is_no_larger_than_what_is_known():
+    for known, size in ((9, 8), (8, 8), (7, 4), (3, 2), (1, 1), (0, 1)):
+        rig = Rig([10] * 8, batch=8)
+        rig.all(known)
+        assert rig.device.sizes[0] == size
+
+
+def test_the_last_lanes_move_to_smaller_batches_if_that_pays():
+    lengths = [20, 40, 60, 80, 100, 100, 100, 200]
+    rig = Rig(lengths, batch=8, budget=200)
+    rig.all()
+    assert rig.device.sizes == [8, 4, 1]
+    assert rig.lanes.usage.offered == 80 * 8 + 20 * 4 + 100  # it pays as soon as half of the lanes are idle
+    assert rig.device.asked[0] == (4, 200 - 80)  # lanes and evaluations that would be saved
+    stays = Rig(lengths, batch=8, budget=200, pays=False)
+    stays.all()
+    assert stays.device.sizes == [8] and stays.lanes.usage.offered == 200 * 8
+    assert stays.lanes.usage.spent == rig.lanes.usage.spent == sum(lengths)
+
+
+def test_a_batch_stays_as_it_is_while_more_may_come():
+    rig = Rig([20, 20, 200], batch=4, budget=200)
+    rig.feed._planned = False
+    assert rig.feed.offer(SimpleNamespace(bucket=LOT.bucket))  # which is never decoded
+    ended = rig.run(known=4)
+    assert next(ended).task.number == 0 and next(ended).task.number == 1
+    assert next(ended).task.number == 2 and rig.device.sizes == [4] and not rig.device.asked
+    rig.feed.stop()
+    assert list(ended) == []
+
+
+def test_lanes_of_many_lengths_are_occupied_for_95_of_100_ticks():
+    order = np.random.default_rng(0).permutation(60)
+    rig = Rig([60 + 10 * (n % 15) for n in order], batch=8, budget=200)
+    rig.all()
+    assert rig.occupancy >= 0.95
+    stays = Rig([60 + 10 * (n % 15) for n in order], batch=8, budget=200, pays=False)
+    stays.all()
+    assert stays.occupancy < rig.occupancy and stays.lanes.usage.spent == rig.lanes.usage.spent == 60 * 130
