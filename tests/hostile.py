@@ -177,3 +177,9 @@ def processes(tag: str) -> list[int]:
         except OSError:  # it ended meanwhile, or is somebody else's
             continue
     return found
+
+def ledger(output: Path) -> list[dict]:
+    """The whole rows of a folder, which may be at work or torn."""
+    path = output / "manifest.jsonl"
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    return [json.loads(line) for line in lines]

@@ -228,7 +228,7 @@ def test_a_plan_for_machines(folder, base, devices, capfd):
 
 
 @pytest.mark.parametrize(
-    "flag", ["--measure=false", pytest.param("--no-measure", marks=pytest.mark.xfail(reason="no such flag"))]
+    "flag", ["--measure=false", pytest.param("--no-measure", marks=pytest.mark.xfail(strict=True, reason="no flag"))]
 )
 def test_a_plan_that_measures_nothing_has_no_time(base, devices, capfd, flag):
     assert run("plan", *base[1:], "--json", flag) == 0

@@ -129,6 +129,11 @@ def test_a_pair_of_the_history_costs_two_images_and_a_copy_of_them():
     assert six - five == 4 * 96 * 64 * 3 * 4
 
 
+def test_max_pooling_keeps_a_number_for_each_that_it_reads():
+    most, mean = (cost.lane_bytes((32, 32), StylizeSettings(pooling=pooling)) for pooling in ("max", "average"))
+    assert most - mean == 4 * (32**2 * 64 + 16**2 * 128 + 8**2 * 256 + 4**2 * 512)
+
+
 def test_bfloat16_halves_the_maps_and_nothing_else():
     wide, narrow = (
         cost.lane_bytes((32, 32), StylizeSettings(solver="adam", precision=p, **SHALLOW)) for p in ("auto", "bfloat16")

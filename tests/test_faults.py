@@ -9,8 +9,6 @@ import json
 import os
 import random
 import re
-import resource
-import signal
 import socket
 import subprocess
 import sys
@@ -27,8 +25,10 @@ from jaxstyle.data import worker
 from jaxstyle.engine import crew, preflight
 from jaxstyle.engine.crew import Crew
 from jaxstyle.engine.pipeline import render
+from jaxstyle.engine.watch import Silent
 from jaxstyle.errors import StorageError
 from jaxstyle.settings import RenderSettings
+from jaxstyle.style.initial import pad_reflect
 
 TESTS = Path(__file__).parent
 TINY = RenderSettings(size=64, evaluations=10, batch=4, workers=0)
@@ -127,3 +127,301 @@ def test_of_a_picture_cut_at_a_hundred_places_nothing_half_is_rendered(style, tm
     assert len(found) == 101 and set(found.values()) == {"done", "failed"}
     assert list(found.values()).count("failed") >= 95  # without its last bytes, an end mark, it may be whole
     assert all(data == made["whole.jpg"] for data in made.values())
+
+
+def test_a_full_disk_ends_the_run_and_a_later_one_with_room_finishes(style, tmp_path):
+    for k in range(40):
+        save(tmp_path / "in" / f"{k:02}.bmp", photo(128, 128, k))  # outputs of 48 KiB, of which 1 MiB holds 20
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("no right to mount")
+    try:
+        line = hostile.command(tmp_path / "in", style, disk / "out", "--size", 128, *ALONE, common=())
+        code, said = hostile.run(line)
+        assert code == 5 and "No space left on device" in said and "Make room" in said and "Traceback" not in said
+        done = [row for row in hostile.ledger(disk / "out") if row["status"] == "done"]
+        made = hostile.pictures_of(disk / "out")
+        assert 10 <= len(done) <= 21
+        assert all(hashlib.sha256(made[row["key"]]).hexdigest() == row["output_sha256"] for row in done)
+        assert hostile.run(line)[0] == 5  # nothing is lost by trying again
+        subprocess.run(["mount", "-o", "remount,size=9m", disk], check=True)
+        code, said = hostile.run(line)
+        assert code == 0 and set(hostile.statuses(disk / "out").values()) == {"done"}, said
+        after = hostile.pictures_of(disk / "out")
+        assert len(after) == 40 and all(after[row["key"]] == made[row["key"]] for row in done)
+        assert not list((disk / "out").rglob(".jaxstyle-partial-*"))
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_a_file_that_may_not_grow_ends_the_run_like_a_full_disk(style, tmp_path):
+    for k in range(8):
+        side = 128 if k == 6 else 40
+        save(tmp_path / "in" / f"{k}.bmp", photo(side, side, k))
+    line = hostile.command(tmp_path / "in", style, tmp_path / "out", "--size", 128, "--batch", 1, "--workers", 0,
+                           common=())  # fmt: skip
+    limited = ["sh", "-c", 'ulimit -f 40; exec "$@"', "sh", *line]  # 20 KiB
+    code, said = hostile.run(limited)
+    assert code == 5 and "6.bmp cannot be written" in said and "Traceback" not in said
+    kept = hostile.pictures_of(tmp_path / "out")
+    assert "6.bmp" not in kept and {row["key"] for row in hostile.ledger(tmp_path / "out")} <= kept.keys()
+    assert hostile.run(line)[0] == 0
+    after = hostile.pictures_of(tmp_path / "out")
+    assert len(after) == 8 and all(after[key] == data for key, data in kept.items())
+
+
+def test_rows_are_on_the_disk_long_before_the_end(source, style, tmp_path):
+    process = hostile.start(hostile.command(source, style, tmp_path / "out", *ALONE), STUB_HANG=3)
+    hostile.wait_for(lambda: len(hostile.ledger(tmp_path / "out")) == 8)  # of 12; the last batch hangs
+    process.kill()
+    process.communicate()
+    assert hostile.run(hostile.command(source, style, tmp_path / "out", *ALONE))[1].count("4 rendered") == 1
+
+
+def test_only_failed_inputs_are_tried_again(device, source, style, tmp_path):
+    good = {k: (source / f"{k:02}.png").read_bytes() for k in (1, 5, 7)}
+    for k, data in good.items():
+        (source / f"{k:02}.png").write_bytes(data[:-300])
+    first = render(source, style, tmp_path / "out", TINY)
+    assert (first.done, first.failed) == (9, 3)
+    for k, data in good.items():
+        (source / f"{k:02}.png").write_bytes(data)
+    again = render(source, style, tmp_path / "out", TINY, retry_failed=True)
+    assert (again.rendered, again.done, again.failed) == (3, 12, 0)
+
+
+def test_a_writer_that_fails_leaves_no_input_without_a_row_or_a_second_try(device, source, style, tmp_path, monkeypatch):
+    publish, calls = crew.publish, []
+
+    def failing(ended, *arguments):
+        calls.append(ended)
+        if len(calls) == 3:
+            raise RuntimeError("of nobody's making")
+        return publish(ended, *arguments)
+
+    monkeypatch.setattr(crew, "publish", failing)
+    with pytest.raises(RuntimeError, match="of nobody's making"):
+        render(source, style, tmp_path / "out", TINY)
+    kept = hostile.statuses(tmp_path / "out")
+    assert set(kept) <= set(hostile.pictures_of(tmp_path / "out")) and len(kept) < 12
+    monkeypatch.setattr(crew, "publish", publish)
+    summary = render(source, style, tmp_path / "out", TINY)
+    assert summary.done == 12 == len(hostile.statuses(tmp_path / "out")) and summary.rendered == 12 - len(kept)
+
+
+def test_an_input_that_gets_lost_on_the_way_is_noticed(device, source, style, tmp_path, monkeypatch):
+    hand, seen = Crew._hand, []
+
+    def losing(self, ended):
+        if ended is not None:
+            seen.append(ended)
+        if len(seen) != 3 or ended is None:
+            hand(self, ended)
+
+    monkeypatch.setattr(Crew, "_hand", losing)
+    with pytest.raises(AssertionError, match="1 images have no row"):
+        render(source, style, tmp_path / "out", TINY)
+    assert len(hostile.statuses(tmp_path / "out")) == 11
+
+
+def test_of_two_runs_into_a_folder_the_second_is_refused_until_the_first_is_gone(source, style, tmp_path):
+    line = hostile.command(source, style, tmp_path / "out", *ALONE)
+    holder = hostile.start(line, STUB_HANG=2)
+    hostile.wait_for(lambda: len(hostile.ledger(tmp_path / "out")) == 4)
+    before = hostile.pictures_of(tmp_path / "out")
+    code, said = hostile.run(line)
+    assert code == 2 and f"in use by a run on {socket.gethostname()}, process {holder.pid}, since 20" in said
+    assert hostile.pictures_of(tmp_path / "out") == before
+    holder.kill()
+    holder.communicate()
+    assert hostile.run(line)[0] == 0
+    assert set(hostile.statuses(tmp_path / "out").values()) == {"done"}
+
+
+@pytest.mark.parametrize("place", [".", "below/it", ".."])
+def test_an_output_among_the_inputs_is_refused_and_they_stay_as_they_are(source, style, tmp_path, place):
+    before = {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()}
+    code, said = hostile.run(hostile.command(source, style, source / place, "--existing", "overwrite"))
+    assert code == 2 and "overlaps the input" in said
+    assert {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()} == before
+
+
+def test_an_input_that_changes_after_it_was_planned_is_a_failed_row(device, source, style, tmp_path, monkeypatch):
+    read = worker.read
+
+    def late(path, *arguments, **options):
+        if path.name == "05.png":
+            save(path, photo(30, 30))
+        return read(path, *arguments, **options)
+
+    monkeypatch.setattr(worker, "read", late)
+    assert render(source, style, tmp_path / "out", TINY).failed == 1
+    row = hostile.rows(tmp_path / "out")["05.png"]
+    assert row["status"] == "failed" and "changed while the run went on" in row["reason"]
+
+
+@pytest.mark.parametrize(("switch", "why"), [("STUB_NAN", "not finite"), ("STUB_BLACK", "black")])
+def test_one_picture_comes_out_wrong_and_its_neighbours_do_not_notice(
+    device, source, style, tmp_path, monkeypatch, switch, why
+):
+    render(source, style, tmp_path / "whole", TINY)
+    content = pad_reflect(worker.read(source / "06.png", 64, 10**6, full_alpha=False).pixels, 64, 64)
+    monkeypatch.setenv(switch, stub.hexed(content))
+    summary = render(source, style, tmp_path / "out", TINY)
+    assert (summary.done, summary.failed) == (11, 1)
+    row = hostile.rows(tmp_path / "out")["06.png"]
+    assert row["status"] == "failed" and why in row["reason"] and "second try" in row["reason"]
+    whole = hostile.pictures_of(tmp_path / "whole")
+    assert whole.pop("06.png") and hostile.pictures_of(tmp_path / "out") == whole
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_the_results_are_the_same(device, source, style, tmp_path, monkeypatch):
+    render(source, style, tmp_path / "whole", TINY)
+    monkeypatch.setenv("STUB_ROOM", "2")
+    told = []
+    progress = Silent()
+    progress.say = told.append
+    assert render(source, style, tmp_path / "out", TINY, batch=8, progress=progress).done == 12
+    assert [re.search(r"with (\d+) images", text)[1] for text in told] == ["4", "2"]
+    assert hostile.pictures_of(tmp_path / "out") == hostile.pictures_of(tmp_path / "whole")
+
+
+def test_a_picture_that_does_not_even_fit_alone_is_a_failed_row(device, source, style, tmp_path, monkeypatch):
+    monkeypatch.setenv("STUB_ROOM", "0")
+    assert render(source, style, tmp_path / "out", TINY, limit=3).failed == 3
+    assert all("out of memory" in row["reason"] for row in hostile.ledger(tmp_path / "out"))
+
+
+def test_five_hundred_odd_sizes_take_few_programs_and_no_more_memory_than_fifty(style, tmp_path):
+    chance = random.Random(0)
+    sizes = [(chance.randint(1, 400), chance.randint(1, 400)) for _ in range(550)]
+    for k, (width, height) in enumerate(sizes):
+        Image.effect_noise((max(2, width), max(2, height)), 60).save(tmp_path / "x.png")
+        folder = tmp_path / ("few" if k < 50 else "many")
+        folder.mkdir(exist_ok=True)
+        (tmp_path / "x.png").rename(folder / f"{k}.png")
+    code = """
+import json, resource, sys
+import stub
+from jaxstyle.engine.pipeline import render
+from jaxstyle.engine.watch import Silent
+devices, told = stub.install(), []
+for name in ("few", "many"):
+    summary = render(name, "style.png", f"{name}-out", size=128, evaluations=1, batch=4, workers=0)
+    told.append([summary.done, summary.programs, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss])
+print(json.dumps(told))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(TESTS)},
+                          capture_output=True, text=True, check=True)  # fmt: skip
+    (few, programs, before), (many, all_programs, after) = json.loads(done.stdout)
+    assert (few, many) == (50, 500)
+    assert programs <= all_programs <= 3 * 34  # a bucket has three sizes of batches
+    assert after - before < 32 * 1024  # KiB
+
+
+def test_nothing_is_forked_and_nothing_is_warned_of(source, style, tmp_path):
+    """A process that runs JAX must not be forked; subprocess does not, by Python's own hooks."""
+    hooks = tmp_path / "hooks"
+    hooks.mkdir()
+    mark = "import os, pathlib; os.register_at_fork(before=lambda: (pathlib.Path(__file__).parent / 'forked').touch())"
+    (hooks / "sitecustomize.py").write_text(mark)
+    line = hostile.command(source, style, tmp_path / "out", "--workers", 2, program=("-W", "error", hostile.STUB))
+    code, said = hostile.run(line, PYTHONPATH=hooks)
+    assert code == 0 and "arning" not in said, said
+    assert not (hooks / "forked").exists()
+    subprocess.run([sys.executable, "-c", "import os; os.fork()"], env=os.environ | {"PYTHONPATH": str(hooks)})
+    assert (hooks / "forked").exists()  # it would have been seen
+
+
+def test_a_stopped_worker_costs_its_picture_and_the_others_finish(source, style, tmp_path):
+    hooks = tmp_path / "hooks"
+    hooks.mkdir()
+    (hooks / "sitecustomize.py").write_text("""
+import os, signal, sys
+if any("jaxstyle.data.worker" in word for word in sys.orig_argv):
+    from jaxstyle.data import image
+    read = image.read
+    def stopping(file, *arguments):
+        if file.name.endswith("05.png"):
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return read(file, *arguments)
+    image.read = stopping
+""")
+    line = hostile.command(source, style, tmp_path / "out", "--workers", 2, "--stall-timeout", 3)
+    tag = f"{tmp_path.name}-{os.getpid()}"
+    code, said = hostile.run(line, PYTHONPATH=hooks, JAXSTYLE_TEST=tag)
+    assert code == 3 and "failed: 05.png: was not decoded within 3 s" in said
+    assert list(hostile.statuses(tmp_path / "out").values()).count("done") == 11
+    hostile.wait_for(lambda: not hostile.processes(tag))
+
+
+def test_a_device_that_hangs_ends_the_run_and_a_later_one_finishes(source, style, tmp_path):
+    line = hostile.command(source, style, tmp_path / "out", "--stall-timeout", 1, *ALONE)
+    code, said = hostile.run(line, STUB_HANG=2)
+    assert code == 1 and "the device has not answered for 1 s" in said and "Traceback" not in said
+    assert len(hostile.ledger(tmp_path / "out")) == 4
+    code, said = hostile.run(line)
+    assert code == 0 and "8 rendered" in said
+
+
+def test_a_folder_that_may_not_be_written_is_told_before_the_weights_load(source, style, tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(preflight.weights, "load", lambda path=None: pytest.fail("weights were loaded"))
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path / "out")
+    for output in (tmp_path / "out", tmp_path / "out" / "below" / "it"):
+        with pytest.raises(StorageError, match="cannot be written"):
+            render(source, style, output, TINY)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_read_only_file_system_exits_5(source, style, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("no right to mount")
+    try:
+        code, said = hostile.run(hostile.command(source, style, disk / "out"), STUB_CRASH=1)
+        assert code == 5 and "cannot be written" in said and "Traceback" not in said
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_a_log_of_many_failures_is_short(style, tmp_path):
+    (tmp_path / "in").mkdir()
+    for k in range(200):
+        (tmp_path / "in" / f"{k:03}.jpg").write_bytes(b"no picture")
+    code, said = hostile.run(hostile.command(tmp_path / "in", style, tmp_path / "out", *ALONE))
+    assert code == 3 and len(hostile.rows(tmp_path / "out")) == 200
+    assert 20 <= len(said.splitlines()) <= 25 and not re.search(r"[\x00-\x09\x0b-\x1f]", said)
+
+
+def test_a_finished_job_says_that_there_was_nothing_to_do(source, style, tmp_path):
+    line = hostile.command(source, style, tmp_path / "out", *ALONE)
+    assert "12 rendered" in hostile.run(line)[1]
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    code, said = hostile.run(line)
+    assert code == 0 and "12 done, 0 skipped, 0 failed" in said and "rendered" not in said
+    gate = tmp_path / "out" / ".jaxstyle-lock"
+    assert {p: p.stat().st_mtime_ns for p in before if p != gate} == {p: t for p, t in before.items() if p != gate}
+
+
+def test_a_name_that_looks_like_a_command_is_a_name(style, tmp_path, monkeypatch):
+    mark = put_on_path(tmp_path, monkeypatch, "touch")
+    code, said = hostile.run(hostile.command(f"pipe:touch {tmp_path}/was-run", style, tmp_path / "out"))
+    assert code == 2 and "does not exist" in said and not mark.exists()
+
+
+def test_pictures_of_extreme_shapes_survive_the_real_network(network, style, tmp_path):
+    for name, array in {
+        "dot.png": photo(1, 1), "line.png": photo(1, 10_000), "gray.png": photo(40, 30)[..., 0],
+        "flat.png": np.full((9, 9, 3), 128, np.uint8), "good.png": photo(32, 32),
+    }.items():  # fmt: skip
+        save(tmp_path / "in" / name, array)
+    render(tmp_path / "in", style, tmp_path / "out", size=32, evaluations=2, batch=1, workers=0)
+    found = hostile.rows(tmp_path / "out")
+    assert len(found) == 5 and {found[key]["status"] for key in ("line.png", "gray.png", "good.png")} == {"done"}
+    for row in found.values():
+        assert row["status"] == "done" or row["reason"]
+        assert row["status"] != "done" or np.isfinite(list(row["loss"].values())).all()
+    print({key: (row["status"], row["reason"]) for key, row in found.items()})
