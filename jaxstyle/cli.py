@@ -40,6 +40,7 @@ def _echo(text: str) -> None:
 
 Inputs = Annotated[list[Path], Parameter(name="INPUT", negative=())]
 Output = Annotated[Path, Parameter(name=("--output", "-o"))]
+Measure = Annotated[bool, Parameter(negative="--no-measure")]
 
 
 @app.command
@@ -49,9 +50,9 @@ def render(inputs: Inputs, *, style: Path, output: Output, dry_run: bool = False
     Every input gets one row in OUTPUT/manifest.jsonl: done, skipped or failed with a reason. Run again, the command
     finishes what is missing. The first Ctrl-C or SIGTERM finishes the images on the device, the second quits at once.
 
-    Exit code 0: all done; 2: wrong usage or settings, or another run is writing there; 3: finished, some inputs
-    failed; 4: a limit was reached (--max-failures, --max-duration); 5: the output cannot be written; 130, 143: a
-    signal.
+    Exit code 0: all done; 1: our bug, or a device that does not answer; 2: wrong usage or settings, or another run is
+    writing there; 3: finished, some inputs failed; 4: a limit was reached (--max-failures, --max-duration); 5: the
+    output cannot be written; 130, 143: a signal.
 
     Parameters
     ----------
@@ -91,7 +92,13 @@ def render(inputs: Inputs, *, style: Path, output: Output, dry_run: bool = False
 
 @app.command
 def plan(
-    inputs: Inputs, *, style: Path, output: Output, json: bool = False, measure: bool = True, settings: Settings = None
+    inputs: Inputs,
+    *,
+    style: Path,
+    output: Output,
+    json: bool = False,
+    measure: Measure = True,
+    settings: Settings = None,
 ) -> int:
     """Say what `render` would do with the same arguments: inputs by status and shape, memory, disk, time.
 

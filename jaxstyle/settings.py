@@ -233,7 +233,7 @@ class RenderSettings(StylizeSettings):
 
     def part(self) -> tuple[int, int]:
         """The shard as (index from 1, number of shards); (1, 1) for all inputs."""
-        found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", self.shard or "1/1")
+        found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", "1/1" if self.shard is None else self.shard)
         index, parts = map(int, found.groups()) if found else (0, 0)
         _check(1 <= index <= parts, "shard", self.shard, "i/n with i from 1 to n, such as 2/8")
         return index, parts

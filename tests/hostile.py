@@ -17,8 +17,8 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms
 from pictures import photo, save
+from PIL import Image, ImageCms
 from test_image import ORIENTATION, STORED_AS
 from test_image_broken import ihdr, png
 
@@ -177,6 +177,7 @@ def processes(tag: str) -> list[int]:
         except OSError:  # it ended meanwhile, or is somebody else's
             continue
     return found
+
 
 def ledger(output: Path) -> list[dict]:
     """The whole rows of a folder, which may be at work or torn."""

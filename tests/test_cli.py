@@ -227,9 +227,7 @@ def test_a_plan_for_machines(folder, base, devices, capfd):
     assert (bucket["width"], bucket["height"], bucket["images"], bucket["batch"]) == (32, 32, 1, 1)
 
 
-@pytest.mark.parametrize(
-    "flag", ["--measure=false", pytest.param("--no-measure", marks=pytest.mark.xfail(strict=True, reason="no flag"))]
-)
+@pytest.mark.parametrize("flag", ["--measure=false", "--no-measure"])
 def test_a_plan_that_measures_nothing_has_no_time(base, devices, capfd, flag):
     assert run("plan", *base[1:], "--json", flag) == 0
     found = json.loads(capfd.readouterr().out)

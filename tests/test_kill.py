@@ -15,8 +15,8 @@ from pathlib import Path
 
 import hostile
 import pytest
-from PIL import Image
 from pictures import painting, photo, save
+from PIL import Image
 
 from jaxstyle.data import audit
 

@@ -1,16 +1,13 @@
 """The host's side of the lanes: full, refilled, shared out fairly, and complete even where the memory runs out."""
 
-import threading
 from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from jaxstyle.engine import lanes as module
 from jaxstyle.engine.feed import Feed, Lot
 from jaxstyle.engine.lanes import RUNNING, Lanes, Look, OutOfMemory, Result, rungs
-from jaxstyle.errors import DeviceError
 
 LOT = Lot((32, 32))
 BUDGET, CONVERGED = 1, 2

@@ -172,7 +172,6 @@ def test_the_whole_folders_manifest_takes_in_the_shards_rows(written):
     assert [path.name for path in written.iterdir()] == [NAME]
 
 
-@pytest.mark.xfail(strict=True, reason="ledgers count by their names, not by their age")
 def test_the_later_row_counts_when_the_number_of_shards_has_changed(tmp_path):
     shard(tmp_path, (2, 2), Row("a.jpg", "failed"))  # killed: its ledger was not folded in
     shard(tmp_path, (1, 3), Row("a.jpg", "done"))

@@ -41,14 +41,15 @@ def name(part: tuple[int, int]) -> str:
 
 
 def ledgers(output: Path) -> list[Path]:
-    """The ledgers of an output folder; later ones count more."""
-    whole, parts = output / NAME, sorted(output.glob("manifest-*-of-*.jsonl"))
+    """The ledgers of an output folder; those written to later come later, and count more."""
+    whole = output / NAME
+    parts = sorted(output.glob("manifest-*-of-*.jsonl"), key=lambda path: (path.stat().st_mtime_ns, path.name))
     return [*([whole] if whole.exists() else []), *parts]
 
 
 def checksum_bits(sha256: str) -> int:
     """The first 64 bits of a checksum in hexadecimal; 0 for none."""
-    return int(sha256[:16] or "0", 16)
+    return int.from_bytes(bytes.fromhex(sha256[:16]))
 
 
 def hashed(key: str) -> int:

@@ -158,13 +158,15 @@ def compare(output: Path, run: Mapping[str, Any]) -> None:
     try:
         there = _flat(json.loads(path.read_bytes())["decides"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SettingsMismatch(f"{path} is damaged", "Use another output folder, or --existing overwrite.") from error
+        raise SettingsMismatch(
+            f"{printable(path)} is damaged", "Use another output folder, or --existing overwrite."
+        ) from error
     here = _flat(json.loads(json.dumps(run["decides"])))
     differing = [name for name in here | there if here.get(name) != there.get(name)]
     if differing:
         shown = "; ".join(f"{n} is {here.get(n)!r} now and {there.get(n)!r} there" for n in differing[:5])
         raise SettingsMismatch(
-            f"{output} holds results of other settings: {shown}",
+            f"{printable(output)} holds results of other settings: {shown}",
             "Use another output folder, the same settings, or --existing overwrite.",
         )
 

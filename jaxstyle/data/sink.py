@@ -7,7 +7,7 @@ import itertools
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -151,16 +151,28 @@ def prepare(output: Path, inputs: Iterable[Path]) -> None:
         ) from error
 
 
-def sweep(output: Path, part: str = "") -> int:
+def sweep(output: Path, part: str = "", until: Callable[[], bool] = lambda: False) -> int:
     """Removes what killed runs left unfinished; returns how many files. The caller holds the folder's lock.
 
     Args:
         part: of a sharded run: only its own; else everybody's. Files of this process are left alone.
+        until: asked on the way whether to stop.
+
+    Raises:
+        StorageError: one cannot be removed.
     """
     swept = 0
     for folder, _, files in os.walk(output):
         for name in files:
+            if until():
+                return swept
             if name.startswith(TEMPORARY + part) and _own not in name:
-                Path(folder, name).unlink(missing_ok=True)
+                path = Path(folder, name)
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as error:
+                    raise StorageError(
+                        f"{printable(path)} cannot be removed ({error.strerror})", "Mend its permissions."
+                    ) from error
                 swept += 1
     return swept

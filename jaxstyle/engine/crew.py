@@ -103,9 +103,8 @@ class Crew:
         self._watchdog = Watchdog(self._settings.stall_timeout, ready.output)
         self._seconds = 0.0
         self._hands = max(1, decoders.workers)
-        works = [self._plan, self._render, *[self._decode] * self._hands, *[self._publish] * self._hands]
+        works = [self._count, self._plan, self._render, *[self._decode] * self._hands, *[self._publish] * self._hands]
         self._threads = [self._thread(work) for work in works]
-        self._counter = self._thread(self._count)
 
     # The main thread.
 
@@ -121,7 +120,7 @@ class Crew:
         """
         began = committed = time.monotonic()
         self._progress.begin(self._settings.evaluations)
-        for thread in (*self._threads, self._counter):
+        for thread in self._threads:
             thread.start()
         working, stopping = set(self._threads), False
         while working:
@@ -225,11 +224,11 @@ class Crew:
         self._post(_Tell(name, arguments))
 
     def _count(self) -> None:
-        sink.sweep(self._ready.output, self._part)
+        sink.sweep(self._ready.output, self._part, lambda: self._feed.abandoned)
         part, number = self._settings.part(), 0
         for one in discover(self._ready.inputs):
             number += in_shard(one.key, part)
-            if self._left.is_set():
+            if self._feed.stopped:
                 return
         self._tell("inputs", number)
 

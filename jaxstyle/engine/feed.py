@@ -62,6 +62,11 @@ class Feed(Generic[T]):
                 self._change.notify_all()
             return not self._stopped
 
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing further may begin."""
+        return self._stopped
+
     def end(self) -> None:
         """The plan is through: no further jobs."""
         with self._change:

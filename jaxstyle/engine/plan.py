@@ -127,7 +127,7 @@ def _judge(one: Input, probed: Probed, settings: RenderSettings) -> Job | Row:
         foreign = not probed.picture and not image.claims_to_be_a_picture(one.path)
         reason = f"not a picture: {probed.problem}" if foreign else probed.problem
         return Row(one.key, "skipped" if foreign else "failed", reason, notes=notes)
-    if own in RESERVED or LEDGER.fullmatch(own):
+    if own.casefold() in RESERVED or LEDGER.fullmatch(own.casefold()):
         reason = f"its output would take the place of the run's own {own}: rename it"
         return Row(one.key, "failed", reason, notes=notes)
     return job(one.key, one.path, probed.stat, probed.header, settings.size, one.note)

@@ -78,7 +78,9 @@ def check_folders(inputs: list[Path], style: Path, output: Path, settings: Rende
     if not output.is_dir():
         raise InputError(f"the output {printable(output)} is not a folder", "Choose another.")
     if settings.existing == "error" and ledger.ledgers(output):
-        raise InputError(f"{output} has results already", "Choose another folder, or --existing resume or overwrite.")
+        raise InputError(
+            f"{printable(output)} has results already", "Choose another folder, or --existing resume or overwrite."
+        )
     ours = (lock.PREFIX, sink.TEMPORARY)
     if not (output / manifest.SETTINGS).exists() and any(not p.name.startswith(ours) for p in output.iterdir()):
         raise InputError(
