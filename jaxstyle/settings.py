@@ -115,7 +115,7 @@ class StylizeSettings:
         seed: of the noise; each image draws its own from this and its name.
         solver: lbfgs (one evaluation a step, for batches), adam, or jaxopt-zoom (the library's line search).
         evaluations: budget of loss-and-gradient evaluations for an image.
-        history: curvature pairs kept by L-BFGS; each costs 24 bytes a pixel.
+        history: curvature pairs kept by L-BFGS; each takes 48 bytes a pixel.
         tolerance: an image is done when its loss falls by less than this fraction in 10 evaluations; 0 is never.
         learning_rate: step of adam, in units of the pixel range.
         precision: of the convolutions; auto is float32. Image, gradient, history and loss are always float32.

@@ -9,7 +9,6 @@ import json
 import os
 import random
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -170,14 +169,6 @@ def test_a_file_that_may_not_grow_ends_the_run_like_a_full_disk(style, tmp_path)
     assert len(after) == 8 and all(after[key] == data for key, data in kept.items())
 
 
-def test_rows_are_on_the_disk_long_before_the_end(source, style, tmp_path):
-    process = hostile.start(hostile.command(source, style, tmp_path / "out", *ALONE), STUB_HANG=3)
-    hostile.wait_for(lambda: len(hostile.ledger(tmp_path / "out")) == 8)  # of 12; the last batch hangs
-    process.kill()
-    process.communicate()
-    assert hostile.run(hostile.command(source, style, tmp_path / "out", *ALONE))[1].count("4 rendered") == 1
-
-
 def test_a_writer_that_fails_leaves_no_input_without_a_row_or_a_second_try(
     device, source, style, tmp_path, monkeypatch
 ):
@@ -212,20 +203,6 @@ def test_an_input_that_gets_lost_on_the_way_is_noticed(device, source, style, tm
     with pytest.raises(AssertionError, match="1 images have no row"):
         render(source, style, tmp_path / "out", TINY)
     assert len(hostile.statuses(tmp_path / "out")) == 11
-
-
-def test_of_two_runs_into_a_folder_the_second_is_refused_until_the_first_is_gone(source, style, tmp_path):
-    line = hostile.command(source, style, tmp_path / "out", *ALONE)
-    holder = hostile.start(line, STUB_HANG=2)
-    hostile.wait_for(lambda: len(hostile.ledger(tmp_path / "out")) == 4)
-    before = hostile.pictures_of(tmp_path / "out")
-    code, said = hostile.run(line)
-    assert code == 2 and f"in use by a run on {socket.gethostname()}, process {holder.pid}, since 20" in said
-    assert hostile.pictures_of(tmp_path / "out") == before
-    holder.kill()
-    holder.communicate()
-    assert hostile.run(line)[0] == 0
-    assert set(hostile.statuses(tmp_path / "out").values()) == {"done"}
 
 
 @pytest.mark.parametrize("place", [".", "below/it", ".."])
@@ -289,28 +266,6 @@ def test_nothing_is_forked_and_nothing_is_warned_of(source, style, tmp_path):
     assert not (hooks / "forked").exists()
     subprocess.run([sys.executable, "-c", "import os; os.fork()"], env=os.environ | {"PYTHONPATH": str(hooks)})
     assert (hooks / "forked").exists()  # it would have been seen
-
-
-def test_a_stopped_worker_costs_its_picture_and_the_others_finish(source, style, tmp_path):
-    hooks = tmp_path / "hooks"
-    hooks.mkdir()
-    (hooks / "sitecustomize.py").write_text("""
-import os, signal, sys
-if any("jaxstyle.data.worker" in word for word in sys.orig_argv):
-    from jaxstyle.data import image
-    read = image.read
-    def stopping(file, *arguments):
-        if file.name.endswith("05.png"):
-            os.kill(os.getpid(), signal.SIGSTOP)
-        return read(file, *arguments)
-    image.read = stopping
-""")
-    line = hostile.command(source, style, tmp_path / "out", "--workers", 2, "--stall-timeout", 3)
-    tag = f"{tmp_path.name}-{os.getpid()}"
-    code, said = hostile.run(line, PYTHONPATH=hooks, JAXSTYLE_TEST=tag)
-    assert code == 3 and "failed: 05.png: was not decoded within 3 s" in said
-    assert list(hostile.statuses(tmp_path / "out").values()).count("done") == 11
-    hostile.wait_for(lambda: not hostile.processes(tag))
 
 
 def test_a_folder_that_may_not_be_written_is_told_before_the_weights_load(source, style, tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -27,22 +28,31 @@ WORK = 0.5
 """Seconds between a run's hold of its folder and its end, about."""
 SLOW = {"STUB_SECONDS": 0.03}
 REAL = ["-m", "jaxstyle"]
-SLEEPER = """
-import sys, time
+SLEEPS = """
+import time
 from pathlib import Path
-if any("jaxstyle.data.worker" in word for word in sys.orig_argv):
-    from jaxstyle.data import image
-    here, read = Path(__file__).parent, image.read
-    def slowly(*arguments):
-        (here / "decoding").touch()
-        while not (here / "go").exists():
-            time.sleep(0.005)
-        found = read(*arguments)
-        (here / "decoded").touch()
-        return found
-    image.read = slowly
+from jaxstyle.data import image
+here, read = Path(__file__).parent, image.read
+def slowly(*arguments):
+    (here / "decoding").touch()
+    while not (here / "go").exists():
+        time.sleep(0.005)
+    found = read(*arguments)
+    (here / "decoded").touch()
+    return found
+image.read = slowly
 """
-"""sitecustomize.py of workers that wait before they decode."""
+STOPS = """
+import os, signal
+from jaxstyle.data import image
+read = image.read
+def stopping(file, *arguments):
+    if file.name.endswith("cut.jpg"):
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return read(file, *arguments)
+image.read = stopping
+"""
+"""What workers do before they decode."""
 
 
 def check(output: Path) -> None:
@@ -180,11 +190,7 @@ def test_killed_runs_end_as_undisturbed_ones_do(source, reference, tmp_path, tur
 )
 def test_a_second_signal_ends_a_run_at_once_and_its_rows_are_kept(source, tmp_path, first, second, code):
     output, said = tmp_path / "out", tmp_path / "log"
-    with said.open("wb") as log:
-        process = hostile.start(job(source, output), log=log, STUB_HANG=4)
-    manifest = output / "manifest.jsonl"
-    done = 3 * 4  # of the three batches before the one that hangs
-    hostile.wait_for(lambda: manifest.exists() and manifest.read_text().count('"done"') == done)
+    process = hang(source, output, said)
     process.send_signal(first)
     hostile.wait_for(lambda: "Stopping (SIGINT)" in said.read_text())
     assert process.poll() is None  # it waits for its batch
@@ -192,15 +198,26 @@ def test_a_second_signal_ends_a_run_at_once_and_its_rows_are_kept(source, tmp_pa
     assert process.wait(20) == code
     assert "run the same command again" in said.read_text() and "Traceback" not in said.read_text()
     check(output)
-    assert manifest.read_text().count('"done"') == done
+    assert done(output) == 4
     assert hostile.run(job(source, output))[0] == 3
+
+
+def hang(source: Path, output: Path, said: Path, *more) -> subprocess.Popen:
+    """A run whose first batch of four is on the disk, and whose second one never ends."""
+    with said.open("wb") as log:
+        process = hostile.start([*job(source, output), *more], log=log, STUB_HANG=2)
+    hostile.wait_for(lambda: process.poll() is not None or done(output) == 4)
+    assert process.poll() is None, said.read_text()
+    return process
+
+
+def done(output: Path) -> int:
+    return [row["status"] for row in hostile.ledger(output)].count("done")
 
 
 def test_a_signal_to_the_whole_group_does_not_reach_a_worker_and_none_is_left(source, tmp_path):
     """As from a terminal's Ctrl-C, or a scheduler that wants its node back."""
-    hooks, output, said = tmp_path / "hooks", tmp_path / "out", tmp_path / "log"
-    hooks.mkdir()
-    (hooks / "sitecustomize.py").write_text(SLEEPER)
+    hooks, output, said = hostile.in_workers(tmp_path / "hooks", SLEEPS), tmp_path / "out", tmp_path / "log"
     tag = f"{tmp_path.name}-{os.getpid()}"
     with said.open("wb") as log:
         process = hostile.start(job(source, output, 1), log=log, PYTHONPATH=hooks, JAXSTYLE_TEST=tag)
@@ -215,6 +232,45 @@ def test_a_signal_to_the_whole_group_does_not_reach_a_worker_and_none_is_left(so
     hostile.wait_for(lambda: not hostile.processes(tag))
     check(output)
     assert not list(output.rglob(".jaxstyle-partial-*")) and not list(output.glob(".jaxstyle-lock-*"))
+
+
+def test_a_stopped_worker_costs_its_picture_and_the_others_finish(source, tmp_path):
+    hooks, output, tag = (
+        hostile.in_workers(tmp_path / "hooks", STOPS),
+        tmp_path / "out",
+        f"{tmp_path.name}-{os.getpid()}",
+    )
+    line = [*job(source, output, 2), "--stall-timeout", "3"]
+    code, said = hostile.run(line, PYTHONPATH=hooks, JAXSTYLE_TEST=tag)
+    assert code == 3 and "failed: three/cut.jpg: was not decoded within 3 s" in said
+    assert done(output) == 61
+    hostile.wait_for(lambda: not hostile.processes(tag))
+
+
+def test_rows_are_on_the_disk_long_before_the_end(tmp_path):
+    save(tmp_path / "style.png", painting())
+    for k in range(12):
+        save(tmp_path / "in" / f"{k}.png", photo(64, 64, k))
+    line = hostile.command(tmp_path / "in", tmp_path / "style.png", tmp_path / "out", "--batch", 11, "--workers", 0)
+    process = hostile.start(line, STUB_HANG=2)  # with the last picture
+    hostile.wait_for(lambda: done(tmp_path / "out") == 11)
+    process.kill()
+    process.communicate()
+    code, said = hostile.run(line)
+    assert code == 0 and "1 rendered" in said
+
+
+def test_of_two_runs_into_a_folder_the_second_is_refused_until_the_first_is_gone(source, tmp_path):
+    output = tmp_path / "out"
+    holder = hang(source, output, tmp_path / "log")
+    before = hostile.pictures_of(output)
+    code, said = hostile.run(job(source, output))
+    assert code == 2 and f"in use by a run on {socket.gethostname()}, process {holder.pid}, since 20" in said
+    assert hostile.pictures_of(output) == before
+    holder.kill()
+    holder.wait()
+    code, said = hostile.run(job(source, output))
+    assert code == 3 and done(output) == 61, said
 
 
 def test_with_the_real_network_too(network, tmp_path):

@@ -1,13 +1,16 @@
 """The host's side of the lanes: full, refilled, shared out fairly, and complete even where the memory runs out."""
 
+import threading
 from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from jaxstyle.engine import lanes as module
 from jaxstyle.engine.feed import Feed, Lot
 from jaxstyle.engine.lanes import RUNNING, Lanes, Look, OutOfMemory, Result, rungs
+from jaxstyle.errors import DeviceError
 
 LOT = Lot((32, 32))
 BUDGET, CONVERGED = 1, 2
@@ -30,13 +33,11 @@ class Device:
         each: evaluations a tick.
     """
 
-    memory = compiled = 0
-
     def __init__(self, tasks, budget, room=10**9, pays=True, each=1):
         self.tasks, self.budget, self.each, self.calls, self.sizes = tasks, budget, each, [], []
         self.fitting = room if callable(room) else lambda call, lanes: lanes <= room
         self.pays = lambda lot, lanes, evaluations: self.asked.append((lanes, evaluations)) or pays
-        self.asked, self.clock = [], 0.0
+        self.asked, self.put, self.clock = [], [], 0.0
 
     def call(self, name, size):
         self.calls.append((name, size))
@@ -66,6 +67,7 @@ class Batch:
         assert init is content
         self.call("put")
         self.tasks[lane], self.spent[lane] = self.device.tasks[int(content[0, 0, 0])], 0
+        self.device.put.append(int(content[0, 0, 0]))
 
     def _status(self):
         ends = zip(self.tasks, self.spent, strict=True)
@@ -138,15 +140,13 @@ def test_each_rung_is_half_of_the_one_before():
 def test_of_equal_budgets_no_tick_is_lost(number):
     rig = Rig([10**6] * number, batch=8, budget=25)
     assert [one.evaluations for one in rig.all()] == [25] * number
-    assert rig.device.sizes == [8]
-    assert rig.lanes.usage.spent == rig.lanes.usage.offered == 25 * number
+    assert rig.device.sizes == [8] and rig.lanes.usage.spent == rig.lanes.usage.offered == 25 * number
 
 
 def test_lanes_that_end_early_are_refilled_at_once():
-    rig = Rig([10, 20, 30, 20, 10, 10, 40, 20], batch=2, budget=40)
+    rig = Rig([10, 20, 30, 20, 10, 10, 40, 40], batch=2, budget=40)
     rig.all()
-    assert rig.occupancy == 1.0  # these lengths fill two lanes without a gap
-    assert rig.device.sizes == [2]
+    assert rig.occupancy == 1.0 and rig.device.sizes == [2]  # these lengths fill two lanes without a gap
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 7, 9, 13])
@@ -179,14 +179,14 @@ def test_the_last_lanes_move_to_smaller_batches_if_that_pays():
 
 
 def test_a_batch_stays_as_it_is_while_more_may_come():
-    rig = Rig([20, 20, 200], batch=4, budget=200)
+    rig = Rig([20, 20, 20, 200], batch=4, budget=200)
     rig.feed._planned = False
-    assert rig.feed.offer(SimpleNamespace(bucket=LOT.bucket))  # which is never decoded
-    ended = rig.run(known=4)
-    assert next(ended).task.number == 0 and next(ended).task.number == 1
-    assert next(ended).task.number == 2 and rig.device.sizes == [4] and not rig.device.asked
+    ended = rig.run()
+    assert next(ended).task.number == 0
+    assert rig.feed.offer(SimpleNamespace(bucket=LOT.bucket))  # which is not decoded in time
+    assert [next(ended).task.number for _ in range(3)] == [1, 2, 3]
     rig.feed.stop()
-    assert list(ended) == []
+    assert list(ended) == [] and rig.device.sizes == [4] and not rig.device.asked
 
 
 def test_lanes_of_many_lengths_are_occupied_for_95_of_100_ticks():
@@ -197,3 +197,123 @@ def test_lanes_of_many_lengths_are_occupied_for_95_of_100_ticks():
     stays = Rig([60 + 10 * (n % 15) for n in order], batch=8, budget=200, pays=False)
     stays.all()
     assert stays.occupancy < rig.occupancy and stays.lanes.usage.spent == rig.lanes.usage.spent == 60 * 130
+
+
+def test_out_of_memory_the_batch_is_halved_until_it_fits_and_the_caller_is_told():
+    rig = Rig([10] * 16, batch=8, room=lambda call, lanes: call == "batch" or lanes <= 2)
+    rig.all()
+    assert rig.smaller == [4, 2] and rig.device.sizes == [8, 4, 2]
+    assert rig.lanes.usage.spent == rig.lanes.usage.offered == 16 * 10
+
+
+LENGTHS = [5, 30, 12, 40, 40, 7, 22, 33, 8, 40, 1, 19, 26]
+
+
+@pytest.mark.parametrize("call", ["batch", "put", "advance", "result", "keep"])
+@pytest.mark.parametrize("turn", range(1, 12))
+def test_nothing_is_lost_or_doubled_wherever_the_memory_runs_out(call, turn):
+    """The n-th call of a kind fails, and so does whatever batches as large as that one are asked."""
+    well = Rig(LENGTHS, batch=8, budget=40)
+    well.all()
+    sizes = [size for name, size in well.device.calls if name == call]
+    seen, room = Counter(), [10**9]
+
+    def fits(name, lanes):
+        seen[name] += 1
+        if name == call and seen[name] == turn and lanes > 1:
+            room[0] = lanes - 1
+        return lanes <= room[0]
+
+    rig = Rig(LENGTHS, batch=8, budget=40, room=fits)
+    ended = rig.all()
+    assert [one.evaluations for one in ended] == LENGTHS  # from the beginning: nothing of a lost batch counts
+    assert all(one.result is not None for one in ended)
+    assert rig.smaller[:1] == [size // 2 for size in sizes[turn - 1 : turn] if size > 1]
+
+
+def test_images_that_were_lost_begin_again_before_others():
+    turns = [True, True, False]
+    rig = Rig([100, 10, 100, 100, 10, 10, 10, 10], batch=4, budget=100)
+    rig.device.fitting = lambda call, lanes: call != "advance" or not turns or turns.pop(0)
+    ended = [one.task.number for one in rig.run()]
+    assert rig.smaller == [2] and ended[:2] == [1, 4] and sorted(ended) == list(range(8))
+    assert rig.device.put == [0, 1, 2, 3, 4, 5, 0, 5, 2, 3, 6, 7]  # the third chunk was lost, with 0, 5, 2, 3
+
+
+def test_an_image_that_does_not_fit_alone_ends_without_a_result_and_the_others_go_on():
+    rig = Rig([10] * 5, batch=4)
+    rig.device.fitting = lambda call, lanes: call != "advance" or rig.device.put[-lanes:].count(2) == 0
+    ended = rig.all()
+    lost = [(one.task.number, one.evaluations, one.status, one.seconds) for one in ended if one.result is None]
+    assert lost == [(2, 0, RUNNING, 0.0)]
+    assert rig.smaller == [2, 1]
+
+
+@pytest.mark.parametrize("room", [0, lambda call, lanes: call != "put"], ids=["batch", "put"])
+def test_a_device_with_no_room_at_all(room):
+    rig = Rig([10] * 3, batch=4, room=room)
+    if callable(room):  # it has room for the network, and for no image
+        assert [one.result for one in rig.all()] == [None] * 3 and rig.smaller == [1]
+    else:
+        with pytest.raises(DeviceError, match="no room for the network"):
+            list(rig.run())
+
+
+@pytest.mark.parametrize("ended_before", [0, 1, 4])
+def test_an_abandoned_feed_ends_the_run(ended_before):
+    rig = Rig([10, 20, 50] * 5, batch=2, budget=100)
+    ended = rig.run()
+    for _ in range(ended_before):
+        next(ended)
+    rig.feed.abandon()
+    chunks = rig.device.calls.count(("advance", 2))
+    assert list(ended) == [] and rig.device.calls.count(("advance", 2)) == chunks
+
+
+def test_an_abandoned_feed_ends_a_run_that_waits_for_its_first_picture():
+    rig, made = Rig([], batch=4), []
+    assert rig.feed.offer(SimpleNamespace(bucket=LOT.bucket))  # and nobody decodes it
+    thread = threading.Thread(target=lambda: made.extend(rig.run()), daemon=True)
+    thread.start()
+    rig.feed.abandon()
+    thread.join(60)
+    assert not thread.is_alive() and made == []
+
+
+def test_a_stopped_feed_lets_the_lanes_finish():
+    rig = Rig([10, 20, 30] * 5, batch=2)
+    ended = rig.run()
+    first = next(ended)
+    rig.feed.stop()
+    assert [one.task.number for one in (first, *ended)] == [0, 1]
+
+
+def test_the_time_of_a_chunk_is_shared_by_the_lanes_that_run(monkeypatch):
+    rig = Rig([10, 30, 30, 30], batch=4, budget=40, pays=False)
+    clock = SimpleNamespace(perf_counter=lambda: rig.device.clock, monotonic=lambda: rig.device.clock)
+    monkeypatch.setattr(module, "time", clock)  # a tick takes a second
+    ended = rig.all()
+    assert [one.seconds for one in ended] == pytest.approx([10 / 4] + [10 / 4 + 20 / 3] * 3)
+    assert rig.lanes.usage.seconds == pytest.approx(30) and rig.lanes.usage.since is None
+
+
+def test_the_call_that_the_device_is_in_can_be_seen():
+    rig = Rig([10], batch=1)
+    seen = []
+    rig.device.fitting = lambda call, lanes: seen.append((call, rig.lanes.usage.since is not None)) or True
+    rig.all()
+    assert seen == [(call, True) for call in ("batch", "put", "advance", "result")]
+
+
+def test_a_solver_that_evaluates_several_times_a_tick_keeps_its_lanes_occupied():
+    rig = Rig([10**6] * 8, batch=4, budget=50, each=3)
+    ended = rig.all()
+    assert {one.evaluations for one in ended} == {51}  # the last tick went one over
+    assert rig.lanes.usage.spent == rig.lanes.usage.offered > 0  # three evaluations a tick do not count thrice
+    assert sum(used for used, _ in rig.reported) == 8 * 51
+
+
+def test_reports_tell_evaluations_and_the_mean_loss_of_the_lanes_that_run():
+    rig = Rig([10, 20, 20], batch=4, budget=20, pays=False)
+    rig.all(known=4)
+    assert rig.reported == [(30, 1.0), (20, 1.5)]  # losses are 0, 1 and 2; the idle lane's is not a number
