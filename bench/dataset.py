@@ -49,8 +49,8 @@ def throughput(arguments):
         def alone() -> tuple[float, float]:
             """Seconds and occupancy of the lanes, with all tasks in memory and the results dropped."""
             device, feed = pipeline.device_for(ready), Feed(lambda _: settings.batch, window=10 * number)
-            for task in reversed(tasks):
-                feed.again(Lot(task.job.bucket), task)
+            for task in tasks:
+                feed.ready(Lot(task.job.bucket), task)
             feed.end()
             lanes = Lanes(device, feed, settings.evaluations, lambda *_: None)
             began = time.perf_counter()

@@ -101,12 +101,12 @@ def test_the_last_row_of_a_key_counts_over_all_ledgers(output):
     append(output, line("d.jpg", evaluations=20, seconds=3), name="manifest-2-of-2.jsonl")
     os.utime(output / "manifest.jsonl", (0, 1_700_000_000))
     os.utime(output / "manifest-1-of-2.jsonl", (0, 1_700_000_500))
-    os.utime(output / "manifest-2-of-2.jsonl", (0, 1_600_000_000))
+    os.utime(output / "manifest-2-of-2.jsonl", (0, 1_700_000_900))
     found = status(output)
     assert found.rows == {"done": 2, "skipped": 1, "failed": 2}
     assert (found.evaluations, found.seconds) == (120, 3.5)
     assert found.reasons == [("failed", "worse", 2), ("skipped", "not a picture", 1)]
-    assert found.written == 1_700_000_500.0
+    assert found.written == 1_700_000_900.0
     assert verify(output).problems == [
         ("a.png", "has a file although its row says failed"),
         ("d.jpg", "is missing"),

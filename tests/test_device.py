@@ -35,8 +35,8 @@ def device(network):
 def rendered(device, numbers, batch, known=None):
     """Results of these tasks by number, rendered in this order."""
     feed = Feed(lambda _: batch, window=100)
-    for number in reversed(numbers):
-        feed.again(LOT, Task(number))
+    for number in numbers:
+        feed.ready(LOT, Task(number))
     feed.end()
     lot, there = feed.choose()
     lanes = Lanes(device, feed, SETTINGS.evaluations, lambda *_: None)
@@ -83,7 +83,7 @@ def test_batches_of_other_sizes_agree_to_rounding_after_ten_evaluations_unless_a
     for batch in (1, 2, 4):
         feed = Feed(lambda _, batch=batch: batch, window=100)
         for number in range(6):
-            feed.again(LOT, Task(number))
+            feed.ready(LOT, Task(number))
         feed.end()
         lanes = Lanes(short, feed, 10, lambda *_: None)
         found[batch] = {e.task.number: e for e in lanes.run(*feed.choose(), batch, print)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 import io
 import json
 import os
@@ -127,48 +126,6 @@ def test_of_a_picture_cut_at_a_hundred_places_nothing_half_is_rendered(style, tm
     assert all(data == made["whole.jpg"] for data in made.values())
 
 
-def test_a_full_disk_ends_the_run_and_a_later_one_with_room_finishes(style, tmp_path):
-    for k in range(40):
-        save(tmp_path / "in" / f"{k:02}.bmp", photo(128, 128, k))  # outputs of 48 KiB, of which 1 MiB holds 20
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True).returncode:
-        pytest.skip("no right to mount")
-    try:
-        line = hostile.command(tmp_path / "in", style, disk / "out", "--size", 128, *ALONE, common=())
-        code, said = hostile.run(line)
-        assert code == 5 and "No space left on device" in said and "Make room" in said and "Traceback" not in said
-        done = [row for row in hostile.ledger(disk / "out") if row["status"] == "done"]
-        made = hostile.pictures_of(disk / "out")
-        assert 10 <= len(done) <= 21
-        assert all(hashlib.sha256(made[row["key"]]).hexdigest() == row["output_sha256"] for row in done)
-        assert hostile.run(line)[0] == 5  # nothing is lost by trying again
-        subprocess.run(["mount", "-o", "remount,size=9m", disk], check=True)
-        code, said = hostile.run(line)
-        assert code == 0 and set(hostile.statuses(disk / "out").values()) == {"done"}, said
-        after = hostile.pictures_of(disk / "out")
-        assert len(after) == 40 and all(after[row["key"]] == made[row["key"]] for row in done)
-        assert not list((disk / "out").rglob(".jaxstyle-partial-*"))
-    finally:
-        subprocess.run(["umount", disk], check=True)
-
-
-def test_a_file_that_may_not_grow_ends_the_run_like_a_full_disk(style, tmp_path):
-    for k in range(8):
-        side = 128 if k == 6 else 40
-        save(tmp_path / "in" / f"{k}.bmp", photo(side, side, k))
-    line = hostile.command(tmp_path / "in", style, tmp_path / "out", "--size", 128, "--batch", 1, "--workers", 0,
-                           common=())  # fmt: skip
-    limited = ["sh", "-c", 'ulimit -f 40; exec "$@"', "sh", *line]  # 20 KiB
-    code, said = hostile.run(limited)
-    assert code == 5 and "6.bmp cannot be written" in said and "Traceback" not in said
-    kept = hostile.pictures_of(tmp_path / "out")
-    assert "6.bmp" not in kept and {row["key"] for row in hostile.ledger(tmp_path / "out")} <= kept.keys()
-    assert hostile.run(line)[0] == 0
-    after = hostile.pictures_of(tmp_path / "out")
-    assert len(after) == 8 and all(after[key] == data for key, data in kept.items())
-
-
 def test_a_writer_that_fails_leaves_no_input_without_a_row_or_a_second_try(
     device, source, style, tmp_path, monkeypatch
 ):
@@ -230,12 +187,10 @@ def test_one_picture_comes_out_wrong_and_its_neighbours_do_not_notice(
 
 def test_five_hundred_odd_sizes_take_few_programs_and_no_more_memory_than_fifty(style, tmp_path):
     chance = random.Random(0)
-    sizes = [(chance.randint(1, 400), chance.randint(1, 400)) for _ in range(550)]
+    sizes = [(chance.randint(2, 400), chance.randint(2, 400)) for _ in range(550)]
     for k, (width, height) in enumerate(sizes):
-        Image.effect_noise((max(2, width), max(2, height)), 60).save(tmp_path / "x.png")
-        folder = tmp_path / ("few" if k < 50 else "many")
-        folder.mkdir(exist_ok=True)
-        (tmp_path / "x.png").rename(folder / f"{k}.png")
+        noise = np.random.default_rng(k).integers(0, 256, (height, width), np.uint8)
+        save(tmp_path / ("few" if k < 50 else "many") / f"{k}.png", noise)
     code = """
 import json, resource, sys
 import stub
@@ -278,18 +233,6 @@ def test_a_folder_that_may_not_be_written_is_told_before_the_weights_load(source
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_a_read_only_file_system_exits_5(source, style, tmp_path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", disk], capture_output=True).returncode:
-        pytest.skip("no right to mount")
-    try:
-        code, said = hostile.run(hostile.command(source, style, disk / "out"), STUB_CRASH=1)
-        assert code == 5 and "cannot be written" in said and "Traceback" not in said
-    finally:
-        subprocess.run(["umount", disk], check=True)
-
-
 def test_a_log_of_many_failures_is_short(style, tmp_path):
     (tmp_path / "in").mkdir()
     for k in range(200):
@@ -299,7 +242,15 @@ def test_a_log_of_many_failures_is_short(style, tmp_path):
     assert 20 <= len(said.splitlines()) <= 25 and not re.search(r"[\x00-\x09\x0b-\x1f]", said)
 
 
-def test_a_finished_job_says_that_there_was_nothing_to_do(source, style, tmp_path):
+@pytest.mark.xfail(strict=True, reason="printable() lets control characters through")
+def test_a_name_forges_no_line_of_the_log_and_commands_no_terminal(style, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a\x1b[31m\nfailed: other.jpg: forged.jpg").write_bytes(b"no picture")
+    code, said = hostile.run(hostile.command(tmp_path / "in", style, tmp_path / "out", *ALONE))
+    assert code == 3 and "\x1b" not in said and "\nfailed: other" not in said
+
+
+def test_a_finished_job_claims_no_work_and_changes_nothing(source, style, tmp_path):
     line = hostile.command(source, style, tmp_path / "out", *ALONE)
     assert "12 rendered" in hostile.run(line)[1]
     before = {path: (path.read_bytes(), path.stat().st_ino) for path in (tmp_path / "out").iterdir()}

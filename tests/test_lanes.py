@@ -106,8 +106,8 @@ class Rig:
         self.tasks = [Task(n, length) for n, length in enumerate(lengths)]
         self.device, self.batch = Device(self.tasks, budget, **options), batch
         self.feed, self.smaller, self.reported = Feed(lambda _: batch, window=10**6), [], []
-        for task in reversed(self.tasks):
-            self.feed.again(LOT, task)
+        for task in self.tasks:
+            self.feed.ready(LOT, task)
         self.feed.end()
         self.lanes = Lanes(self.device, self.feed, budget, lambda *told: self.reported.append(told))
 

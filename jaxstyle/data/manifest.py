@@ -78,9 +78,7 @@ class Manifest:
         self.path = output / ledger.name(part)
         try:
             if fresh:
-                for old in ledger.ledgers(output):
-                    old.unlink()
-                sync_folder(output)
+                forget(output)
             if part == (1, 1):
                 ledger.fold(output)
             if self.path.exists():
@@ -171,9 +169,30 @@ def compare(output: Path, run: Mapping[str, Any]) -> None:
         )
 
 
+def forget(output: Path) -> None:
+    """Removes the rows of all runs.
+
+    Raises:
+        StorageError: one cannot be removed.
+    """
+    for old in ledger.ledgers(output):
+        try:
+            old.unlink()
+        except OSError as error:
+            raise StorageError(
+                f"{printable(old)} cannot be written ({error.strerror})", "Mend its permissions."
+            ) from error
+    sync_folder(output)
+
+
 def settle(output: Path, run: Mapping[str, Any], *, overwrite: bool = False) -> None:
-    """Writes settings.json unless this run's is there; see `compare`. The caller keeps others from doing the same."""
-    if not overwrite:
+    """Writes settings.json unless this run's is there; see `compare`. The caller keeps others from doing the same.
+
+    To overwrite, it forgets the rows first: old rows must never stand beside new settings, whenever it is killed.
+    """
+    if overwrite:
+        forget(output)
+    else:
         compare(output, run)
     if overwrite or not (output / SETTINGS).exists():
         publish(output / SETTINGS, (json.dumps(run, indent=2) + "\n").encode())

@@ -241,6 +241,8 @@ class Crew:
                     self._tell("finished", 100)
             elif isinstance(planned, Row):
                 self._post(_Result(planned))
+                if self._feed.stopped:
+                    return
             elif self._feed.offer(planned):
                 self._jobs += 1
                 if self._jobs == self._settings.limit:
@@ -262,7 +264,10 @@ class Crew:
                 self._post(_Result(row(job, "failed", reason=str(error)), job.path))
                 self._feed.decoded(lot, None)
             else:
-                self._feed.decoded(lot, task, Lot(task.job.bucket))
+                place = Lot(task.job.bucket, lot.careful)
+                if place != lot:
+                    self._feed.again(place, task.job)
+                self._feed.decoded(lot, task if place == lot else None)
 
     def _render(self) -> None:
         try:
@@ -278,7 +283,8 @@ class Crew:
                 for ended in self._lanes.run(lot, known, self._batch(lot.bucket), partial(self._halve, lot)):
                     wrong = complaint(ended)
                     if wrong and not lot.careful:
-                        self._feed.again(Lot(lot.bucket, True), dataclasses.replace(ended.task, first_end=wrong))
+                        job = dataclasses.replace(ended.task.job, first_end=wrong)
+                        self._feed.again(Lot(lot.bucket, True), job)
                     else:
                         self._hand(ended)
         finally:

@@ -41,13 +41,13 @@ class Feed(Generic[T]):
         spare: decoded pictures beyond a batch of the lot being worked on; as many again of other lots.
         """
         self._batch, self._window, self._spare = batch, window, spare
-        self._change = threading.Condition()
+        self._change = threading.Condition()  # of a lock that its holder may take again
         self._waiting: dict[Lot, deque[Job]] = defaultdict(deque)
         self._decoding: Counter[Lot] = Counter()
         self._ready: dict[Lot, deque[T]] = defaultdict(deque)
         self._known: Counter[Lot] = Counter()  # of all three
         self._current: Lot | None = None
-        self._planned = self._stopped = False
+        self._planned = self._stopped = self._ended = False
         self.abandoned = False
 
     # The planner's side.
@@ -95,25 +95,43 @@ class Feed(Generic[T]):
     # The decoders' side.
 
     def job(self) -> tuple[Lot, Job] | None:
-        """The next job to decode; waits for one. None: there will be no more."""
+        """The next job to decode; waits for one. None: there will be no more, as the device has ended."""
         with self._change:
-            self._change.wait_for(lambda: self._stopped or self._wanted() or self._over())
+            self._change.wait_for(lambda: self._stopped or self._wanted() or self._ended)
             lot = self._wanted()
             if self._stopped or lot is None:
                 return None
             self._decoding[lot] += 1
             return lot, self._waiting[lot].popleft()
 
-    def decoded(self, lot: Lot, task: T | None, into: Lot | None = None) -> None:
-        """A job of a lot has become a task, of another lot perhaps (`into`), or None: it has its row."""
+    def decoded(self, lot: Lot, task: T | None) -> None:
+        """A job of a lot has become a task, or None: it has its row, or has gone back by `again`."""
         with self._change:
             self._decoding[lot] -= 1
             if not self._stopped:
                 self._count(lot, -1)
                 if task is not None:
-                    self._count(into or lot, 1)
-                    self._ready[into or lot].append(task)
+                    self.ready(lot, task)
             self._change.notify_all()
+
+    def ready(self, lot: Lot, task: T) -> None:
+        """Adds a task without a job: its picture is in memory already."""
+        with self._change:
+            if not self._stopped:
+                self._count(lot, 1)
+                self._ready[lot].append(task)
+                self._change.notify_all()
+
+    def again(self, lot: Lot, job: Job) -> None:
+        """Adds a job without waiting for room, to be decoded again and so to cost no memory until its turn comes.
+
+        It has turned out to belong to another lot than was planned, or needs a second try.
+        """
+        with self._change:
+            if not self._stopped:
+                self._count(lot, 1)
+                self._waiting[lot].append(job)
+                self._change.notify_all()
 
     # The device's side.
 
@@ -121,7 +139,8 @@ class Feed(Generic[T]):
         """Whether there is anything to do; waits until that is known."""
         with self._change:
             self._change.wait_for(lambda: self._stopped or self._planned or self._known)
-            return bool(self._known)
+            self._end_if(not self._known)
+            return not self._ended
 
     def choose(self) -> tuple[Lot, int] | None:
         """The lot to work on next, and how many tasks of it are known; waits until it is worth it. None: all done.
@@ -133,6 +152,7 @@ class Feed(Generic[T]):
             self._change.notify_all()
             self._change.wait_for(lambda: self._stopped or self._worth() or (self._planned and not self._known))
             self._current = None if self._stopped else self._worth()
+            self._end_if(self._current is None)
             self._change.notify_all()
             return None if self._current is None else (self._current, self._known[self._current])
 
@@ -150,14 +170,6 @@ class Feed(Generic[T]):
             self._change.notify_all()
             return self._ready[lot].popleft()
 
-    def again(self, lot: Lot, task: T) -> None:
-        """Puts a task back, at the head of a lot; a stopped run leaves it to the next one."""
-        with self._change:
-            if not self._stopped:
-                self._count(lot, 1)
-                self._ready[lot].appendleft(task)
-                self._change.notify_all()
-
     def known(self, lot: Lot) -> int:
         """Tasks of a lot that wait, are being decoded, or are decoded."""
         with self._change:
@@ -170,8 +182,10 @@ class Feed(Generic[T]):
         if not self._known[lot]:
             del self._known[lot]
 
-    def _over(self) -> bool:
-        return self._planned and not any(self._waiting.values())
+    def _end_if(self, nothing: bool) -> None:
+        if nothing:
+            self._ended = True
+            self._change.notify_all()
 
     def _worth(self) -> Lot | None:
         ready = self._planned or self._known.total() >= self._window

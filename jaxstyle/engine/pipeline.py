@@ -107,7 +107,7 @@ def _fold(output: Path) -> None:
     """Makes one manifest of the shards', unless others still run."""
     try:
         with lock.locked(output, (1, 1), lambda: ledger.fold(output)):
-            pass
+            sink.sweep(output)  # also what no shard knows for its own
     except OutputLocked:
         return  # the last one does it
 

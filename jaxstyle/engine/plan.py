@@ -43,6 +43,7 @@ class Job:
         work: size at which it is optimised.
         bucket: size of the array that holds it, filled up with its mirror image; compiled once for all its jobs.
         note: for its row.
+        first_end: what was wrong with a first try; empty on the first.
     """
 
     key: str
@@ -53,6 +54,7 @@ class Job:
     work: Size
     bucket: Size
     note: str = ""
+    first_end: str = ""
 
 
 class Finished(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,6 @@ class Prepared:
         sha256: of the input file.
         alpha: H x W uint8 at the output's size, or None.
         content, init: arrays of the bucket's size.
-        first_end: what was wrong with a first try; empty on the first.
     """
 
     job: Job
@@ -32,7 +32,6 @@ class Prepared:
     notes: tuple[str, ...]
     content: np.ndarray
     init: np.ndarray
-    first_end: str = ""
 
 
 def prepare(job: Job, decoders: Decoders, ready: Ready) -> Prepared:
@@ -46,7 +45,8 @@ def prepare(job: Job, decoders: Decoders, ready: Ready) -> Prepared:
     if decoded.stat != Stat(job.length, job.modified):
         raise ImageError("changed while the run went on")
     if decoded.header != job.header:  # a PNG's orientation may stand behind its pixels, where no header tells it
-        job = plan_job(job.key, job.path, decoded.stat, decoded.header, settings.size, job.note)
+        planned = plan_job(job.key, job.path, decoded.stat, decoded.header, settings.size, job.note)
+        job = dataclasses.replace(planned, first_end=job.first_end)
     width, height = job.bucket
     content = pad_reflect(decoded.pixels, height, width)
     start = None if ready.start is None else pad_reflect(image.resize(ready.start, *job.work), height, width)

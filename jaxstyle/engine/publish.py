@@ -64,7 +64,7 @@ def publish(ended: Ended[Prepared], settings: RenderSettings, output: Path, part
     if result is None:
         return row(task, "failed", reason="out of memory even alone: use a smaller --size", **made)
     if wrong:
-        twice = f"{wrong} (on the second try; on the first: {task.first_end})" if task.first_end else wrong
+        twice = f"{wrong} (on the second try; on the first: {job.first_end})" if job.first_end else wrong
         return row(task, "failed", reason=twice, ended=ENDINGS[ended.status], **made)
     pixels = image.to_unit(result.image[: job.work[1], : job.work[0]])
     size = (job.header.width, job.header.height) if settings.output_size == "input" else job.work
@@ -75,7 +75,7 @@ def publish(ended: Ended[Prepared], settings: RenderSettings, output: Path, part
     except ImageError as error:
         return row(task, "failed", reason=str(error), **made)
     sink.publish(output / job.key, data, part=part, sync=False)
-    again = (f"second try: the first {task.first_end}",) if task.first_end else ()
+    again = (f"second try: the first {job.first_end}",) if job.first_end else ()
     return row(
         task,
         "done",
