@@ -242,7 +242,6 @@ def test_a_log_of_many_failures_is_short(style, tmp_path):
     assert 20 <= len(said.splitlines()) <= 25 and not re.search(r"[\x00-\x09\x0b-\x1f]", said)
 
 
-@pytest.mark.xfail(strict=True, reason="printable() lets control characters through")
 def test_a_name_forges_no_line_of_the_log_and_commands_no_terminal(style, tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a\x1b[31m\nfailed: other.jpg: forged.jpg").write_bytes(b"no picture")

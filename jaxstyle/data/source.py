@@ -68,8 +68,14 @@ def count(inputs: Iterable[Path | str]) -> int:
 
 
 def printable(name: object) -> str:
-    """A name that can be printed: bytes that are not UTF-8 are shown escaped."""
-    return str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """A name that can be printed: bytes that are not UTF-8, and characters that steer terminals, are shown escaped."""
+    text = str(name)
+    try:
+        data = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half a character, which no file's name has, but a ledger may
+        data = text.encode("utf-8", "backslashreplace")
+    shown = data.decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
 
 
 _HIDDEN, _FILE, _FOLDER = range(3)

@@ -91,7 +91,7 @@ class Crew:
         self._feed: Feed[Prepared] = Feed(lambda _: batch, window=max(WINDOW, 4 * batch))
         self._lanes: Lanes[Prepared] | None = None
         self._device: Device | None = None
-        self._most_pixels: int | None = None
+        self._most_pixels = 2**63
         self._ended: queue.Queue[Ended[Prepared] | None] = queue.Queue(maxsize=2 * batch + 2)
         self._events: queue.Queue[_Result | _Tell | _Broken | threading.Thread] = queue.Queue(maxsize=4096)
         self._writing: dict[int, float] = {}
@@ -120,6 +120,8 @@ class Crew:
         """
         began = committed = time.monotonic()
         self._progress.begin(self._settings.evaluations)
+        if stop.reason:
+            self._feed.stop()
         for thread in self._threads:
             thread.start()
         working, stopping = set(self._threads), False
@@ -151,7 +153,7 @@ class Crew:
 
     @property
     def unfinished(self) -> bool:
-        """Whether there are inputs that the run did not come to."""
+        """Whether the run left inputs."""
         return not self._through or self._settled < self._jobs
 
     def leave(self) -> None:
@@ -241,15 +243,11 @@ class Crew:
                     self._tell("finished", 100)
             elif isinstance(planned, Row):
                 self._post(_Result(planned))
-                if self._feed.stopped:
-                    return
-            elif self._feed.offer(planned):
-                self._jobs += 1
+            else:
+                self._jobs += self._feed.offer(planned)
                 if self._jobs == self._settings.limit:
                     break
-            else:
-                return
-            if self._left.is_set():
+            if self._feed.stopped:
                 return
         self._tell("finished", finished % 100)
         self._through = True
@@ -296,9 +294,7 @@ class Crew:
         asked, device = self._settings.batch, self._device
         assert device is not None
         wanted = device.suits(bucket) if asked == "auto" else min(int(asked), device.fits(bucket))
-        if self._most_pixels is not None:
-            wanted = min(wanted, self._most_pixels // (bucket[0] * bucket[1]))
-        return max(1, wanted)
+        return max(1, min(wanted, self._most_pixels // (bucket[0] * bucket[1])))
 
     def _halve(self, lot: Lot, batch: int) -> None:
         width, height = lot.bucket
