@@ -77,6 +77,8 @@ def render(inputs: Inputs, *, style: Path, output: Output, dry_run: bool = False
     with on_signals(stop), progress(sys.stderr) as watcher:
         summary = run(inputs, style, output, settings, progress=watcher, stop=stop)
     _echo(f"{summary.done} done, {summary.skipped} skipped, {summary.failed} failed: {output}/manifest.jsonl")
+    if not (summary.rendered or summary.stopped or summary.looked_at):
+        _echo("Nothing to do: all inputs were finished before.")
     if summary.rendered:
         rate = f"{summary.rendered / summary.seconds:.3g} images/s"
         busy = f"device busy {summary.device_seconds / summary.seconds:.0%}, lanes {summary.occupancy:.0%}"

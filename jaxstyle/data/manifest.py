@@ -81,15 +81,15 @@ class Manifest:
                 forget(output)
             if part == (1, 1):
                 ledger.fold(output)
-            if self.path.exists():
-                os.truncate(self.path, _whole(self.path))
+            if self.path.exists() and (whole := _whole(self.path)) < self.path.stat().st_size:
+                os.truncate(self.path, whole)
             self.before = Ledger(ledger.ledgers(output))
             self._counts = {status: self.before.count(status) for status in STATUSES}
             self._replaced = False
             self._file = self.path.open("a", encoding="ascii")
         except OSError as error:
             raise StorageError(
-                f"{printable(self.path)} cannot be written ({error.strerror})", "Mend its permissions."
+                f"{printable(self.path)} cannot be written ({error.strerror})", "Make room, or mend its permissions."
             ) from error
 
     def append(self, *rows: Row) -> None:
@@ -180,7 +180,7 @@ def forget(output: Path) -> None:
             old.unlink()
         except OSError as error:
             raise StorageError(
-                f"{printable(old)} cannot be written ({error.strerror})", "Mend its permissions."
+                f"{printable(old)} cannot be written ({error.strerror})", "Make room, or mend its permissions."
             ) from error
     sync_folder(output)
 

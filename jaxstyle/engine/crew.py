@@ -91,6 +91,7 @@ class Crew:
         self._feed: Feed[Prepared] = Feed(lambda _: batch, window=max(WINDOW, 4 * batch))
         self._lanes: Lanes[Prepared] | None = None
         self._device: Device | None = None
+        self._making: float | None = None
         self._most_pixels = 2**63
         self._ended: queue.Queue[Ended[Prepared] | None] = queue.Queue(maxsize=2 * batch + 2)
         self._events: queue.Queue[_Result | _Tell | _Broken | threading.Thread] = queue.Queue(maxsize=4096)
@@ -142,7 +143,9 @@ class Crew:
                 committed = now
                 if reason := exceeded():
                     stop.request(reason)
-                self._watchdog.look(self._lanes.usage.since if self._lanes else None, list(self._writing.values()))
+                self._watchdog.look(
+                    self._lanes.usage.since if self._lanes else self._making, list(self._writing.values())
+                )
             if stop.reason and not stopping:
                 stopping = True
                 self._progress.say(f"Stopping ({stop.reason}): finishing the images on the device.")
@@ -215,9 +218,13 @@ class Crew:
         return threading.Thread(target=body, name=work.__name__, daemon=True)
 
     def _post(self, event: _Result | _Tell | _Broken | threading.Thread) -> None:
+        self._put(self._events, event)
+
+    def _put(self, where: queue.Queue, what: Any) -> None:
+        """Waits for room, unless the run has been left."""
         while not self._left.is_set():
             try:
-                self._events.put(event, timeout=LOOK_SECONDS)
+                where.put(what, timeout=LOOK_SECONDS)
                 return
             except queue.Full:
                 continue
@@ -271,6 +278,7 @@ class Crew:
         try:
             if not self._feed.anything():
                 return
+            self._making = time.monotonic()
             self._device = self._device_for(self._ready)
             self._feed.suit(self._batch)
             self._lanes = Lanes(
@@ -284,10 +292,10 @@ class Crew:
                         job = dataclasses.replace(ended.task.job, first_end=wrong)
                         self._feed.again(Lot(lot.bucket, True), job)
                     else:
-                        self._hand(ended)
+                        self._put(self._ended, ended)
         finally:
             for _ in range(self._hands):
-                self._hand(None)
+                self._put(self._ended, None)
 
     def _batch(self, bucket: Size) -> int:
         """Lanes side by side: as asked or as suits the device, and no more than it has had room for."""
@@ -300,14 +308,6 @@ class Crew:
         width, height = lot.bucket
         self._most_pixels = batch * width * height
         self._tell("say", f"The device is out of memory: going on with {batch} images of {width} x {height} at a time.")
-
-    def _hand(self, ended: Ended[Prepared] | None) -> None:
-        while not self._left.is_set():
-            try:
-                self._ended.put(ended, timeout=LOOK_SECONDS)
-                return
-            except queue.Full:
-                continue
 
     def _publish(self) -> None:
         me, output = threading.get_ident(), self._ready.output

@@ -78,15 +78,15 @@ def render(
         opened.callback(decoders.close)
 
         summary, limits = Summary(output), Limits(settings)
-        failed = looked_at = 0
+        failed = 0
 
         def keep(new: list[Row]) -> None:
-            nonlocal failed, looked_at
+            nonlocal failed
             new = [dataclasses.replace(row, **common) for row in new]
             rows.append(*new)
             for row in new:
                 failed += row.status == "failed"
-                looked_at += 1
+                summary.looked_at += 1
                 summary.rendered += row.status == "done"
                 progress.row(row)
 
@@ -94,7 +94,7 @@ def render(
         planned = plan(ready.inputs, settings, finished, decoders, folds=not sink.tells_case_apart(output))
         crew = Crew(ready, planned, decoders, device_for, progress, keep)
         opened.callback(crew.leave)
-        crew.work(stop, lambda: limits.exceeded(failed, looked_at))
+        crew.work(stop, lambda: limits.exceeded(failed, summary.looked_at))
         summary.stopped = stop.reason if crew.unfinished else ""
         crew.account(summary)
         summary.done, summary.skipped, summary.failed = map(rows.count, ("done", "skipped", "failed"))

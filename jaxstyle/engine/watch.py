@@ -50,6 +50,7 @@ class Summary:
         output: the folder.
         done, skipped, failed: inputs by status, over all runs into the folder.
         rendered: images rendered by this run.
+        looked_at: inputs that have a row of this run.
         stopped: why it ended with inputs left, or "".
         programs: programs compiled for batches of a shape.
         occupancy: ticks of lanes that had an image to work on, of all ticks of lanes; 0 where there were none.
@@ -62,6 +63,7 @@ class Summary:
     skipped: int = 0
     failed: int = 0
     rendered: int = 0
+    looked_at: int = 0
     stopped: str = ""
     programs: int = 0
     occupancy: float = 0.0
