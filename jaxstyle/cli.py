@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -35,7 +36,8 @@ Settings = Annotated[RenderSettings | None, Parameter(name="*")]
 
 
 def _echo(text: str) -> None:
-    print(text, file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody listens any more
+        print(text, file=sys.stderr)
 
 
 Inputs = Annotated[list[Path], Parameter(name="INPUT", negative=())]

@@ -273,3 +273,10 @@ def test_a_device_that_hangs_ends_the_run_with_its_rows_kept(tree, style, tmp_pa
     assert 0 < len(kept) < 23 and all((tmp_path / "out" / key).exists() for key in kept)
     monkeypatch.delenv("STUB_HANG")
     assert render(tree, style, tmp_path / "out", QUICK).done == 23
+
+
+def test_a_signal_after_a_limit_is_heard():
+    stop = Stop()
+    stop.request("its time is up")
+    stop.request("SIGINT", 2)
+    assert (stop.reason, stop.signal) == ("its time is up", 2)

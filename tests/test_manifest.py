@@ -75,7 +75,7 @@ def test_a_row_is_on_the_disk_when_append_returns(tmp_path, monkeypatch):
     manifest = Manifest(tmp_path)
     manifest.append(DONE)
     manifest.append(SKIPPED, FAILED)
-    assert synced == [1, 3] and len(lines(tmp_path)) == 3
+    assert synced == [0, 1, 3] and len(lines(tmp_path)) == 3  # the folder's new file, then the rows
     manifest.close()
 
 
@@ -226,18 +226,14 @@ def test_any_name_can_be_a_key(tmp_path, key):
     assert len(lines(tmp_path)) == 2 and reloaded(tmp_path)[key]["status"] == "done"
 
 
-@pytest.mark.parametrize("function", ["append", "close"])
-def test_a_full_disk_is_a_storage_error(tmp_path, function):
+def test_a_full_disk_is_a_storage_error(tmp_path):
     manifest = Manifest(tmp_path)
     manifest._file.close()
-    manifest._file = Path("/dev/full").open("a", encoding="ascii")  # noqa: SIM115
-    if function == "close":
-        manifest._file.write("{}\n")  # as a failed `append` leaves it
+    manifest._file = Path("/dev/full").open("ab", buffering=0)  # noqa: SIM115
     with pytest.raises(StorageError, match=r"manifest\.jsonl cannot be written \(No space left on device\)"):
-        manifest.append(DONE) if function == "append" else manifest.close()
-    if function == "append":
-        with pytest.raises(StorageError):
-            manifest.close()
+        manifest.append(DONE)
+    assert manifest.count("done") == 0
+    manifest.close()
 
 
 @pytest.mark.parametrize("fresh", [False, True])
@@ -260,3 +256,28 @@ def test_a_failed_rewrite_keeps_all_rows(written, monkeypatch):
     assert len(lines(written)) == 4
     monkeypatch.undo()
     assert reloaded(written)["b.jpg"]["status"] == "done"
+
+
+def test_a_row_that_did_not_fit_leaves_nothing_in_the_way_of_the_next(tmp_path, monkeypatch):
+    manifest = Manifest(tmp_path)
+    manifest.append(DONE)
+
+    class Full:
+        """A disk with room for half of what is written."""
+
+        def __init__(self, file):
+            self.file = file
+
+        def write(self, data):
+            return self.file.write(data[: len(data) // 2])
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+    whole, manifest._file = manifest._file, Full(manifest._file)
+    with pytest.raises(StorageError, match="No space left"):
+        manifest.append(*[Row(f"{k}.jpg", "done") for k in range(50)])
+    manifest._file = whole  # there is room again
+    manifest.append(FAILED)
+    manifest.close()
+    assert [row["key"] for row in lines(tmp_path)] == [DONE.key, FAILED.key]

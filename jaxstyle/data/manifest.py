@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -86,7 +88,9 @@ class Manifest:
             self.before = Ledger(ledger.ledgers(output))
             self._counts = {status: self.before.count(status) for status in STATUSES}
             self._replaced = False
-            self._file = self.path.open("a", encoding="ascii")
+            self._file = self.path.open("ab", buffering=0)
+            self._end = self._file.seek(0, os.SEEK_END)
+            sync_folder(output)
         except OSError as error:
             raise StorageError(
                 f"{printable(self.path)} cannot be written ({error.strerror})", "Make room, or mend its permissions."
@@ -94,12 +98,15 @@ class Manifest:
 
     def append(self, *rows: Row) -> None:
         """Adds rows, one a key in the life of this object; they are on the disk when this returns."""
+        lines = "".join(json.dumps(dataclasses.asdict(row)) + "\n" for row in rows).encode("ascii")
         try:
-            for row in rows:
-                self._file.write(json.dumps(dataclasses.asdict(row)) + "\n")
-            self._file.flush()
+            if self._file.write(lines) != len(lines):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(self._file.fileno())
+            self._end += len(lines)
         except OSError as error:
+            with contextlib.suppress(OSError):  # else half a line stays, as after a kill, and nothing may follow it
+                os.ftruncate(self._file.fileno(), self._end)
             raise StorageError(
                 f"{printable(self.path)} cannot be written ({error.strerror})", "Make room, then run again."
             ) from error
@@ -114,7 +121,7 @@ class Manifest:
         """Closes the file, with one row for each key in it."""
         try:
             self._file.close()
-        except OSError as error:  # rows that a failed `append` left in the buffer
+        except OSError as error:
             raise StorageError(
                 f"{printable(self.path)} cannot be written ({error.strerror})", "Make room, then run again."
             ) from error

@@ -143,7 +143,7 @@ def prepare(output: Path, inputs: Iterable[Path]) -> None:
         output.mkdir(parents=True, exist_ok=True)
         probe = output / f"{TEMPORARY}{_own}-{next(_numbers)}"
         probe.write_bytes(b"")
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another run may have swept it
     except OSError as error:
         raise StorageError(
             f"the output folder {printable(output)} cannot be written ({error.strerror})",

@@ -153,7 +153,8 @@ def _plain(text: str) -> str:
 
 def main() -> None:
     """Serves requests until stdin ends, as it does when the parent dies, even if a decoder hangs then."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whether to end is the parent's decision
+    for number in (signal.SIGINT, signal.SIGTERM):  # whether to end is the parent's decision
+        signal.signal(number, signal.SIG_IGN)
     with suppress(OSError):  # Linux alone: where memory runs out, a decoder ends and not the run
         Path("/proc/self/oom_score_adj").write_text("1000")
     Image.init()  # imports the decoders before the parent looks at the clock

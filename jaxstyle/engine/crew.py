@@ -9,6 +9,7 @@ thread alone writes the ledger and talks to the caller; it also notices when ano
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import queue
 import threading
@@ -16,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from jaxstyle.data import sink
 from jaxstyle.data.image import Size
@@ -30,7 +31,7 @@ from jaxstyle.engine.preflight import Ready
 from jaxstyle.engine.prepare import Prepared, prepare
 from jaxstyle.engine.publish import complaint, publish, row
 from jaxstyle.engine.stop import Stop, Watchdog
-from jaxstyle.engine.watch import Progress, Summary
+from jaxstyle.engine.watch import Broken, Progress, Result, Summary, Tell
 from jaxstyle.errors import ImageError
 
 WINDOW = 2048
@@ -43,27 +44,6 @@ LEAVE_SECONDS = 2.0
 """What threads get to come to an end when a run is left early."""
 EXAMPLES = 8
 """Results that a run remembers for its contact sheet."""
-
-
-class _Result(NamedTuple):
-    """A row, and of a job its input and its output's folder, to be synced before the row counts."""
-
-    row: Row
-    path: Path | None = None
-    folder: Path | None = None
-
-
-class _Tell(NamedTuple):
-    """A call of `Progress`, for the main thread to make."""
-
-    name: str
-    arguments: tuple[Any, ...]
-
-
-class _Broken(NamedTuple):
-    """A thread has ended by an error that is nobody's row."""
-
-    error: BaseException
 
 
 class Crew:
@@ -94,7 +74,7 @@ class Crew:
         self._making: float | None = None
         self._most_pixels = 2**63
         self._ended: queue.Queue[Ended[Prepared] | None] = queue.Queue(maxsize=2 * batch + 2)
-        self._events: queue.Queue[_Result | _Tell | _Broken | threading.Thread] = queue.Queue(maxsize=4096)
+        self._events: queue.Queue[Result | Tell | Broken | threading.Thread] = queue.Queue(maxsize=4096)
         self._writing: dict[int, float] = {}
         self._rows: list[Row] = []
         self._folders: set[Path] = set()
@@ -133,7 +113,7 @@ class Crew:
                 event = None
             if isinstance(event, threading.Thread):
                 working.discard(event)
-            elif isinstance(event, _Broken):
+            elif isinstance(event, Broken):
                 raise event.error
             elif event is not None:
                 self._take(event)
@@ -179,8 +159,8 @@ class Crew:
             summary.occupancy = usage.spent / usage.offered if usage.offered else 0.0
             summary.device_seconds, summary.programs = usage.seconds, self._device.compiled
 
-    def _take(self, event: _Result | _Tell) -> None:
-        if isinstance(event, _Tell):
+    def _take(self, event: Result | Tell) -> None:
+        if isinstance(event, Tell):
             getattr(self._progress, event.name)(*event.arguments)
             return
         self._rows.append(event.row)
@@ -193,7 +173,7 @@ class Crew:
     def _drain(self) -> None:
         while not self._events.empty():
             event = self._events.get_nowait()
-            if isinstance(event, _Result):
+            if isinstance(event, Result):
                 self._take(event)
 
     def _commit(self) -> None:
@@ -211,13 +191,13 @@ class Crew:
             try:
                 work()
             except BaseException as error:
-                self._post(_Broken(error))
+                self._post(Broken(error))
             finally:
                 self._post(threading.current_thread())
 
         return threading.Thread(target=body, name=work.__name__, daemon=True)
 
-    def _post(self, event: _Result | _Tell | _Broken | threading.Thread) -> None:
+    def _post(self, event: Result | Tell | Broken | threading.Thread) -> None:
         self._put(self._events, event)
 
     def _put(self, where: queue.Queue, what: Any) -> None:
@@ -230,7 +210,7 @@ class Crew:
                 continue
 
     def _tell(self, name: str, *arguments: Any) -> None:
-        self._post(_Tell(name, arguments))
+        self._post(Tell(name, arguments))
 
     def _count(self) -> None:
         sink.sweep(self._ready.output, self._part, lambda: self._feed.abandoned)
@@ -249,7 +229,7 @@ class Crew:
                 if finished % 100 == 0:
                     self._tell("finished", 100)
             elif isinstance(planned, Row):
-                self._post(_Result(planned))
+                self._post(Result(planned))
             else:
                 self._jobs += self._feed.offer(planned)
                 if self._jobs == self._settings.limit:
@@ -266,7 +246,7 @@ class Crew:
             try:
                 task = prepare(job, self._decoders, self._ready)
             except ImageError as error:
-                self._post(_Result(row(job, "failed", reason=str(error)), job.path))
+                self._post(Result(row(job, "failed", reason=str(error)), job.path))
                 self._feed.decoded(lot, None)
             else:
                 place = Lot(task.job.bucket, lot.careful)
@@ -309,11 +289,18 @@ class Crew:
         self._most_pixels = batch * width * height
         self._tell("say", f"The device is out of memory: going on with {batch} images of {width} x {height} at a time.")
 
+    def _next(self) -> Ended[Prepared] | None:
+        """The next lane to publish; None at the end, and as soon as the run has been left."""
+        while not self._left.is_set():
+            with contextlib.suppress(queue.Empty):
+                return self._ended.get(timeout=LOOK_SECONDS)
+        return None
+
     def _publish(self) -> None:
         me, output = threading.get_ident(), self._ready.output
-        while (ended := self._ended.get()) is not None:
+        while (ended := self._next()) is not None:
             self._writing[me] = time.monotonic()
             made = publish(ended, self._settings, output, self._part)
             del self._writing[me]
             job = ended.task.job
-            self._post(_Result(made, job.path, (output / job.key).parent if made.status == "done" else None))
+            self._post(Result(made, job.path, (output / job.key).parent if made.status == "done" else None))

@@ -167,8 +167,12 @@ class Decoders:
     def _take(self) -> Worker:
         if self._closed:
             raise RuntimeError(CLOSED)
-        if self._idle:
-            return self._idle.pop()
+        while self._idle:
+            one = self._idle.pop()
+            if one.alive():
+                return one
+            self._all.discard(one)  # killed while it had nothing to do: no picture's fault
+            one.close()
         try:
             one = Worker(self._command)
         except OSError as error:

@@ -120,6 +120,10 @@ class Worker:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(END_SECONDS)
 
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
+
     def close(self) -> None:
         """Ends the process and closes the pipes: for the thread that uses it."""
         self.kill()

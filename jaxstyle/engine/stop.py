@@ -31,9 +31,9 @@ class Stop:
         self.reason, self.signal = "", 0
 
     def request(self, reason: str, signal_number: int = 0) -> None:
-        """The first reason stays."""
-        if not self.reason:
-            self.reason, self.signal = reason, signal_number
+        """The first reason stays; a signal is remembered in any case."""
+        self.reason = self.reason or reason
+        self.signal = self.signal or signal_number
 
 
 class Quit(BaseException):

@@ -1,10 +1,10 @@
-"""What a run tells: on the way to a `Progress`, at its end in a `Summary`."""
+"""What a run tells: its threads to the main one, that one to a `Progress`, and at the end a `Summary`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from jaxstyle.data.manifest import Row
 
@@ -70,3 +70,24 @@ class Summary:
     seconds: float = 0.0
     device_seconds: float = 0.0
     examples: list[tuple[Path, Path]] = field(default_factory=list)
+
+
+class Result(NamedTuple):
+    """A row, and of a job its input and its output's folder, to be synced before the row counts."""
+
+    row: Row
+    path: Path | None = None
+    folder: Path | None = None
+
+
+class Tell(NamedTuple):
+    """A call of `Progress`, for the main thread to make."""
+
+    name: str
+    arguments: tuple[Any, ...]
+
+
+class Broken(NamedTuple):
+    """A thread has ended by an error that is nobody's row."""
+
+    error: BaseException

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterator
@@ -55,7 +56,8 @@ class _Counts:
                 self.say("failed: further ones are counted here and listed in the manifest")
 
     def say(self, text: str) -> None:
-        print(text, file=self.stream, flush=True)
+        with contextlib.suppress(OSError):  # whoever listened is gone or has no room: the run goes on
+            print(text, file=self.stream, flush=True)
 
     def part(self) -> float:
         """How much of the run is done, from 0 to 1; 0 while the inputs are being counted."""
