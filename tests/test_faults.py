@@ -22,6 +22,7 @@ from PIL import Image
 from jaxstyle.data import worker
 from jaxstyle.engine import crew, preflight
 from jaxstyle.engine.crew import Crew
+from jaxstyle.engine.lanes import Ended
 from jaxstyle.engine.pipeline import render
 from jaxstyle.errors import StorageError
 from jaxstyle.settings import RenderSettings
@@ -148,15 +149,15 @@ def test_a_writer_that_fails_leaves_no_input_without_a_row_or_a_second_try(
 
 
 def test_an_input_that_gets_lost_on_the_way_is_noticed(device, source, style, tmp_path, monkeypatch):
-    hand, seen = Crew._hand, []
+    put, seen = Crew._put, []
 
-    def losing(self, ended):
-        if ended is not None:
-            seen.append(ended)
-        if len(seen) != 3 or ended is None:
-            hand(self, ended)
+    def losing(self, where, what):
+        if isinstance(what, Ended):
+            seen.append(what)
+        if len(seen) != 3 or not isinstance(what, Ended):
+            put(self, where, what)
 
-    monkeypatch.setattr(Crew, "_hand", losing)
+    monkeypatch.setattr(Crew, "_put", losing)
     with pytest.raises(AssertionError, match="1 images have no row"):
         render(source, style, tmp_path / "out", TINY)
     assert len(hostile.statuses(tmp_path / "out")) == 11
