@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jaxstyle.data.ledger import STATUSES, Past
-from jaxstyle.data.manifest import NAME, Manifest, Row
+from jaxstyle.data.manifest import NAME, Manifest, Row, forget
 from jaxstyle.errors import SettingsMismatch, StorageError
 
 DONE = Row(
@@ -117,7 +117,8 @@ def test_a_manifest_of_one_row_a_key_is_not_rewritten(written):
 
 
 def test_a_fresh_manifest_forgets(written):
-    manifest = Manifest(written, fresh=True)
+    forget(written)
+    manifest = Manifest(written)
     assert len(manifest.before) == 0 and manifest.count("done") == 0
     manifest.append(FAILED)
     manifest.close()
@@ -126,7 +127,8 @@ def test_a_fresh_manifest_forgets(written):
 
 def test_a_fresh_manifest_forgets_the_shards_too(written):
     shard(written, (1, 2), Row("c.jpg", "done"))
-    Manifest(written, fresh=True).close()
+    forget(written)
+    Manifest(written).close()
     assert [path.name for path in written.iterdir()] == [NAME] and lines(written) == []
 
 
@@ -240,7 +242,7 @@ def test_a_full_disk_is_a_storage_error(tmp_path):
 def test_a_manifest_that_cannot_be_opened_is_a_storage_error(tmp_path, fresh):
     (tmp_path / NAME).mkdir()
     with pytest.raises(StorageError, match=rf"manifest\.jsonl cannot be {'written' if fresh else 'read'}"):
-        Manifest(tmp_path, fresh=fresh)
+        forget(tmp_path) if fresh else Manifest(tmp_path)
 
 
 def test_a_failed_rewrite_keeps_all_rows(written, monkeypatch):

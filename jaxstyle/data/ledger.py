@@ -92,6 +92,20 @@ def _values(row: dict[str, Any]) -> tuple[int, int, int, int]:
     return STATUSES.index(row["status"]), length, modified, checksum_bits(row.get("input_sha256", ""))
 
 
+def last_rows(hashes: array[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Of the hashed keys of rows in their order: each key once, sorted, and the position of its last row."""
+    every = np.frombuffer(hashes, np.uint64) if hashes else np.zeros(0, np.uint64)
+    keys, backwards = np.unique(every[::-1], return_index=True)
+    return keys, len(every) - 1 - backwards
+
+
+def find(keys: np.ndarray, key: str) -> int | None:
+    """Where a key stands among those of `last_rows`; None if it is not there."""
+    wanted = np.uint64(hashed(key))
+    at = int(np.searchsorted(keys, wanted))
+    return at if at < len(keys) and keys[at] == wanted else None
+
+
 class Ledger:
     """The last row of every key, looked up by key."""
 
@@ -104,19 +118,16 @@ class Ledger:
                     column.append(value)
         self.rows = len(keys)
         """Rows that were read, with those that later ones replaced."""
-        every = np.frombuffer(keys, np.uint64) if self.rows else np.zeros(0, np.uint64)
-        last = self.rows - 1 - np.unique(every[::-1], return_index=True)[1]
-        self._keys = every[last]
-        self._fields = [np.array(column)[last] if self.rows else np.zeros(0, np.int64) for column in fields]
+        self._keys, last = last_rows(keys)
+        self._fields = [np.array(column)[last] for column in fields]
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def get(self, key: str) -> Past | None:
         """The last row of a key, or None."""
-        wanted = np.uint64(hashed(key))
-        at = int(np.searchsorted(self._keys, wanted))
-        if at == len(self._keys) or self._keys[at] != wanted:
+        at = find(self._keys, key)
+        if at is None:
             return None
         status, length, modified, checksum = (int(column[at]) for column in self._fields)
         return Past(STATUSES[status], length, modified, checksum)
@@ -135,11 +146,10 @@ def fold(output: Path) -> None:
     keys = array("Q")
     for path in paths:
         keys.extend(hashed(row["key"]) for _, row in lines(path))
-    every = np.frombuffer(keys, np.uint64) if keys else np.zeros(0, np.uint64)
-    last = len(every) - 1 - np.unique(every[::-1], return_index=True)[1]
-    if paths in ([], [output / NAME]) and len(last) == len(every):
+    _, last = last_rows(keys)
+    if paths in ([], [output / NAME]) and len(last) == len(keys):
         return
-    kept = np.zeros(len(every), bool)
+    kept = np.zeros(len(keys), bool)
     kept[last] = True
     with writing(output / NAME) as file:
         at = 0

@@ -76,16 +76,15 @@ class Manifest:
         before: the rows of earlier runs.
     """
 
-    def __init__(self, output: Path, part: tuple[int, int] = (1, 1), *, fresh: bool = False):
+    def __init__(self, output: Path, part: tuple[int, int] = (1, 1)):
         self.path = output / ledger.name(part)
         try:
-            if fresh:
-                forget(output)
-            if part == (1, 1):
+            there = ledger.ledgers(output)
+            self.before = Ledger(there)
+            if part == (1, 1) and (self.before.rows > len(self.before) or there not in ([], [self.path])):
                 ledger.fold(output)
             if self.path.exists() and (whole := _whole(self.path)) < self.path.stat().st_size:
                 os.truncate(self.path, whole)
-            self.before = Ledger(ledger.ledgers(output))
             self._counts = {status: self.before.count(status) for status in STATUSES}
             self._replaced = False
             self._file = self.path.open("ab", buffering=0)

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from jaxstyle.data.ledger import STATUSES, hashed, ledgers
+from jaxstyle.data.ledger import STATUSES, find, hashed, last_rows, ledgers
 from jaxstyle.data.source import printable
 from jaxstyle.errors import StorageError
 
@@ -53,10 +53,9 @@ class Rows:
             self._stack.close()
             raise unreadable(output, error) from error
         self.written = max(times, default=None)
-        every = np.frombuffer(hashes, np.uint64) if hashes else np.zeros(0, np.uint64)
-        self._keys, backwards = np.unique(every[::-1], return_index=True)
-        self._last = np.zeros(len(every), bool)
-        self._last[len(every) - 1 - backwards] = True
+        self._keys, last = last_rows(hashes)
+        self._last = np.zeros(len(hashes), bool)
+        self._last[last] = True
 
     def _open(self, output: Path) -> None:
         for attempt in range(3):
@@ -90,9 +89,7 @@ class Rows:
                 raise unreadable(name, error) from error
 
     def __contains__(self, key: str) -> bool:
-        wanted = np.uint64(hashed(key))
-        at = int(np.searchsorted(self._keys, wanted))
-        return at < len(self._keys) and bool(self._keys[at] == wanted)
+        return find(self._keys, key) is not None
 
 
 def parse(line: bytes) -> dict[str, Any] | None:

@@ -72,7 +72,7 @@ def render(
     with ExitStack() as opened:
         settle = lambda: manifest.settle(output, ready.run, overwrite=overwrite)  # noqa: E731
         opened.enter_context(lock.locked(output, part, settle))
-        rows = Manifest(output, part, fresh=overwrite)
+        rows = Manifest(output, part)
         opened.callback(rows.close)
         decoders = Decoders(workers(settings), max_pixels=settings.max_pixels, timeout=settings.stall_timeout)
         opened.callback(decoders.close)
