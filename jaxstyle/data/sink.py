@@ -117,13 +117,18 @@ def refuse_overlap(output: Path, inputs: Iterable[Path]) -> None:
             )
 
 
+def existing(path: Path) -> Path:
+    """The path, or the nearest folder above it that is there."""
+    return next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+
+
 def check_writable(output: Path) -> None:
     """Asks, without writing, whether the output folder can be written, and has any room.
 
     Raises:
         StorageError: not so.
     """
-    there = next(p for p in (output.absolute(), *output.absolute().parents) if p.exists())
+    there = existing(output)
     if not os.access(there, os.W_OK | os.X_OK):
         raise StorageError(f"{printable(there)} cannot be written (Permission denied)", "Mend it or choose another.")
     free = shutil.disk_usage(there).free

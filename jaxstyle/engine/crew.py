@@ -25,7 +25,7 @@ from jaxstyle.data.manifest import Row
 from jaxstyle.data.source import discover
 from jaxstyle.engine.decode import Decoders
 from jaxstyle.engine.feed import Feed, Lot
-from jaxstyle.engine.lanes import Device, Ended, Lanes
+from jaxstyle.engine.lanes import Device, Ended, Lanes, side_by_side
 from jaxstyle.engine.plan import Finished, Job, in_shard
 from jaxstyle.engine.preflight import Ready
 from jaxstyle.engine.prepare import Prepared, prepare
@@ -267,8 +267,7 @@ class Crew:
             while (chosen := self._feed.choose()) is not None:
                 lot, known = chosen
                 for ended in self._lanes.run(lot, known, self._batch(lot.bucket), partial(self._halve, lot)):
-                    wrong = complaint(ended)
-                    if wrong and not lot.careful:
+                    if not lot.careful and (wrong := complaint(ended)):
                         job = dataclasses.replace(ended.task.job, first_end=wrong)
                         self._feed.again(Lot(lot.bucket, True), job)
                     else:
@@ -279,9 +278,8 @@ class Crew:
 
     def _batch(self, bucket: Size) -> int:
         """Lanes side by side: as asked or as suits the device, and no more than it has had room for."""
-        asked, device = self._settings.batch, self._device
-        assert device is not None
-        wanted = device.suits(bucket) if asked == "auto" else min(int(asked), device.fits(bucket))
+        assert self._device is not None
+        wanted = side_by_side(self._device, bucket, self._settings.batch)
         return max(1, min(wanted, self._most_pixels // (bucket[0] * bucket[1])))
 
     def _halve(self, lot: Lot, batch: int) -> None:

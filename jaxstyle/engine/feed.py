@@ -1,8 +1,8 @@
 """What waits for the device, by bucket: jobs of a bounded look-ahead, and a few of them decoded.
 
 The planner offers jobs and waits while the window is full; decoders take jobs of the bucket that the device works on,
-then of the one it is likely to take next; the device takes what they decoded. However many inputs there are, the feed
-holds at most `window` jobs and `decoded` pictures.
+then of the one it is likely to take next; the device takes what they decoded. However many inputs there are, no more
+jobs are offered than fill the window, and no more pictures decoded than two batches and a few.
 """
 
 from __future__ import annotations

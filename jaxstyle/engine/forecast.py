@@ -18,10 +18,9 @@ from jaxstyle.data.image import Size
 from jaxstyle.data.manifest import Row
 from jaxstyle.data.source import printable
 from jaxstyle.engine import cost, pipeline, preflight
-from jaxstyle.engine.decode import Decoders
 from jaxstyle.engine.feed import Lot
-from jaxstyle.engine.lanes import rungs
-from jaxstyle.engine.plan import Finished, plan
+from jaxstyle.engine.lanes import Device, rung, rungs, side_by_side
+from jaxstyle.engine.plan import Finished
 from jaxstyle.settings import RenderSettings
 
 BYTES = {"JPEG": 1.3, "MPO": 1.3, "PNG": 2.5, "TIFF": 3.0, "WEBP": 0.8, "AVIF": 0.9, "GIF": 1.4}
@@ -123,11 +122,8 @@ def forecast(
     before = ledger.Ledger([] if overwrite else ledger.ledgers(output))
     made, reasons = Forecast(output), Counter[str]()
     images: Counter[Size] = Counter()
-    with Decoders(
-        pipeline.workers(settings), max_pixels=settings.max_pixels, timeout=settings.stall_timeout
-    ) as decoders:
-        finished = lambda one: preflight.finished(one, before, output, settings)  # noqa: E731
-        for one in plan(ready.inputs, settings, finished, decoders, folds=not sink.tells_case_apart(output)):
+    with pipeline.decoders_for(settings) as decoders:
+        for one in pipeline.planned(ready, before, decoders):
             if isinstance(one, Finished):
                 made.finished += 1
             elif isinstance(one, Row):
@@ -136,20 +132,18 @@ def forecast(
                 reasons[one.reason] += 1
             else:
                 images[one.bucket] += 1
-                size = (one.header.width, one.header.height) if settings.output_size == "input" else one.work
-                made.disk += round(size[0] * size[1] * BYTES.get(one.header.format, 3))
+                width, height = one.output_size(settings)
+                made.disk += round(width * height * BYTES.get(one.header.format, 3))
                 made.render += 1
                 if made.render == settings.limit:
                     break
     made.reasons = reasons.most_common(REASONS)
-    there = next(p for p in (output.absolute(), *output.absolute().parents) if p.exists())
-    made.disk_free = shutil.disk_usage(there).free
+    made.disk_free = shutil.disk_usage(sink.existing(output)).free
     if images:
         device = pipeline.device_for(ready)
         made.memory = device.memory
         for bucket, number in images.most_common():
-            wanted = device.suits(bucket) if settings.batch == "auto" else min(int(settings.batch), device.fits(bucket))
-            batch = next(size for size in rungs(wanted) if size <= max(1, number))
+            batch = rung(side_by_side(device, bucket, settings.batch), number)
             memory = cost.fixed_bytes(settings) + batch * cost.lane_bytes(bucket, settings)
             made.buckets.append(Bucket(*bucket, number, batch, len(rungs(batch)), memory))
         if measure:
@@ -157,7 +151,7 @@ def forecast(
     return made
 
 
-def _time(made: Forecast, ready: preflight.Ready, device: Any) -> None:
+def _time(made: Forecast, ready: preflight.Ready, device: Device) -> None:
     """Fills in the times: some ticks of a small batch, scaled by the floating-point operations of the others."""
     lot, objective = Lot((PROBE, PROBE)), ready.settings.objective()
     size = device.suits(lot.bucket)

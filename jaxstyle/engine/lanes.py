@@ -140,6 +140,16 @@ def rungs(batch: int) -> list[int]:
     return ladder
 
 
+def rung(batch: int, known: int) -> int:
+    """The largest size on the ladder that so many tasks fill; 1 for none."""
+    return next(size for size in rungs(batch) if size <= max(known, 1))
+
+
+def side_by_side(device: Device, bucket: Size, asked: int | str) -> int:
+    """Most lanes of a bucket: as many as were asked for and fit, or what suits the device ("auto")."""
+    return device.suits(bucket) if asked == "auto" else min(int(asked), device.fits(bucket))
+
+
 class Lanes(Generic[T]):
     """Runs lots, one at a time, and remembers between them what the device had no room for."""
 
@@ -166,7 +176,7 @@ class Lanes(Generic[T]):
         while True:
             tasks: list[T | None] = []
             try:
-                yield from self._run(lot, next(size for size in rungs(batch) if size <= max(known, 1)), tasks, again)
+                yield from self._run(lot, rung(batch, known), tasks, again)
                 return
             except OutOfMemory as error:
                 lost = [task for task in tasks if task is not None]

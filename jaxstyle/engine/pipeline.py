@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from jaxstyle.data import ledger, lock, manifest, sink
+from jaxstyle.data.ledger import Ledger
 from jaxstyle.data.manifest import Manifest, Row
 from jaxstyle.data.source import printable
 from jaxstyle.engine import preflight
 from jaxstyle.engine.crew import Crew
 from jaxstyle.engine.decode import Decoders
 from jaxstyle.engine.lanes import Device
-from jaxstyle.engine.plan import plan
+from jaxstyle.engine.plan import Finished, Job, plan
 from jaxstyle.engine.stop import Limits, Stop
 from jaxstyle.engine.watch import Progress, Silent, Summary
 from jaxstyle.errors import OutputLocked
@@ -74,7 +75,7 @@ def render(
         opened.enter_context(lock.locked(output, part, settle))
         rows = Manifest(output, part)
         opened.callback(rows.close)
-        decoders = Decoders(workers(settings), max_pixels=settings.max_pixels, timeout=settings.stall_timeout)
+        decoders = decoders_for(settings)
         opened.callback(decoders.close)
 
         summary, limits = Summary(output), Limits(settings)
@@ -90,9 +91,7 @@ def render(
                 summary.rendered += row.status == "done"
                 progress.row(row)
 
-        finished = lambda one: preflight.finished(one, rows.before, output, settings)  # noqa: E731
-        planned = plan(ready.inputs, settings, finished, decoders, folds=not sink.tells_case_apart(output))
-        crew = Crew(ready, planned, decoders, device_for, progress, keep)
+        crew = Crew(ready, planned(ready, rows.before, decoders), decoders, device_for, progress, keep)
         opened.callback(crew.leave)
         crew.work(stop, lambda: limits.exceeded(failed, summary.looked_at))
         summary.stopped = stop.reason if crew.unfinished else ""
@@ -112,6 +111,15 @@ def _fold(output: Path) -> None:
         return  # the last one does it
 
 
-def workers(settings: RenderSettings) -> int:
-    """Processes that decode: as asked, or half of the processor's cores, at most 8."""
-    return max(1, min(8, (os.cpu_count() or 2) // 2)) if settings.workers == "auto" else int(settings.workers)
+def planned(ready: preflight.Ready, before: Ledger, decoders: Decoders) -> Iterator[Job | Row | Finished]:
+    """What is to be done, by `plan`, where earlier runs have left these rows."""
+    finished = lambda one: preflight.finished(one, before, ready.output, ready.settings)  # noqa: E731
+    folds = not sink.tells_case_apart(ready.output)
+    return plan(ready.inputs, ready.settings, finished, decoders, folds=folds)
+
+
+def decoders_for(settings: RenderSettings) -> Decoders:
+    """As many processes as asked, or as half of the processor's cores, at most 8."""
+    half = max(1, min(8, (os.cpu_count() or 2) // 2))
+    workers = half if settings.workers == "auto" else int(settings.workers)
+    return Decoders(workers, max_pixels=settings.max_pixels, timeout=settings.stall_timeout)

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from jaxstyle.data import image
 from jaxstyle.data.image import Size, work_size
 from jaxstyle.data.ledger import NAME
 from jaxstyle.data.manifest import SETTINGS, Row
 from jaxstyle.data.source import Input, discover
-from jaxstyle.engine.decode import Decoders, Probed, Stat
+from jaxstyle.engine.decode import Decoders, Probed
 from jaxstyle.settings import STRIDE, RenderSettings
 
 GROUP = 64
@@ -55,6 +55,10 @@ class Job:
     bucket: Size
     note: str = ""
     first_end: str = ""
+
+    def output_size(self, settings: RenderSettings) -> Size:
+        """Of the picture that will be written."""
+        return (self.header.width, self.header.height) if settings.output_size == "input" else self.work
 
 
 class Finished(NamedTuple):
@@ -108,8 +112,7 @@ def plan(
             if past:
                 yield Finished(one.key)
             elif one.failed or one.skipped:
-                notes = (one.note,) if one.note else ()
-                yield Row(one.key, "failed" if one.failed else "skipped", one.failed or one.skipped, notes=notes)
+                yield _row(one, "failed" if one.failed else "skipped", one.failed or one.skipped)
             else:
                 yield _judge(one, next(probed), settings)
 
@@ -123,19 +126,22 @@ def in_shard(key: str, part: tuple[int, int]) -> bool:
 
 def _judge(one: Input, probed: Probed, settings: RenderSettings) -> Job | Row:
     own = one.key.split("/")[0]
-    notes = (one.note,) if one.note else ()
     if probed.header is None:
         # A text beside the photographs is none of our business; a file that calls itself a picture is.
         foreign = not probed.picture and not image.claims_to_be_a_picture(one.path)
         reason = f"not a picture: {probed.problem}" if foreign else probed.problem
-        return Row(one.key, "skipped" if foreign else "failed", reason, notes=notes)
+        return _row(one, "skipped" if foreign else "failed", reason)
     if own.casefold() in RESERVED or LEDGER.fullmatch(own.casefold()):
-        reason = f"its output would take the place of the run's own {own}: rename it"
-        return Row(one.key, "failed", reason, notes=notes)
-    return job(one.key, one.path, probed.stat, probed.header, settings.size, one.note)
+        return _row(one, "failed", f"its output would take the place of the run's own {own}: rename it")
+    stat, header = probed.stat, probed.header
+    return Job(one.key, one.path, stat.length, stat.modified, header, *shape(header, settings.size), one.note)
 
 
-def job(key: str, path: Path, stat: Stat, header: image.Header, size: int, note: str = "") -> Job:
-    """The job of a picture with this header."""
+def shape(header: image.Header, size: int) -> tuple[Size, Size]:
+    """The working size and the bucket of a picture with this header."""
     work = work_size(header.width, header.height, size)
-    return Job(key, path, stat.length, stat.modified, header, work, bucket(work, size), note)
+    return work, bucket(work, size)
+
+
+def _row(one: Input, status: Literal["skipped", "failed"], reason: str) -> Row:
+    return Row(one.key, status, reason, notes=(one.note,) if one.note else ())

@@ -9,8 +9,7 @@ import numpy as np
 
 from jaxstyle.data import image
 from jaxstyle.engine.decode import Decoders, Stat
-from jaxstyle.engine.plan import Job
-from jaxstyle.engine.plan import job as plan_job
+from jaxstyle.engine.plan import Job, shape
 from jaxstyle.engine.preflight import Ready
 from jaxstyle.errors import ImageError
 from jaxstyle.style.initial import initial, pad_reflect
@@ -45,8 +44,8 @@ def prepare(job: Job, decoders: Decoders, ready: Ready) -> Prepared:
     if decoded.stat != Stat(job.length, job.modified):
         raise ImageError("changed while the run went on")
     if decoded.header != job.header:  # a PNG's orientation may stand behind its pixels, where no header tells it
-        planned = plan_job(job.key, job.path, decoded.stat, decoded.header, settings.size, job.note)
-        job = dataclasses.replace(planned, first_end=job.first_end)
+        work, bucket = shape(decoded.header, settings.size)
+        job = dataclasses.replace(job, header=decoded.header, work=work, bucket=bucket)
     width, height = job.bucket
     content = pad_reflect(decoded.pixels, height, width)
     start = None if ready.start is None else pad_reflect(image.resize(ready.start, *job.work), height, width)

@@ -67,7 +67,7 @@ def publish(ended: Ended[Prepared], settings: RenderSettings, output: Path, part
         twice = f"{wrong} (on the second try; on the first: {job.first_end})" if job.first_end else wrong
         return row(task, "failed", reason=twice, ended=ENDINGS[ended.status], **made)
     pixels = image.to_unit(result.image[: job.work[1], : job.work[0]])
-    size = (job.header.width, job.header.height) if settings.output_size == "input" else job.work
+    size = job.output_size(settings)
     pixels = image.resize(pixels, *size)
     alpha = None if task.alpha is None else task.alpha.astype(np.float32) / 255
     try:
