@@ -42,6 +42,8 @@ def _echo(text: str) -> None:
 
 Inputs = Annotated[list[Path], Parameter(name="INPUT", negative=())]
 Output = Annotated[Path, Parameter(name=("--output", "-o"))]
+Json = Annotated[bool, Parameter(help="For machines.")]
+Folder = Annotated[Path, Parameter(help="The output folder of a run.")]
 Measure = Annotated[bool, Parameter(negative="--no-measure")]
 
 
@@ -100,7 +102,7 @@ def plan(
     *,
     style: Path,
     output: Output,
-    json: bool = False,
+    json: Json = False,
     measure: Measure = True,
     settings: Settings = None,
 ) -> int:
@@ -114,8 +116,6 @@ def plan(
         The style picture.
     output
         As for render.
-    json
-        For machines.
     measure
         Time some evaluations on the device, for an estimate of the time.
     """
@@ -126,16 +126,8 @@ def plan(
 
 
 @app.command
-def status(output: Path, *, json: bool = False) -> int:
-    """Say how far the runs into a folder have come, and who is at work there.
-
-    Parameters
-    ----------
-    output
-        The folder.
-    json
-        For machines.
-    """
+def status(output: Folder, *, json: Json = False) -> int:
+    """Say how far the runs into a folder have come, and who is at work there."""
     from jaxstyle.data import audit
 
     _print(audit.status(output), json)
@@ -143,17 +135,10 @@ def status(output: Path, *, json: bool = False) -> int:
 
 
 @app.command
-def verify(output: Path, *, json: bool = False) -> int:
+def verify(output: Folder, *, json: Json = False) -> int:
     """Compare every output of a folder with its row: is it there, is it whole, has it the recorded checksum?
 
     Exit code 3 if anything is wrong. Files that no row tells of are listed.
-
-    Parameters
-    ----------
-    output
-        The folder.
-    json
-        For machines.
     """
     from jaxstyle.data import audit
 

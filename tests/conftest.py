@@ -6,6 +6,7 @@ Below them what tests/test_convert.py makes bad torch files with.
 import zipfile
 
 import pytest
+from command import photographs, rendering
 
 from jaxstyle.model.convert import TORCH_INDICES
 from jaxstyle.model.weights import SHAPES
@@ -26,6 +27,18 @@ def network(cache):
     from jaxstyle.model import weights
 
     return weights.load()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with two photographs and a style, for the tests of the command line."""
+    return photographs(tmp_path)
+
+
+@pytest.fixture
+def base(folder):
+    """The command that renders them."""
+    return rendering(folder)
 
 
 def zipped(path, pickled, members=(), compression=zipfile.ZIP_STORED):

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import stub
-from command import BROKEN, photographs, rendering, run
+from command import BROKEN, run
 from PIL import Image
 
 
@@ -19,16 +19,6 @@ def jaxstyle(*arguments, **environment):
         text=True,
         env=os.environ | environment,
     )
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return photographs(tmp_path)
-
-
-@pytest.fixture
-def base(folder):
-    return rendering(folder)
 
 
 @pytest.fixture

@@ -9,22 +9,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import stub
-from command import BROKEN, photographs, rendering, run
+from command import BROKEN, run
 from pictures import photo, save
 from PIL import Image
 
 from jaxstyle.data.lock import locked
 from jaxstyle.engine.feed import Feed
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return photographs(tmp_path)
-
-
-@pytest.fixture
-def base(folder):
-    return rendering(folder)
 
 
 @pytest.fixture(autouse=True)
