@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -10,11 +11,11 @@ import stub
 from pictures import painting, photo, save
 from PIL import Image
 
-from jaxstyle.engine import publish
+from jaxstyle.engine import pipeline, publish
 from jaxstyle.engine.pipeline import render
 from jaxstyle.engine.stop import Stop
 from jaxstyle.engine.watch import Silent
-from jaxstyle.errors import DeviceError, ImageError
+from jaxstyle.errors import DeviceError, ImageError, StorageError
 from jaxstyle.settings import RenderSettings
 
 QUICK = RenderSettings(size=32, evaluations=10, batch=4, workers=0)
@@ -193,11 +194,33 @@ def test_failed_rows_are_tried_again_when_asked(tree, style, tmp_path, devices):
     for path in broken:
         path.write_bytes(path.read_bytes()[:60])
     assert render(tree, style, tmp_path / "out", QUICK).failed == 3
+    before = (tmp_path / "out" / "manifest.jsonl").stat()
+    assert render(tree, style, tmp_path / "out", QUICK).looked_at == 0
+    assert (tmp_path / "out" / "manifest.jsonl").stat() == before
+    again = render(tree, style, tmp_path / "out", QUICK, retry_failed=True)
+    assert (again.looked_at, again.rendered, again.failed) == (3, 0, 3)
     for path, data in zip(broken, whole, strict=True):
         path.write_bytes(data)
-    assert render(tree, style, tmp_path / "out", QUICK).rendered == 0
-    summary = render(tree, style, tmp_path / "out", QUICK, retry_failed=True)
+    summary = render(tree, style, tmp_path / "out", QUICK)  # what has changed needs no asking
     assert (summary.rendered, summary.done, summary.failed) == (3, 23, 0) and len(rows(tmp_path / "out")) == 23
+
+
+def test_what_was_no_picture_is_looked_at_again_when_it_has_changed(tree, style, tmp_path, devices):
+    (tree / "notes.txt").write_text("not a picture")
+    assert render(tree, style, tmp_path / "out", QUICK).skipped == 1
+    assert render(tree, style, tmp_path / "out", QUICK).looked_at == 0
+    save(tree / "other.png", photo(40, 30)).rename(tree / "notes.txt")
+    summary = render(tree, style, tmp_path / "out", QUICK)
+    assert (summary.rendered, summary.skipped) == (1, 0)
+
+
+def test_an_output_goes_when_its_input_has_become_rubbish(tree, style, tmp_path, devices):
+    render(tree, style, tmp_path / "out", QUICK)
+    spoilt, *_ = sorted(tree.rglob("*.png"))
+    key = spoilt.relative_to(tree).as_posix()
+    spoilt.write_bytes(spoilt.read_bytes()[:60])
+    assert render(tree, style, tmp_path / "out", QUICK).failed == 1
+    assert rows(tmp_path / "out")[key]["status"] == "failed" and not (tmp_path / "out" / key).exists()
 
 
 def test_only_a_changed_input_is_rendered_again(tree, style, tmp_path, devices):
@@ -243,6 +266,50 @@ def test_shards_at_the_same_time_do_not_disturb_each_other(tree, style, tmp_path
     assert sum(one.rendered for one in made.values()) == 23
     render(tree, style, tmp_path / "out", QUICK)
     assert len(rows(tmp_path / "out")) == len(files(tmp_path / "out")) == 23
+
+
+def test_a_shard_that_starts_while_the_manifests_are_united_waits(tree, style, tmp_path, devices, monkeypatch):
+    fold, threads, made = pipeline.ledger.fold, [], []
+
+    def slow(output):
+        if not threads:
+            work = lambda: made.append(render(tree, style, tmp_path / "out", QUICK, shard="2/2"))  # noqa: E731
+            threads.append(threading.Thread(target=work))
+            threads[0].start()
+            time.sleep(0.5)
+        fold(output)
+
+    monkeypatch.setattr(pipeline.ledger, "fold", slow)
+    first = render(tree, style, tmp_path / "out", QUICK, shard="1/2")
+    threads[0].join(60)
+    assert first.rendered + made[0].rendered == 23 == len(rows(tmp_path / "out"))
+    assert not list((tmp_path / "out").glob("manifest-*"))
+
+
+def test_manifests_that_cannot_be_united_stay_apart_and_are_told_of(tree, style, tmp_path, devices, monkeypatch):
+    def full(output):
+        raise StorageError("no room", "Make some.")
+
+    heard = Ear()
+    heard.said = []
+    heard.say = heard.said.append
+    monkeypatch.setattr(pipeline.ledger, "fold", full)
+    assert render(tree, style, tmp_path / "out", QUICK, shard="1/1").done == 23
+    summary = render(tree, style, tmp_path / "two", QUICK, shard="1/2", progress=heard)
+    assert summary.rendered and "no room" in heard.said[-1]
+    monkeypatch.undo()
+
+
+def test_what_goes_wrong_in_leaving_does_not_hide_what_went_wrong_before(tree, style, tmp_path, devices, monkeypatch):
+    def full(self):
+        raise StorageError("no room", "Make some.")
+
+    monkeypatch.setattr(pipeline.Manifest, "close", full)
+    with pytest.raises(StorageError, match="no room"):
+        render(tree, style, tmp_path / "out", QUICK)
+    monkeypatch.setattr(stub.StubBatch, "advance", lambda *_: {}["the first"])
+    with pytest.raises(KeyError, match="the first"):
+        render(tree, style, tmp_path / "two", QUICK)
 
 
 @pytest.mark.parametrize("error", [ImageError("no such encoder"), TypeError("a bug")])

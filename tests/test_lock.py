@@ -402,3 +402,21 @@ def test_lock_files_may_be_written_by_whoever_may_write_the_folder(tmp_path):
         with lock._gate(tmp_path, soft=False):
             assert (tmp_path / PREFIX).stat().st_mode & 0o777 == 0o660
         assert not [name for name in files(tmp_path) if name.startswith(TEMPORARY)]
+
+
+def test_something_is_done_in_peace_only_if_nobody_holds_a_part(tmp_path, system):
+    calls = []
+
+    def inside():
+        started = threading.Thread(target=lambda: calls.append(excluded(tmp_path, (2, 2))))
+        started.start()
+        started.join(0.3)
+        calls.append("done")
+        waiting.append(started)
+
+    waiting = []
+    with locked(tmp_path, (1, 2)):
+        assert not lock.in_peace(tmp_path, inside) and not calls
+    assert lock.in_peace(tmp_path, inside)
+    waiting[0].join(10)
+    assert calls == ["done", False]

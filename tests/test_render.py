@@ -101,11 +101,12 @@ def test_a_later_run_renders_what_is_missing(tree, style, tmp_path, devices):
     assert (tmp_path / "out" / "a.png").stat() == before  # not written again
 
 
-def test_failed_inputs_are_retried_only_when_asked(tree, style, tmp_path, devices):
+def test_failed_inputs_are_retried_when_they_have_changed_or_when_asked(tree, style, tmp_path, devices):
     render(tree, style, tmp_path / "out", TINY)
+    assert render(tree, style, tmp_path / "out", TINY).looked_at == 0
+    assert render(tree, style, tmp_path / "out", TINY, retry_failed=True).looked_at == 1
     save(tree / "sub" / "broken.jpg", photo(40, 40))
-    assert render(tree, style, tmp_path / "out", TINY).rendered == 0
-    summary = render(tree, style, tmp_path / "out", TINY, retry_failed=True)
+    summary = render(tree, style, tmp_path / "out", TINY)
     assert summary.rendered == 1 and summary.failed == 0
     assert rows(tmp_path / "out")["sub/broken.jpg"]["status"] == "done"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import operator
@@ -43,8 +44,11 @@ def name(part: tuple[int, int]) -> str:
 def ledgers(output: Path) -> list[Path]:
     """The ledgers of an output folder; those written to later come later, and count more."""
     whole = output / NAME
-    parts = sorted(output.glob("manifest-*-of-*.jsonl"), key=lambda path: (path.stat().st_mtime_ns, path.name))
-    return [*([whole] if whole.exists() else []), *parts]
+    parts = []
+    for path in output.glob("manifest-*-of-*.jsonl"):
+        with contextlib.suppress(FileNotFoundError):  # folded in by another run in this moment
+            parts.append((path.stat().st_mtime_ns, path.name, path))
+    return [*([whole] if whole.exists() else []), *(path for *_, path in sorted(parts))]
 
 
 def checksum_bits(sha256: str) -> int:
@@ -138,7 +142,7 @@ class Ledger:
 
 
 def fold(output: Path) -> None:
-    """Makes one manifest of all ledgers, with one row a key, the last one; the caller holds the whole folder's lock.
+    """Makes one manifest of all ledgers, with one row a key, the last one; the caller keeps others from writing.
 
     Nothing is rewritten where there is nothing to fold. A kill on the way leaves rows twice, which the next call mends.
     """

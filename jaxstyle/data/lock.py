@@ -30,7 +30,7 @@ from jaxstyle.errors import JaxstyleError, OutputLocked, StorageError
 PREFIX = ".jaxstyle-lock"
 """How names of lock files begin."""
 
-GATE_SECONDS = 10.0
+GATE_SECONDS = 60.0
 """How long a run waits for others to pass the gate."""
 
 Part = tuple[int, int]
@@ -87,6 +87,20 @@ def locked(output: Path, part: Part = (1, 1), settle: Callable[[], None] | None 
             if settle is not None:
                 settle()
         yield mine
+
+
+def in_peace(output: Path, do: Callable[[], None]) -> bool:
+    """Calls something if nobody holds the folder or a part; whoever starts meanwhile waits. False: somebody does.
+
+    Raises:
+        OutputLocked, StorageError: see `locked`.
+    """
+    soft = not _has_flock(output)
+    with _gate(output, soft):
+        if any(_holder(output, part, soft) is not None for part in _parts(output)):
+            return False
+        do()
+    return True
 
 
 def holders(output: Path) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ import itertools
 import os
 import secrets
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ LEAST_FREE = 64 * 1024
 
 _own = f"{os.getpid()}-{secrets.token_hex(4)}"
 _numbers = itertools.count()
+_making = threading.RLock()
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
 """What file systems answer that cannot sync a folder, or not one that may only be searched."""
 
@@ -63,6 +65,20 @@ def writing(path: Path, *, part: str = "", sync: bool = True) -> Iterator[Binary
         ) from error
 
 
+def withdraw(path: Path) -> None:
+    """Removes an output that its input no longer stands behind.
+
+    Raises:
+        StorageError: it cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"{printable(path)} cannot be removed ({error.strerror})", "Mend the permissions of its folder."
+        ) from error
+
+
 def sync_folder(folder: Path) -> None:
     """Makes renames in a folder survive a power loss, where the file system can."""
     try:
@@ -77,11 +93,12 @@ def sync_folder(folder: Path) -> None:
 
 
 def _make_folder(folder: Path) -> None:
-    if folder.is_dir():
-        return
-    _make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
-    sync_folder(folder.parent)
+    with _making:  # who finds a folder there finds it synced
+        if folder.is_dir():
+            return
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
 
 
 def tells_case_apart(path: Path) -> bool:
@@ -172,12 +189,6 @@ def sweep(output: Path, part: str = "", until: Callable[[], bool] = lambda: Fals
             if until():
                 return swept
             if name.startswith(TEMPORARY + part) and _own not in name:
-                path = Path(folder, name)
-                try:
-                    path.unlink(missing_ok=True)
-                except OSError as error:
-                    raise StorageError(
-                        f"{printable(path)} cannot be removed ({error.strerror})", "Mend its permissions."
-                    ) from error
+                withdraw(Path(folder, name))
                 swept += 1
     return swept

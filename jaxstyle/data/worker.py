@@ -42,6 +42,9 @@ class Stat:
     modified: int
 
 
+UNKNOWN = Stat(0, 0)
+
+
 @dataclass(frozen=True)
 class Probed:
     """What a look at a file's header brought.
@@ -80,7 +83,7 @@ class Decoded:
 
 def probe(path: Path, max_pixels: int) -> Probed:
     """Reads a file's header; everything that is wrong with it becomes a problem."""
-    found = Stat(0, 0)
+    found = UNKNOWN
     try:
         with _steady(path) as (file, found):
             return Probed(found, image.probe(file, max_pixels))

@@ -143,11 +143,13 @@ class Crew:
         """Ends all threads, and keeps what has been published."""
         self._feed.abandon()
         deadline = time.monotonic() + LEAVE_SECONDS
-        for thread in self._threads:
-            while thread.is_alive() and time.monotonic() < deadline:
-                self._drain()  # a thread may be waiting for room to say something
-                thread.join(0.02)
-        self._left.set()
+        try:
+            for thread in self._threads:
+                while thread.is_alive() and time.monotonic() < deadline:
+                    self._drain()  # a thread may be waiting for room to say something
+                    thread.join(0.02)
+        finally:
+            self._left.set()
         self._drain()
         self._commit()
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jaxstyle.data import worker
-from jaxstyle.data.worker import Decoded, Probed, Stat
+from jaxstyle.data.worker import UNKNOWN, Decoded, Probed, Stat
 from jaxstyle.engine import process
 from jaxstyle.engine.process import Crash, TooLong, Worker, not_started
 from jaxstyle.errors import ImageError, JaxstyleError
@@ -214,5 +214,5 @@ def _stat_of(path: Path) -> Stat:
     try:
         found = path.stat()
     except OSError:
-        return Stat(0, 0)
+        return UNKNOWN
     return Stat(found.st_size, found.st_mtime_ns)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from jaxstyle.engine.lanes import Device
 from jaxstyle.engine.plan import Finished, Job, plan
 from jaxstyle.engine.stop import Limits, Stop
 from jaxstyle.engine.watch import Progress, Silent, Summary
-from jaxstyle.errors import OutputLocked
+from jaxstyle.errors import JaxstyleError, OutputLocked, StorageError
 from jaxstyle.settings import RenderSettings
 
 
@@ -74,7 +74,7 @@ def render(
         settle = lambda: manifest.settle(output, ready.run, overwrite=overwrite)  # noqa: E731
         opened.enter_context(lock.locked(output, part, settle))
         rows = Manifest(output, part)
-        opened.callback(rows.close)
+        opened.push(_without_hiding(rows.close))
         decoders = decoders_for(settings)
         opened.callback(decoders.close)
 
@@ -84,6 +84,11 @@ def render(
         def keep(new: list[Row]) -> None:
             nonlocal failed
             new = [dataclasses.replace(row, **common) for row in new]
+            for row in new:
+                if row.status != "done" and row.input_modified:  # its file was looked at, and is no longer what it was
+                    past = rows.before.get(row.key)
+                    if past is not None and past.status == "done":
+                        sink.withdraw(output / row.key)
             rows.append(*new)
             for row in new:
                 failed += row.status == "failed"
@@ -92,23 +97,36 @@ def render(
                 progress.row(row)
 
         crew = Crew(ready, planned(ready, rows.before, decoders), decoders, device_for, progress, keep)
-        opened.callback(crew.leave)
+        opened.push(_without_hiding(crew.leave))
         crew.work(stop, lambda: limits.exceeded(failed, summary.looked_at))
         summary.stopped = stop.reason if crew.unfinished else ""
         crew.account(summary)
         summary.done, summary.skipped, summary.failed = map(rows.count, ("done", "skipped", "failed"))
     if part != (1, 1):
-        _fold(output)
+        try:
+            lock.in_peace(output, lambda: _unite(output))  # else the last shard does it
+        except (OutputLocked, StorageError) as error:
+            progress.say(f"The shards' manifests stay apart until another run unites them: {error}")
     return summary
 
 
-def _fold(output: Path) -> None:
-    """Makes one manifest of the shards', unless others still run."""
-    try:
-        with lock.locked(output, (1, 1), lambda: ledger.fold(output)):
-            sink.sweep(output)  # also what no shard knows for its own
-    except OutputLocked:
-        return  # the last one does it
+def _unite(output: Path) -> None:
+    """Makes one manifest of the shards', and removes what no shard knows for its own."""
+    ledger.fold(output)
+    sink.sweep(output)
+
+
+def _without_hiding(leave: Callable[[], None]) -> Callable[..., None]:
+    """For `ExitStack.push`: what goes wrong in leaving is told only if nothing went wrong before."""
+
+    def exit(kind: Any, error: BaseException | None, trace: Any) -> None:
+        try:
+            leave()
+        except JaxstyleError:
+            if error is None:
+                raise
+
+    return exit
 
 
 def planned(ready: preflight.Ready, before: Ledger, decoders: Decoders) -> Iterator[Job | Row | Finished]:

@@ -16,6 +16,7 @@ from jaxstyle.data.image import Size, work_size
 from jaxstyle.data.ledger import NAME
 from jaxstyle.data.manifest import SETTINGS, Row
 from jaxstyle.data.source import Input, discover
+from jaxstyle.data.worker import UNKNOWN, Stat
 from jaxstyle.engine.decode import Decoders, Probed
 from jaxstyle.settings import STRIDE, RenderSettings
 
@@ -130,9 +131,9 @@ def _judge(one: Input, probed: Probed, settings: RenderSettings) -> Job | Row:
         # A text beside the photographs is none of our business; a file that calls itself a picture is.
         foreign = not probed.picture and not image.claims_to_be_a_picture(one.path)
         reason = f"not a picture: {probed.problem}" if foreign else probed.problem
-        return _row(one, "skipped" if foreign else "failed", reason)
+        return _row(one, "skipped" if foreign else "failed", reason, probed.stat)
     if own.casefold() in RESERVED or LEDGER.fullmatch(own.casefold()):
-        return _row(one, "failed", f"its output would take the place of the run's own {own}: rename it")
+        return _row(one, "failed", f"its output would take the place of the run's own {own}: rename it", probed.stat)
     stat, header = probed.stat, probed.header
     return Job(one.key, one.path, stat.length, stat.modified, header, *shape(header, settings.size), one.note)
 
@@ -143,5 +144,6 @@ def shape(header: image.Header, size: int) -> tuple[Size, Size]:
     return work, bucket(work, size)
 
 
-def _row(one: Input, status: Literal["skipped", "failed"], reason: str) -> Row:
-    return Row(one.key, status, reason, notes=(one.note,) if one.note else ())
+def _row(one: Input, status: Literal["skipped", "failed"], reason: str, stat: Stat = UNKNOWN) -> Row:
+    notes = (one.note,) if one.note else ()
+    return Row(one.key, status, reason, input_bytes=stat.length, input_modified=stat.modified, notes=notes)

@@ -124,25 +124,30 @@ def describe(style: Path, settings: RenderSettings, network: weights.Weights) ->
 
 
 def finished(one: Input, before: Ledger, output: Path, settings: RenderSettings) -> bool:
-    """Whether an earlier run is through with an input.
+    """Whether an earlier run is through with an input: what became of it still stands.
 
-    Done means that the output is there, and made from this input: of the same length, and unchanged since by its time
-    or, where a copy has lost the time, by its checksum.
+    Done needs the output to be there as well. A file stands as long as its length and its time do or, where a copy
+    has lost the time, its checksum.
     """
     past = before.get(one.key)
-    if past is None:
-        return False
-    if past.status != "done":
-        return not (settings.retry_failed and past.status == "failed")
-    if one.failed:
+    if past is None or (past.status == "failed" and settings.retry_failed):
         return False
     try:
-        now = one.path.stat()
-        if now.st_size != past.length or not (output / one.key).is_file():
-            return False
-        if past.checksum and now.st_mtime_ns != past.modified:
-            with one.path.open("rb") as file:
-                return ledger.checksum_bits(hashlib.file_digest(file, "sha256").hexdigest()) == past.checksum
-    except OSError:
+        if past.status == "done":
+            return not one.failed and _stands(one.path, past) and (output / one.key).is_file()
+        return bool(one.failed or one.skipped) or _stands(one.path, past)
+    except OSError:  # as it was when the row was written, if that did not know the file either
+        return past.status != "done" and not past.modified
+
+
+def _stands(path: Path, past: ledger.Past) -> bool:
+    """Whether a file is the one that a row tells of."""
+    now = path.stat()
+    if now.st_size != past.length:
         return False
-    return True
+    if now.st_mtime_ns == past.modified:
+        return True
+    if not past.checksum:
+        return not past.modified  # version 0.1 knew neither
+    with path.open("rb") as file:
+        return ledger.checksum_bits(hashlib.file_digest(file, "sha256").hexdigest()) == past.checksum

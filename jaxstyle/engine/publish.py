@@ -43,7 +43,7 @@ def complaint(ended: Ended[Prepared]) -> str:
     shown = image.to_bytes(result.image[:height, :width])
     if shown.max() <= BLACK:
         return "came out black"
-    if (shown == shown[0, 0]).all():
+    if (shown == shown[0, 0]).all() and width * height > 1:
         return f"came out as one colour, {tuple(shown[0, 0].tolist())}"
     return ""
 
