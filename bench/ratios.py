@@ -21,7 +21,7 @@ from jaxstyle.demo.styles import STYLES
 from jaxstyle.settings import RenderSettings, StylizeSettings
 from jaxstyle.style.initial import initial
 from jaxstyle.style.solver import Status
-from jaxstyle.style.stylize import Stylizer, stylizer
+from jaxstyle.style.stylizer import Stylizer, stylizer
 
 CROP = (4, 3)
 """Aspect ratio to which photographs are cropped, so that all of them fit one batch."""

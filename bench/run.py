@@ -56,27 +56,32 @@ def main() -> None:
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(ALL)}")
 
-    results = []
     for name in arguments.names or ALL:
         print(f"{name} ...", file=sys.stderr, flush=True)
+        results = []
         for result in ALL[name](arguments):
             results.append({"bench": name, **result})
             goal = f"  ({result['goal']})" if result.get("goal") else ""
             value = result["value"]
             shown = f"{value:.4g}" if isinstance(value, float) else str(value)
             print(f"{name:10} {result['what']:74} {shown}{goal}", flush=True)
+        print(keep(results, arguments.output), file=sys.stderr)
+
+
+def keep(results: list[dict], output: Path | None) -> Path:
+    """Puts results into the JSON file, in the place of those of the same benches; what else is in it stays."""
     about = machine()
     record = {"date": datetime.date.today().isoformat(), "machine": about, "results": results}
     stem = "".join(c if c.isalnum() else "-" for c in about["device"].lower())
-    path = arguments.output or Path(__file__).parent / "results" / f"{stem}-{record['date']}.json"
+    path = output or Path(__file__).parent / "results" / f"{stem}-{record['date']}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists():  # measurements of this day that were not repeated stay
+    if path.exists():
         before = json.loads(path.read_text())
         if before["machine"] == about:
             again = {result["bench"] for result in results}
             record["results"] = [r for r in before["results"] if r["bench"] not in again] + results
     path.write_text(json.dumps(record, indent=1) + "\n")
-    print(path, file=sys.stderr)
+    return path
 
 
 if __name__ == "__main__":

@@ -11,11 +11,12 @@ if TYPE_CHECKING:
     from jaxstyle.engine.pipeline import Summary, render
     from jaxstyle.settings import Objective, RenderSettings, StylizeSettings
     from jaxstyle.style.solver import Status
-    from jaxstyle.style.stylize import Solution, Stylizer, stylize
+    from jaxstyle.style.stylize import Solution, stylize
+    from jaxstyle.style.stylizer import Stylizer
 
 _HOMES = {
     "stylize": "style.stylize",
-    "Stylizer": "style.stylize",
+    "Stylizer": "style.stylizer",
     "Solution": "style.stylize",
     "Status": "style.solver",
     "render": "engine.pipeline",

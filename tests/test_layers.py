@@ -68,7 +68,7 @@ def test_vmap_appears_once():
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Attribute) and node.attr in ("vmap", "pmap")
     ]
-    assert len(calls) == 1 and calls[0][0] == "stylize.py", calls
+    assert len(calls) == 1 and calls[0][0] == "stylizer.py", calls
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))

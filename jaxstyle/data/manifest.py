@@ -34,6 +34,7 @@ class Row:
         ended: how the optimisation ended: budget, converged, stalled or diverged.
         loss: the objective at the result, and its terms, weights applied.
         evaluations: of loss and gradient, spent on this image.
+        precision: of the convolutions, float32 or bfloat16.
         seconds: its share of the time on the device: each tick's time divided by the lanes running then.
         start_loss: the objective where the optimisation started.
         input_bytes, input_modified, input_sha256: length, time of the last change (nanoseconds) and checksum of the
@@ -52,6 +53,7 @@ class Row:
     ended: str = ""
     loss: Mapping[str, float] = dataclasses.field(default_factory=dict)
     evaluations: int = 0
+    precision: str = ""
     seconds: float = 0.0
     start_loss: float = 0.0
     input_bytes: int = 0

@@ -282,7 +282,8 @@ class Crew:
         """Lanes side by side: as asked or as suits the device, and no more than it has had room for."""
         assert self._device is not None
         wanted = side_by_side(self._device, bucket, self._settings.batch)
-        return max(1, min(wanted, self._most_pixels // (bucket[0] * bucket[1])))
+        count = self._device.count
+        return max(count, min(wanted, self._most_pixels // (bucket[0] * bucket[1]) // count * count))
 
     def _halve(self, lot: Lot, batch: int) -> None:
         width, height = lot.bucket

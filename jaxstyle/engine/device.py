@@ -17,10 +17,12 @@ from jaxstyle.data.image import Size
 from jaxstyle.engine import cost
 from jaxstyle.engine.feed import Lot
 from jaxstyle.engine.lanes import Batch, Look, OutOfMemory, Result
+from jaxstyle.errors import SettingsError
 from jaxstyle.model.weights import Weights
 from jaxstyle.settings import RenderSettings
+from jaxstyle.style import compiled
 from jaxstyle.style.objective import StyleTargets
-from jaxstyle.style.stylize import Stylizer, stylizer
+from jaxstyle.style.stylizer import Stylizer, stylizer
 
 CPU_BATCH = 2
 """bench/results: an image-evaluation takes as long in a batch of 1 to 8 on two cores; larger ones only take memory."""
@@ -35,19 +37,28 @@ CARE = 0.1
 
 
 class JaxDevice:
-    """The local device of JAX.
+    """The local devices of JAX.
 
     Attributes:
+        count: how many.
         compiled: programs compiled for batches since this object was made.
     """
 
     def __init__(self, settings: RenderSettings, network: Weights, painting: np.ndarray):
         """Args:
-        painting: the style picture, h x w x 3 in [0, 1].
+            painting: the style picture, h x w x 3 in [0, 1].
+
+        Raises:
+            SettingsError: more devices are asked for than there are.
         """
-        self.settings, self.painting = settings, painting
-        self._usual = stylizer(settings, network)
-        self._exact = stylizer(dataclasses.replace(settings, precision="float32"), network)
+        compiled.keep()
+        there = jax.local_device_count()
+        self.count = there if settings.devices == "all" else int(settings.devices)
+        if self.count > there:
+            raise SettingsError(f"devices is {self.count}", f"It must be at most {there}: JAX has no more here.")
+        self._usual = stylizer(settings, network, self.count)
+        self._exact = stylizer(dataclasses.replace(settings, precision="float32"), network, self.count)
+        self.settings, self.painting = dataclasses.replace(settings, precision=self._usual.settings.precision), painting
         self._before = self._count()
         self._targets: dict[Stylizer, StyleTargets] = {}
         self._cpu = jax.default_backend() == "cpu"
@@ -64,17 +75,21 @@ class JaxDevice:
         """Bytes that batches may take."""
         if self._cpu:
             return cost.host_memory()
-        return int((jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 0)) or 8 * 2**30
+        each = int((jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 0)) or 8 * 2**30
+        return each * self.count
+
+    def takes(self, bucket: Size, lanes: int) -> int:
+        return self.count * cost.fixed_bytes(self.settings) + lanes * cost.lane_bytes(bucket, self.settings)
 
     def fits(self, bucket: Size) -> int:
-        return max(1, cost.largest_batch(bucket, self.settings, self.memory))
+        return self.count * max(1, cost.largest_batch(bucket, self.settings, self.memory // self.count))
 
     def suits(self, bucket: Size) -> int:
         wanted = CPU_BATCH if self._cpu else max(1, min(64, ACCELERATOR_PIXELS // (bucket[0] * bucket[1])))
-        return min(wanted, self.fits(bucket))
+        return min(wanted * self.count, self.fits(bucket))
 
     def pays(self, lot: Lot, lanes: int, evaluations: int) -> bool:
-        flops = lanes * evaluations * cost.evaluation_flops(lot.bucket, self.settings.objective())
+        flops = lanes / self.count * evaluations * cost.evaluation_flops(lot.bucket, self.settings.objective())
         return flops > COMPILE_FLOPS.get(jax.default_backend(), COMPILE_FLOPS_ACCELERATOR)
 
     def batch(self, lot: Lot, size: int) -> Batch:
@@ -96,7 +111,7 @@ class _JaxBatch:
         with _memory_errors():
             one = self._engine.start(content, init, self._style, self._device.settings.evaluations, self._care)
             if self._state is None:
-                self._state = self._engine.stack([one] * self._size)
+                self._state = self._engine.fill(one, self._size)
             else:
                 self._state = self._engine.put(self._state, lane, one)
 
@@ -112,7 +127,8 @@ class _JaxBatch:
         with _memory_errors():
             lanes = self._state[0]
             one = jax.device_get(jax.tree.map(lambda a: a[lane], (lanes.image, lanes.terms, lanes.start_loss)))
-        return Result(one[0], {name: float(value) for name, value in one[1]._asdict().items()}, float(one[2]))
+        terms = {name: float(value) for name, value in one[1]._asdict().items()}
+        return Result(one[0], terms, float(one[2]), self._engine.settings.precision)
 
     def keep(self, lanes: Sequence[int], size: int) -> Batch:
         with _memory_errors():

@@ -143,9 +143,9 @@ def forecast(
         device = pipeline.device_for(ready)
         made.memory = device.memory
         for bucket, number in images.most_common():
-            batch = rung(side_by_side(device, bucket, settings.batch), number)
-            memory = cost.fixed_bytes(settings) + batch * cost.lane_bytes(bucket, settings)
-            made.buckets.append(Bucket(*bucket, number, batch, len(rungs(batch)), memory))
+            batch = rung(side_by_side(device, bucket, settings.batch), number, device.count)
+            ladder = rungs(batch, device.count)
+            made.buckets.append(Bucket(*bucket, number, batch, len(ladder), device.takes(bucket, batch)))
         if measure:
             _time(made, ready, device)
     return made

@@ -38,11 +38,13 @@ class Result(NamedTuple):
         image: H x W x 3 as optimised, not clipped.
         terms: the objective's terms, weights applied.
         start_loss: the objective before the first step.
+        precision: of the convolutions.
     """
 
     image: np.ndarray
     terms: Mapping[str, float]
     start_loss: float
+    precision: str
 
 
 class Batch(Protocol):
@@ -62,20 +64,26 @@ class Batch(Protocol):
 
 
 class Device(Protocol):
-    """Makes batches.
+    """Makes batches. It may be several devices that share every batch.
 
     Attributes:
-        memory: bytes that batches may take.
+        count: how many; lanes come in multiples of it.
+        memory: bytes that batches may take, on all of them together.
         compiled: programs compiled for them so far.
     """
 
+    @property
+    def count(self) -> int: ...
     @property
     def memory(self) -> int: ...
     @property
     def compiled(self) -> int: ...
 
+    def takes(self, bucket: Size, lanes: int) -> int:
+        """Bytes that so many lanes take, with what they share."""
+
     def fits(self, bucket: Size) -> int:
-        """Most lanes of a bucket that the memory has room for; at least 1, to be tried."""
+        """Most lanes of a bucket that the memory has room for; at least one a device, to be tried."""
 
     def suits(self, bucket: Size) -> int:
         """Lanes side by side for a bucket, if nobody asks for another number."""
@@ -132,22 +140,30 @@ class Usage:
     since: float | None = None
 
 
-def rungs(batch: int) -> list[int]:
-    """The ladder of batch sizes: each half of the one before, so that a bucket compiles few programs."""
+def rungs(batch: int, count: int = 1) -> list[int]:
+    """The ladder of batch sizes: each half of the one before, so that a bucket compiles few programs.
+
+    Args:
+        count: of devices; all sizes are multiples of it.
+    """
     ladder = [batch]
-    while ladder[-1] > 1:
-        ladder.append(ladder[-1] // 2)
+    while ladder[-1] > count:
+        ladder.append(max(count, ladder[-1] // 2 // count * count))
     return ladder
 
 
-def rung(batch: int, known: int) -> int:
-    """The largest size on the ladder that so many tasks fill; 1 for none."""
-    return next(size for size in rungs(batch) if size <= max(known, 1))
+def rung(batch: int, known: int, count: int = 1) -> int:
+    """The largest size on the ladder that so many tasks fill; its smallest if they fill none."""
+    return next(size for size in rungs(batch, count) if size <= max(known, count))
 
 
 def side_by_side(device: Device, bucket: Size, asked: int | str) -> int:
-    """Most lanes of a bucket: as many as were asked for and fit, or what suits the device ("auto")."""
-    return device.suits(bucket) if asked == "auto" else min(int(asked), device.fits(bucket))
+    """Most lanes of a bucket: as many as were asked for and fit, or what suits the device ("auto").
+
+    Rounded up to a multiple of the devices.
+    """
+    wanted = device.suits(bucket) if asked == "auto" else min(int(asked), device.fits(bucket))
+    return -(-wanted // device.count) * device.count
 
 
 class Lanes(Generic[T]):
@@ -176,16 +192,19 @@ class Lanes(Generic[T]):
         while True:
             tasks: list[T | None] = []
             try:
-                yield from self._run(lot, rung(batch, known), tasks, again)
+                yield from self._run(lot, rung(batch, known, self._device.count), tasks, again)
                 return
             except OutOfMemory as error:
                 lost = [task for task in tasks if task is not None]
-                if len(tasks) == 1 and not lost:
+                least = len(tasks) == self._device.count
+                if least and not lost:
                     raise DeviceError(f"the device has no room for the network ({error})", "Use another.") from error
-                if len(tasks) == 1:
-                    yield Ended(lost.pop(), None, 0, RUNNING, 0.0)
+                if least:
+                    for task in lost:
+                        yield Ended(task, None, 0, RUNNING, 0.0)
+                    lost = []
                 else:
-                    batch = len(tasks) // 2
+                    batch = rungs(len(tasks), self._device.count)[1]
                     smaller(batch)
                 again.extend(lost)
                 known = len(again) + self._feed.known(lot)
@@ -208,7 +227,7 @@ class Lanes(Generic[T]):
             if not active:
                 return
 
-            fit = min(size for size in rungs(len(tasks)) if size >= len(active))
+            fit = min(size for size in rungs(len(tasks), self._device.count) if size >= len(active))
             left = self._budget - int(spent[active].min())
             last = fit < len(tasks) and not (again or self._feed.known(lot))
             if last and self._device.pays(lot, len(tasks) - fit, left):

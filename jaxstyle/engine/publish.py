@@ -80,6 +80,7 @@ def publish(ended: Ended[Prepared], settings: RenderSettings, output: Path, part
         task,
         "done",
         ended=ENDINGS[ended.status],
+        precision=result.precision,
         loss=dict(result.terms) | {"total": sum(result.terms.values())},
         start_loss=result.start_loss,
         output_size=size,

@@ -1,13 +1,14 @@
 """Convolution, pooling and the Gram matrix of one image, with the gradients that XLA runs fast.
 
 Everything here is for one image, H x W x C (channels last); a batch comes from the one `jax.vmap` in
-`style/stylize.py`. Three operations carry a gradient of their own, because the one that JAX derives is slow
+`style/stylizer.py`. Three operations carry a gradient of their own, because the one that JAX derives is slow
 inside a loop on the CPU; the mathematics is the same, and tests/test_ops.py compares the two.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +18,11 @@ from jaxtyping import Array, Float
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
-def flip(kernel: Float[Array, "3 3 i o"]) -> Float[Array, "3 3 o i"]:
-    """The kernel whose plain convolution is the input gradient of a convolution with `kernel`.
+def flip(kernel: Any) -> Any:
+    """The kernel whose plain convolution is the input gradient of a convolution with `kernel`; 3 x 3 x out x in.
+
+    Args:
+        kernel: 3 x 3 x in x out, of JAX or NumPy.
 
     Computed once, outside the optimisation, and passed in beside the kernel: computed inside a loop it costs
     XLA's CPU backend 5 times the convolution.

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from jaxstyle.model import ops
@@ -78,9 +80,12 @@ def variables(
         parameters: by Keras layer name, `kernel` 3 x 3 x in x out and `bias`, for RGB input.
         mean, std: the input is (image - mean) / std with image in [0, 1].
     """
-    params = {name: {k: jnp.asarray(v, jnp.float32) for k, v in layer.items()} for name, layer in parameters.items()}
+    # in NumPy: every operation that JAX does on a new shape is one more program to compile before the first tick
+    host = {name: {k: np.asarray(v, np.float32) for k, v in layer.items()} for name, layer in parameters.items()}
     return {
-        "params": params,
-        "backward": {name: {"kernel": jnp.array(ops.flip(layer["kernel"]))} for name, layer in params.items()},
+        "params": jax.tree.map(jnp.array, host),
+        "backward": {
+            name: {"kernel": jnp.array(np.ascontiguousarray(ops.flip(layer["kernel"])))} for name, layer in host.items()
+        },
         "preprocessing": {"mean": jnp.asarray(tuple(mean)), "std": jnp.asarray(tuple(std))},
     }

@@ -1,0 +1,67 @@
+"""Compiled programs kept between runs, so that the second run of a command does not compile what the first one did."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import stat
+from pathlib import Path
+
+import jax
+from jax.experimental.compilation_cache import compilation_cache
+
+from jaxstyle.settings import cache_directory
+
+MOST_BYTES = 2**30
+"""Of the folder; beyond it JAX drops the programs that were not used for longest."""
+
+
+def keep() -> Path | None:
+    """Makes JAX keep its compiled programs in the user's cache directory from now on; returns the folder.
+
+    None: JAX has been told another folder or to keep none (JAX_COMPILATION_CACHE_DIR, JAX_ENABLE_COMPILATION_CACHE),
+    or the folder is not safe: programs from it are run, so it must be the user's own, and nobody else's to write to.
+    """
+    folder = cache_directory() / "compiled" / _machine()
+    told, wanted = jax.config.jax_compilation_cache_dir, jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
+    if told == str(folder):
+        return folder
+    if told is not None or not wanted or not _safe(folder):
+        return None
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_compilation_cache_max_size", MOST_BYTES)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    compilation_cache.reset_cache()  # which looks at its settings once, at the first compilation
+    return folder
+
+
+def _machine() -> str:
+    """Programs for the CPU use its instructions, which JAX's own key leaves out: homes are shared between machines."""
+    about = [platform.machine(), platform.processor()]
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        about += sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))})
+    except OSError:  # not Linux: machine and processor must do
+        pass
+    return hashlib.sha256("\n".join(about).encode()).hexdigest()[:16]
+
+
+def _safe(folder: Path) -> bool:
+    """Makes the folder for the user alone; whether it is so."""
+    try:
+        folder.parent.parent.mkdir(parents=True, exist_ok=True)
+        for one in (folder.parent, folder):
+            one.mkdir(mode=0o700, exist_ok=True)
+            found = one.lstat()
+            if not stat.S_ISDIR(found.st_mode) or (os.name != "nt" and _others(found)):
+                return False
+    except OSError:  # a read-only home, a full disk: the programs are compiled again
+        return False
+    return os.access(folder, os.W_OK)
+
+
+def _others(found: os.stat_result) -> bool:
+    """Whether somebody else may write there."""
+    return found.st_uid != os.geteuid() or bool(found.st_mode & (stat.S_IWGRP | stat.S_IWOTH))

@@ -1,0 +1,64 @@
+"""Compiled programs are kept between processes, in a folder that is the user's alone."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import json, sys
+import jax
+from jax import monitoring
+counts = {}
+monitoring.register_event_listener(lambda name, **_: counts.__setitem__(name, counts.get(name, 0) + 1))
+from jaxstyle.style import compiled
+jax.numpy.ones(3).sum()  # JAX has looked for a cache before it is told of one
+folder = compiled.keep()
+assert compiled.keep() == folder
+value = float(jax.jit(lambda x: (x @ x).sum() + 1)(jax.numpy.ones((64, 64))))
+assert value == 64**3 + 1
+print(json.dumps([str(folder) if folder else None, counts.get("/jax/compilation_cache/cache_hits", 0)]))
+"""
+
+
+def kept(cache, **environment):
+    import json
+
+    run = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True,
+        env=os.environ | {"JAXSTYLE_CACHE": str(cache)} | environment,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert "cpu_aot_loader" not in run.stderr  # which says that a program from the cache was not used
+    return json.loads(run.stdout)
+
+
+def test_a_second_process_finds_the_programs_of_the_first(tmp_path):
+    folder, _ = kept(tmp_path)
+    assert folder.startswith(str(tmp_path)) and any(name.endswith("-cache") for name in os.listdir(folder))
+    again, hits = kept(tmp_path)
+    assert again == folder and hits >= 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_the_folder_is_the_users_alone_or_is_not_used(tmp_path):
+    folder, _ = kept(tmp_path)
+    assert os.stat(folder).st_mode & 0o777 == 0o700
+    os.chmod(folder, 0o770)
+    assert kept(tmp_path)[0] is None
+    os.chmod(folder, 0o700)
+    os.rename(folder, tmp_path / "elsewhere")
+    os.symlink(tmp_path / "elsewhere", folder)
+    assert kept(tmp_path)[0] is None
+
+
+def test_what_jax_was_told_is_left_alone(tmp_path):
+    assert kept(tmp_path, JAX_COMPILATION_CACHE_DIR=str(tmp_path / "own"))[0] is None
+    assert kept(tmp_path, JAX_ENABLE_COMPILATION_CACHE="false")[0] is None
+    assert not (tmp_path / "compiled").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_done_without(tmp_path):
+    (tmp_path / "compiled").write_text("a file")
+    assert kept(tmp_path)[0] is None

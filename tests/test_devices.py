@@ -1,0 +1,106 @@
+"""Several devices share the lanes of a batch: four are forced upon the CPU, in a process of their own."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import jax, numpy as np
+from pictures import painting, photo
+from jaxstyle.engine.device import JaxDevice
+from jaxstyle.engine.feed import Feed, Lot
+from jaxstyle.engine.lanes import Lanes
+from jaxstyle.errors import SettingsError
+from jaxstyle.model import weights
+from jaxstyle.settings import RenderSettings
+
+class Task:
+    def __init__(self, number):
+        self.number = number
+        self.content = self.init = photo(32, 32, seed=number).astype(np.float32) / 255
+
+def rendered(devices, batch, order=range(6)):
+    settings = RenderSettings(size=32, evaluations=10, devices=devices)
+    device = JaxDevice(settings, weights.load(None), painting().astype(np.float32) / 255)
+    feed = Feed(lambda _: batch, window=100)
+    for number in order:
+        feed.ready(Lot((32, 32)), Task(number))
+    feed.end()
+    lanes = Lanes(device, feed, 10, lambda *_: None)
+    device.pays = lambda *_: False
+    ended = list(lanes.run(*feed.choose(), batch, print))
+    return device, {e.task.number: e for e in ended}
+
+one, alone = rendered(1, 1)
+four, shared = rendered("all", 4)
+moved = rendered("all", 4, [5, 2, 0, 3, 1, 4])[1]
+loss = lambda ended: sum(ended.result.terms.values())
+same = [bool((shared[n].result.image == moved[n].result.image).all()) for n in moved]
+apart = [abs(loss(shared[n]) / loss(alone[n]) - 1) for n in alone]
+batch = four.batch(Lot((32, 32)), 4)
+for lane in range(4):
+    batch.put(lane, Task(lane).content, Task(lane).init)
+engine, (lanes, content) = batch._engine, batch._state
+text = engine._advance.lower(engine.variables, lanes, content, batch._style, 2, 0.0).compile().as_text()
+collectives = [name for name in ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
+               if name + "(" in text or name + "-start(" in text]
+smaller = four.batch(Lot((32, 32)), 8)
+for lane in range(8):
+    smaller.put(lane, Task(lane).content, Task(lane).init)
+picked = smaller.keep([6, 1, 3], 4)
+try:
+    JaxDevice(RenderSettings(devices=5), weights.load(None), painting() / 255)
+    refused = ""
+except SettingsError as error:
+    refused = str(error)
+print(json.dumps({
+    "devices": len(jax.local_devices()), "count": four.count, "same": same, "apart": apart, "refused": refused,
+    "programs": [one.compiled, four.compiled], "collectives": collectives,
+    "spread": len(lanes.image.sharding.device_set), "shard": list(lanes.image.addressable_shards[0].data.shape),
+    "picked": [bool((picked.result(k).image == Task(n).init).all()) for k, n in enumerate([6, 1, 3])],
+    "suits": [one.suits((32, 32)), four.suits((32, 32))],
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def found(network, cache):
+    import os
+
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+    run = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(Path(__file__).parent)], capture_output=True, text=True, env=environment
+    )
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def test_all_devices_are_used_with_equal_parts_of_a_batch(found):
+    assert found["devices"] == found["count"] == found["spread"] == 4
+    assert found["shard"] == [1, 32, 32, 3] and found["suits"][1] == 4 * found["suits"][0]
+
+
+def test_a_lane_is_the_same_to_the_bit_on_whichever_device_it_is(found):
+    assert found["same"] == [True] * 6
+
+
+def test_a_lane_comes_out_as_on_a_single_device_but_for_rounding(found):
+    # another program, with sums in another order; see test_device.py for what that may do to single lanes
+    assert sorted(found["apart"])[2] < 1e-5 and max(found["apart"]) < 0.02, found["apart"]
+
+
+def test_one_program_and_nothing_passes_between_devices_while_lanes_advance(found):
+    assert found["programs"][1] == 1 and found["collectives"] == []
+
+
+def test_lanes_move_to_a_smaller_batch(found):
+    assert found["picked"] == [True] * 3
+
+
+def test_more_devices_than_there_are_are_refused(found):
+    assert "devices is 5" in found["refused"] and "at most 4" in found["refused"]
