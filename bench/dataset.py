@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from ratios import pictures
 
 from jaxstyle.data import image
 from jaxstyle.engine import pipeline, preflight
@@ -29,8 +31,6 @@ TESTS = Path(__file__).parent.parent / "tests"
 
 def throughput(arguments):
     """Occupancy with early stopping, and images/s of a whole run against those of the device fed from memory."""
-    from ratios import pictures
-
     number = 6 if arguments.quick else 60
     contents, styles = pictures(arguments, 512)
     # a tolerance at which photographs end between some 60 and 100 evaluations, most of them on their own
@@ -162,5 +162,44 @@ def scale(arguments):
     yield {"what": f"seconds to resume a finished run of {many}", "value": again["seconds"], "goal": "under 20"}
 
 
-ALL = {"throughput": throughput, "scale": scale}
+_START = """
+import json, sys, time
+began = time.perf_counter()
+import jaxstyle.engine.device, jaxstyle.engine.pipeline as pipeline
+from jaxstyle.engine.watch import Silent
+from jaxstyle.settings import RenderSettings
+imported = time.perf_counter()
+class Clock(Silent):
+    first = None
+    def advance(self, evaluations, loss):
+        self.first = self.first or time.perf_counter()
+clock = Clock()
+settings = RenderSettings(size=256, evaluations=1, batch=2)
+summary = pipeline.render(*sys.argv[1:4], settings, progress=clock)
+print(json.dumps({"imports": imported - began, "first tick": clock.first - imported}))
+"""
+
+
+def startup(arguments):
+    """Seconds from the end of the imports to the end of the first tick, compiled programs kept from an earlier run."""
+    contents, styles = pictures(arguments, 512)
+    with tempfile.TemporaryDirectory() as folder:
+        style, inputs = Path(folder, "style.png"), Path(folder, "in")
+        inputs.mkdir()
+        Image.fromarray(image.to_bytes(styles[0])).save(style)
+        for k in range(2):
+            Image.fromarray(image.to_bytes(contents[k])).save(inputs / f"{k}.png")
+        found = []
+        for k in range(4):
+            command = [sys.executable, "-c", _START, str(inputs), str(style), str(Path(folder, f"out{k}"))]
+            environment = os.environ | {"JAXSTYLE_CACHE": str(Path(folder, "cache"))}
+            run = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+            found.append(json.loads(run.stdout))
+    later = statistics.median(one["first tick"] for one in found[1:])
+    yield {"what": "seconds from the imports to the end of the first tick, second run, 256px, batch 2",
+           "value": later, "goal": "under 3", "runs": found}  # fmt: skip
+    yield {"what": "the same, first run / second run", "value": found[0]["first tick"] / later, "goal": ""}
+
+
+ALL = {"throughput": throughput, "scale": scale, "startup": startup}
 """Measurements by name."""

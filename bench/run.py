@@ -18,10 +18,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import ablations
 import dataset
+import precision
 import ratios
 
-ALL = ratios.ALL | dataset.ALL
+ALL = ratios.ALL | precision.ALL | ablations.ALL | dataset.ALL
 
 
 def machine() -> dict:

@@ -10,6 +10,7 @@ from command import photographs, rendering
 
 from jaxstyle.model.convert import TORCH_INDICES
 from jaxstyle.model.weights import SHAPES
+from jaxstyle.style import compiled
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -18,6 +19,7 @@ def cache(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAXSTYLE_CACHE", str(folder))
+        compiled.keep()  # what one test has compiled no other compiles again
         yield folder
 
 

@@ -18,7 +18,8 @@ from jaxstyle.style.solver import Status
 
 SIZE, NUMBER = 32, 5
 LOT = Lot((SIZE, SIZE))
-SETTINGS = RenderSettings(size=SIZE, evaluations=24, tolerance=0.325)  # lanes end at different times
+FEW = dict(style_layers=("relu1_1", "relu2_1", "relu3_1"), content_layers=("relu3_1",))  # quickly compiled
+SETTINGS = RenderSettings(size=SIZE, evaluations=24, tolerance=0.325, **FEW)  # lanes end at different times
 
 
 class Task:
@@ -78,7 +79,7 @@ def test_the_lanes_of_the_property_end_at_different_times(reference):
 
 
 def test_batches_of_other_sizes_agree_to_rounding_after_ten_evaluations_unless_a_kink_is_crossed(network):
-    short = JaxDevice(RenderSettings(size=SIZE, evaluations=10), network, painting().astype(np.float32) / 255)
+    short = JaxDevice(RenderSettings(size=SIZE, evaluations=10, **FEW), network, painting().astype(np.float32) / 255)
     found = {}
     for batch in (1, 2, 4):
         feed = Feed(lambda _, batch=batch: batch, window=100)

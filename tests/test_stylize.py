@@ -14,7 +14,8 @@ from jaxstyle.style.solver import Status
 from jaxstyle.style.stylize import stylize
 from jaxstyle.style.stylizer import stylizer as stylizer_for
 
-SHORT = StylizeSettings(evaluations=10, init="content")
+FEW = dict(style_layers=("relu1_1", "relu2_1"), content_layers=("relu2_2",))  # quickly compiled
+SHORT = StylizeSettings(evaluations=10, init="content", **FEW)
 
 
 @pytest.fixture(scope="module")
@@ -45,16 +46,15 @@ def test_a_lane_is_bit_identical_whatever_its_neighbours(batch):
 
 
 def test_a_shape_is_compiled_once(network, batch):
-    layers = dict(style_layers=("relu1_1",), content_layers=("relu1_2",))  # few: quickly compiled
-    settings = StylizeSettings(evaluations=3, history=3, **layers)
+    settings = StylizeSettings(evaluations=3, history=3, **FEW)
     fresh = stylizer_for(settings, network)
     before = fresh.compiled
     for _ in range(3):
         stylize(batch, painting(), settings)
     assert fresh.compiled == before + 1
-    stylize(batch[0], painting(), evaluations=4, history=3, seed=5, tolerance=0.1, **layers)
+    stylize(batch[0], painting(), evaluations=4, history=3, seed=5, tolerance=0.1, **FEW)
     assert fresh.compiled == before + 2
-    assert stylizer_for(RenderSettings(history=3, size=64, batch=7, init="noise", **layers), network) is fresh
+    assert stylizer_for(RenderSettings(history=3, size=64, batch=7, init="noise", **FEW), network) is fresh
 
 
 def test_the_loss_falls_and_the_terms_add_up():
@@ -91,7 +91,7 @@ def test_uint8_and_floats_mean_the_same():
     [("gatys", "lbfgs"), ("article", "lbfgs"), ("gatys", "adam"), ("article", "adam"), ("article", "jaxopt-zoom")],
 )
 def test_every_preset_and_every_solver_runs(preset, solver):
-    few = dict(style_layers=("relu1_1", "relu2_1")) if solver == "jaxopt-zoom" else {}  # it compiles ten evaluations
+    few = FEW if solver == "jaxopt-zoom" else {}  # which compiles ten evaluations
     settings = StylizeSettings(preset=preset, solver=solver, evaluations=6, init="noise", **few)
     solution = stylize(photo(32, 32), painting(32, 32), settings)
     assert np.isfinite(solution.loss) and solution.evaluations >= 6
@@ -139,8 +139,8 @@ def test_a_tiny_style_works(size):
 
 
 def test_noise_is_the_same_alone_and_in_a_batch():
-    alone = stylize(photo(64, 32, 2), painting(), evaluations=1, init="noise")
-    together = stylize(np.stack([photo(64, 32, k) for k in range(3)]), painting(), evaluations=1, init="noise")
+    alone = stylize(photo(64, 32, 2), painting(), evaluations=1, init="noise", **FEW)
+    together = stylize(np.stack([photo(64, 32, k) for k in range(3)]), painting(), evaluations=1, init="noise", **FEW)
     np.testing.assert_array_equal(together.image[2], alone.image)
 
 

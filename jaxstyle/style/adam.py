@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
-from jaxstyle.style.solver import Evaluate, Step, no_terms
+from jaxstyle.style.solver import Evaluate, Step, hold, no_terms
 
 
 class State(NamedTuple):
@@ -54,3 +54,7 @@ class Adam:
             stalled=jnp.bool_(False),
             diverged=~finite,
         )
+
+    def hold(self, running: Bool[Array, ""], new: State, old: State) -> State:
+        """See `Solver.hold`."""
+        return hold(running, new, old)

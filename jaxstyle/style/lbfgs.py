@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from jaxstyle.style.solver import Evaluate, Step, no_terms
+from jaxstyle.style.solver import Evaluate, Step, hold, no_terms
 
 with warnings.catch_warnings():  # it says at import that nobody maintains it: known, and the reason for this file
     warnings.simplefilter("ignore")
@@ -73,6 +73,11 @@ class Lbfgs:
         accepted = finite & (first | (new.value <= old.value + ARMIJO * slope))
         keep = accepted & (curvature > 1e-8 * jnp.linalg.norm(s) * jnp.linalg.norm(y))
 
+        row = old.iter_num % self.history
+
+        def written(history, pair):  # one row: to choose between whole histories would move ten times as many bytes
+            return history.at[row].set(jnp.where(keep, pair, history[row]))
+
         pairs = state.pairs + keep
         rejections = jnp.where(accepted, 0, state.rejections + 1)
         exhausted = rejections >= REJECTIONS
@@ -83,8 +88,8 @@ class Lbfgs:
             value=jnp.where(accepted, new.value, old.value),
             grad=jnp.where(accepted, new.grad, old.grad),
             aux=jax.tree.map(lambda a, b: jnp.where(accepted, a, b), new.aux, old.aux),
-            s_history=jnp.where(keep, new.s_history, old.s_history),
-            y_history=jnp.where(keep, new.y_history, old.y_history),
+            s_history=written(old.s_history, s),
+            y_history=written(old.y_history, y),
             rho_history=jnp.where(forget, 0, jnp.where(keep, new.rho_history, old.rho_history)),
             gamma=jnp.where(forget, 1, jnp.where(keep, new.gamma, old.gamma)),
         )
@@ -110,6 +115,11 @@ class Lbfgs:
             stalled=stalled & finite,
             diverged=~finite & (first | stalled),
         )
+
+    def hold(self, running: Bool[Array, ""], new: State, old: State) -> State:
+        """See `Solver.hold`; the histories come as they are, since a lane that has ended never asks its own again."""
+        own = old.inner._replace(s_history=new.inner.s_history, y_history=new.inner.y_history)
+        return hold(running, new, old._replace(inner=own))
 
 
 @dataclass(frozen=True)
@@ -145,3 +155,7 @@ class JaxoptZoom:
             stalled=finite & (trial == image).all(),
             diverged=~finite,
         )
+
+    def hold(self, running: Bool[Array, ""], new: Any, old: Any) -> Any:
+        """See `Solver.hold`."""
+        return hold(running, new, old)

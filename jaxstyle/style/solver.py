@@ -58,6 +58,9 @@ class Solver(Protocol):
     def tick(self, evaluate: Evaluate, image: Float[Array, "H W 3"], state: Any) -> Step:
         """One step."""
 
+    def hold(self, running: Bool[Array, ""], new: Any, old: Any) -> Any:
+        """The new state of a lane that is running, the old one of a lane that has ended."""
+
 
 class Lane(NamedTuple):
     """One place of the batch: its image, what is known of it, and its solver's state.
@@ -74,6 +77,11 @@ class Lane(NamedTuple):
     window_loss: Float[Array, ""]
     budget: Int[Array, ""]
     state: Any
+
+
+def hold(running: Bool[Array, ""], new: Any, old: Any) -> Any:
+    """The new values if running, else the old ones."""
+    return jax.tree.map(lambda a, b: jnp.where(running, a, b), new, old)
 
 
 def no_terms() -> Terms:
@@ -95,7 +103,7 @@ def start(solver: Solver, evaluate: Evaluate, image: Float[Array, "H W 3"], budg
 
 
 def tick(solver: Solver, evaluate: Evaluate, lane: Lane, tolerance: Any) -> Lane:
-    """One tick of one lane; a lane that has ended stays exactly as it is.
+    """One tick of one lane; of a lane that has ended everything that may be looked at stays exactly as it is.
 
     Args:
         tolerance: of the settings, as a number or a traced scalar.
@@ -114,4 +122,6 @@ def tick(solver: Solver, evaluate: Evaluate, lane: Lane, tolerance: Any) -> Lane
     after = Lane(
         step.image, step.loss, step.terms, evaluations, status, start_loss, window_loss, lane.budget, step.state
     )
-    return jax.tree.map(lambda new, old: jnp.where(lane.status == Status.RUNNING, new, old), after, lane)
+    running = lane.status == Status.RUNNING
+    held = hold(running, after._replace(state=None), lane._replace(state=None))
+    return held._replace(state=solver.hold(running, step.state, lane.state))
