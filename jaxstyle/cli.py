@@ -170,6 +170,32 @@ def demo(output: Annotated[Path, Parameter(name=("--output", "-o"))] = Path("jax
     return EXIT_OK
 
 
+@app.command
+def bench(
+    *,
+    output: Annotated[Path, Parameter(name=("--output", "-o"))] = Path("jaxstyle-bench"),
+    full: bool = False,
+    json: Json = False,
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+) -> int:
+    """Measure how fast this device renders: images/s by size and batch, compiling, memory, a whole run.
+
+    Parameters
+    ----------
+    output
+        Folder for bench.json and the plot, bench.png.
+    full
+        More sizes and batches; takes up to half an hour instead of two minutes.
+    precision
+        Of the convolutions, as for render.
+    """
+    from jaxstyle.bench.measure import run
+
+    _print(run(output, full=full, precision=precision, tell=_echo), json)
+    _echo(f"As a plot: {output / 'bench.png'}")
+    return EXIT_OK
+
+
 @weights_app.command(name="list")
 def weights_list() -> int:
     """Show where the default weights are, and other converted files beside them."""
