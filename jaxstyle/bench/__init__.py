@@ -1,0 +1,1 @@
+"""`jaxstyle bench`: what the renderer does on this device, measured."""

@@ -1,0 +1,284 @@
+"""`jaxstyle bench`: how fast this device renders, by size and batch, measured the way the renderer runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
+
+from jaxstyle.bench import rates
+from jaxstyle.bench.report import Cell, Machine, Rates, Report, Start, Whole
+from jaxstyle.data import image, sink
+from jaxstyle.data.image import Size
+from jaxstyle.demo.demo import PHOTOS
+from jaxstyle.demo.styles import STYLES
+from jaxstyle.engine import cost, pipeline
+from jaxstyle.engine.device import JaxDevice
+from jaxstyle.engine.feed import Lot
+from jaxstyle.engine.lanes import Batch, OutOfMemory
+from jaxstyle.engine.plan import bucket
+from jaxstyle.model import weights
+from jaxstyle.settings import CHUNK, RenderSettings
+from jaxstyle.style.initial import initial
+
+QUICK_SECONDS, FULL_SECONDS = 100.0, 1800.0
+"""After so long no further cell begins."""
+PROBE = 128
+"""Size in pixels of the images with which the first tick is timed, and the speed guessed."""
+ENDLESS = 10**9
+"""Budget of evaluations of lanes that must not end while they are timed."""
+
+Tell = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """What is measured.
+
+    Attributes:
+        sizes: long sides of 4:3 pictures in pixels.
+        batches: images side by side, for each device.
+        timing: seconds that one timing should take at least, if a chunk of ticks does not take longer.
+        whole: seconds that the device should work in the whole run; 0 leaves it out.
+    """
+
+    sizes: tuple[int, ...]
+    batches: tuple[int, ...]
+    timing: float
+    whole: float
+
+
+def choose(flops: float, *, full: bool) -> Sweep:
+    """What to measure on a device of this speed.
+
+    Args:
+        flops: floating-point operations a second, as far as a first tick tells.
+    """
+    fast = flops > 5e12  # beyond any processor's: an accelerator
+    if full:
+        return Sweep((256, 512, 1024), (1, 2, 4, 8, 16, 32, 64), 1.0, 20.0) if fast else Sweep(
+            (128, 256, 512), (1, 2, 4, 8, 16), 2.0, 60.0
+        )  # fmt: skip
+    if fast:
+        return Sweep((256, 512), (1, 2, 4, 8, 16, 32), 0.5, 5.0)
+    return Sweep((128, 256) if flops > 3e10 else (64, 128), (1, 2, 4), 1.0, 10.0)
+
+
+def run(output: Path, *, full: bool = False, precision: str = "auto", tell: Tell = print) -> Report:
+    """Measures, and writes OUTPUT/bench.json and OUTPUT/bench.png.
+
+    Args:
+        full: the whole sweep, which takes up to half an hour on a slow device.
+        tell: given a line when something begins.
+
+    Raises:
+        StorageError: the folder cannot be written.
+        WeightsError: the network's weights cannot be had.
+    """
+    sink.prepare(output, [])
+    settings = RenderSettings(precision=precision)  # type: ignore[arg-type]  # checked there
+    report = measure(settings, full=full, tell=tell)
+    sink.publish(output / "bench.json", (json.dumps(report.as_json()) + "\n").encode())
+    report.draw(output / "bench.png")
+    return report
+
+
+def measure(
+    settings: RenderSettings,
+    *,
+    full: bool = False,
+    seconds: float | None = None,
+    sweep: Sweep | None = None,
+    tell: Tell = print,
+) -> Report:
+    """Measures.
+
+    Args:
+        settings: precision, devices, workers and objective; `evaluations` is that of images a second.
+        seconds: budget; further cells are left out when it is spent.
+        sweep: what to measure; chosen by the device's speed if left out.
+    """
+    began = time.perf_counter()
+    limit = seconds or (FULL_SECONDS if full else QUICK_SECONDS)
+    tell("matrix products ...")
+    products = rates.product(jnp.float32), rates.product(jnp.bfloat16)
+    bench = _Bench(settings, tell)
+    with _programs_kept() as kept:
+        start, flops = bench.start(kept, PROBE if sweep is None else min(sweep.sizes))
+    sweep = sweep or choose(flops, full=full)
+    cells, left_out = [], []
+    with _programs_kept():
+        jax.clear_caches()  # of this process, or one cell would not compile
+        wanted = [(bucket((size, size * 3 // 4), size), b) for size in sweep.sizes for b in sweep.batches]
+        for shape, each in sorted(wanted, key=lambda one: one[0][0] * one[0][1] * one[1]):  # so that peaks tell
+            batch = each * bench.device.count
+            name = f"{shape[0]} x {shape[1]}, batch {batch}"
+            tick = batch * cost.evaluation_flops(shape, bench.objective) / flops
+            expected = start.compiled + 3 * tick + 3 * max(tick, sweep.timing)
+            if batch > bench.device.fits(shape):
+                left_out.append(f"{name}: no room in {bench.device.memory / 2**30:.1f} GiB")
+            elif time.perf_counter() - began + expected > limit:
+                left_out.append(f"{name}: no time within {limit:.0f} s")
+            else:
+                tell(f"{name} ...")
+                try:
+                    cells.append(bench.cell(shape, batch, sweep.timing))
+                except OutOfMemory:
+                    left_out.append(f"{name}: the device has no room")
+        whole = None
+        if sweep.whole and cells:
+            tell("a whole run ...")
+            middle = [cell for cell in cells if cell.width == min(c.width for c in cells)]
+            whole = bench.whole(middle[len(middle) // 2], sweep.whole)
+    tell("a copy ...")
+    return Report(
+        machine=Machine(
+            jax.devices()[0].device_kind, jax.default_backend(), bench.device.count, _cores(), version("jax"),
+            version("jaxstyle"),
+        ),
+        precision=bench.device.settings.precision,
+        evaluations=settings.evaluations,
+        rates=Rates(*products, rates.copy()),
+        cells=tuple(sorted(cells, key=lambda one: (one.width * one.height, one.batch))),
+        start=start, whole=whole, left_out=tuple(left_out), seconds=time.perf_counter() - began,
+    )  # fmt: skip
+
+
+class _Bench:
+    """The measurements on one device, with the demo's photographs and one of its styles."""
+
+    def __init__(self, settings: RenderSettings, tell: Tell):
+        tell("pictures and weights ...")
+        self.settings, self.objective = settings, settings.objective()
+        self.photos = [image.read(path, settings.max_pixels).pixels for path in sorted(PHOTOS.glob("*.jpg"))]
+        self.style = next(iter(STYLES.values()))().astype(np.float32) / 255
+        self.network = weights.load(settings.weights)
+        self.device = self._device()
+
+    def _device(self) -> JaxDevice:
+        size = self.settings.style_size or PROBE
+        endless = dataclasses.replace(self.settings, evaluations=ENDLESS, tolerance=0.0)
+        return JaxDevice(endless, self.network, image.resize(self.style, size, size))
+
+    def _content(self, shape: Size, number: int) -> np.ndarray:
+        """One of the photographs, cropped to a shape and moved on, so that none comes twice."""
+        pixels = self.photos[number % len(self.photos)]
+        height, width = pixels.shape[:2]
+        across, down = min(width, height * shape[0] // shape[1]), min(height, width * shape[1] // shape[0])
+        return image.resize(np.roll(pixels, 37 * (number // len(self.photos)), 1)[:down, :across], *shape)
+
+    def _filled(self, shape: Size, batch: int) -> Batch:
+        lanes = self.device.batch(Lot(shape), batch)
+        for lane in range(batch):
+            content = self._content(shape, lane)
+            lanes.put(lane, content, initial(self.settings, content, self.style, str(lane)))
+        return lanes
+
+    def start(self, kept: bool, size: int) -> tuple[Start, float]:
+        """The first tick, compiled and with programs kept; and a guess of the operations a second that ticks do."""
+        shape, batch = bucket((size, size * 3 // 4), size), self.device.count
+        found: list[float] = []
+        for _ in range(1 + kept):
+            jax.clear_caches()  # of this process; the second time the folder still has the programs
+            self.device = self._device()
+            began = time.perf_counter()
+            lanes = self._filled(shape, batch)
+            lanes.advance(1)
+            spent = time.perf_counter() - began
+            tick = min(_seconds(lanes, 1) for _ in range(2))
+            found.append(max(0.0, spent - tick))
+        flops = batch * cost.evaluation_flops(shape, self.objective) / tick
+        return Start(*shape, batch, found[0], found[1] if kept else None), flops
+
+    def cell(self, shape: Size, batch: int, timing: float) -> Cell:
+        """One size in one batch.
+
+        Raises:
+            OutOfMemory: the device has no room for it.
+        """
+        lanes = self._filled(shape, batch)
+        first = _seconds(lanes, 1)
+        tick = _seconds(lanes, 1)
+        ticks = max(1, min(CHUNK, round(timing / tick)))
+        repeats = max(3, min(30, round(timing / (ticks * tick))))
+        seconds = statistics.median(_seconds(lanes, ticks) for _ in range(repeats)) / ticks
+        flops = cost.evaluation_flops(shape, self.objective)
+        return Cell(*shape, batch, ticks, repeats, seconds, max(0.0, first - tick), flops, peak_bytes())
+
+    def whole(self, cell: Cell, seconds: float) -> Whole:
+        """A run over files at a cell's size and batch, about so many seconds of the device's work."""
+        number = 3 * cell.batch
+        evaluations = round(seconds / (number * cell.seconds_evaluation))
+        evaluations = max(CHUNK, min(self.settings.evaluations, evaluations // CHUNK * CHUNK))
+        settings = dataclasses.replace(
+            self.settings, size=cell.width, style_size=PROBE, batch=cell.batch, evaluations=evaluations, tolerance=0.0
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            style, inputs = Path(folder, "style.png"), Path(folder, "in")
+            inputs.mkdir()
+            style.write_bytes(image.encode(self.style, None, "PNG", 0))
+            for k in range(number):
+                pixels = self._content((2 * cell.width, 2 * cell.height), k)
+                Path(inputs, f"{k}.jpg").write_bytes(image.encode(pixels, None, "JPEG", 95))
+            summary = pipeline.render(inputs, style, Path(folder, "out"), settings)
+        return Whole(cell.width, cell.height, cell.batch, summary.rendered, evaluations, summary.seconds,
+                     summary.device_seconds, summary.programs)  # fmt: skip
+
+
+def _seconds(lanes: Batch, ticks: int) -> float:
+    """Of so many ticks, which `advance` waits for."""
+    began = time.perf_counter()
+    lanes.advance(ticks)
+    return time.perf_counter() - began
+
+
+@contextmanager
+def _programs_kept() -> Iterator[bool]:
+    """Keeps compiled programs in a new folder, and nowhere else, meanwhile; False: JAX has been told to keep none."""
+    with tempfile.TemporaryDirectory() as folder:
+        ours = {
+            "jax_compilation_cache_dir": folder,
+            "jax_persistent_cache_min_compile_time_secs": 0.0,
+            "jax_persistent_cache_min_entry_size_bytes": -1,
+        }
+        before = {name: getattr(jax.config, name) for name in ours}
+        try:
+            _configure(ours)
+            yield bool(getattr(jax.config, "jax_enable_compilation_cache"))  # noqa: B009
+        finally:
+            _configure(before)
+
+
+def _configure(values: dict) -> None:
+    for name, value in values.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()  # which looks at its settings once
+
+
+def peak_bytes() -> int | None:
+    """Most memory in use so far: of this process on a CPU, else of the device that had most; None if nobody tells."""
+    if jax.default_backend() != "cpu":
+        told = [int((device.memory_stats() or {}).get("peak_bytes_in_use", 0)) for device in jax.local_devices()]
+        return max(told) or None
+    try:
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    except OSError:
+        return None
+    return int(found[1]) * 1024 if found else None
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

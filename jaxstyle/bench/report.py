@@ -1,0 +1,229 @@
+"""What `jaxstyle bench` found: as values for JSON, as a table, as a plot."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxstyle.report.plot import Panel, Point, number, plot
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What was measured on.
+
+    Attributes:
+        device: its kind, in JAX's words.
+        count: devices that share a batch.
+        cores: of the processor that this process may run on.
+    """
+
+    device: str
+    backend: str
+    count: int
+    cores: int
+    jax: str
+    jaxstyle: str
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What one device can do, measured in the same run.
+
+    Attributes:
+        float32, bfloat16: floating-point operations a second of a large matrix product.
+        copy: bytes a second of a large copy, read and written ones together.
+    """
+
+    float32: float
+    bfloat16: float
+    copy: float
+
+    def product(self, precision: str) -> float:
+        """The matrix product's rate in the precision of the convolutions."""
+        return self.bfloat16 if precision == "bfloat16" else self.float32
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One size of image in one size of batch.
+
+    Attributes:
+        width, height: of the images, in pixels.
+        batch: images side by side, on all devices together.
+        ticks, repeats: evaluations of each image in a timing, and timings, of which the median counts.
+        seconds_tick: of one evaluation of the whole batch, the solver's step and the host's look included.
+        compile_seconds: the first tick less a later one. Nothing was kept from earlier runs.
+        flops: floating-point operations of one image's evaluation, from shapes.
+        peak_bytes: most memory in use up to and with this cell: of the process on a CPU, else of the fullest device;
+            None where nobody tells.
+    """
+
+    width: int
+    height: int
+    batch: int
+    ticks: int
+    repeats: int
+    seconds_tick: float
+    compile_seconds: float
+    flops: int
+    peak_bytes: int | None
+
+    @property
+    def seconds_evaluation(self) -> float:
+        """A tick's time divided among the images of the batch."""
+        return self.seconds_tick / self.batch
+
+    @property
+    def rate(self) -> float:
+        """Floating-point operations a second, on all devices together."""
+        return self.flops / self.seconds_evaluation
+
+
+@dataclass(frozen=True)
+class Start:
+    """Seconds from a device that is ready to the end of its first tick, less that of a later tick.
+
+    Attributes:
+        compiled: with everything compiled anew.
+        kept: with the compiled programs read from the disk, as in a second run; None if JAX may not keep them.
+    """
+
+    width: int
+    height: int
+    batch: int
+    compiled: float
+    kept: float | None
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A run from picture files to picture files, by `engine.pipeline.render`.
+
+    Attributes:
+        seconds: of the whole run after its preparations.
+        device_seconds: of those in the device's calls.
+        programs: compiled within them; 0 says that the times are without compiling.
+    """
+
+    width: int
+    height: int
+    batch: int
+    images: int
+    evaluations: int
+    seconds: float
+    device_seconds: float
+    programs: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that one run of the bench found.
+
+    Attributes:
+        precision: of the convolutions.
+        evaluations: of an image, in all figures of images a second.
+        left_out: what was not measured, and why.
+        seconds: of the bench itself.
+    """
+
+    machine: Machine
+    precision: str
+    evaluations: int
+    rates: Rates
+    cells: tuple[Cell, ...]
+    start: Start
+    whole: Whole | None
+    left_out: tuple[str, ...]
+    seconds: float
+
+    def images_per_second(self, cell: Cell) -> float:
+        """Images with all their evaluations."""
+        return 1 / (self.evaluations * cell.seconds_evaluation)
+
+    def utilisation(self, cell: Cell) -> float:
+        """Share of the matrix product's rate, of all devices, in the same precision."""
+        return cell.rate / (self.rates.product(self.precision) * self.machine.count)
+
+    def as_json(self) -> dict[str, Any]:
+        """Values for a JSON file: the fields, and of every cell also what follows from them."""
+        values = dataclasses.asdict(self)
+        values["cells"] = [
+            dataclasses.asdict(cell)
+            | {
+                "seconds_evaluation": cell.seconds_evaluation,
+                "images_per_second": self.images_per_second(cell),
+                "utilisation": self.utilisation(cell),
+            }
+            for cell in self.cells
+        ]
+        return values
+
+    def lines(self) -> list[str]:
+        """For people: a line for the machine, a table of the cells, and what else there is."""
+        return list(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        at, rates = self.machine, self.rates
+        yield f"{at.count} x {at.device} ({at.backend}), {at.cores} cores, JAX {at.jax}, {self.precision} convolutions"
+        yield (
+            f"matrix product: {rates.float32 / 1e9:,.0f} GFLOP/s in float32, {rates.bfloat16 / 1e9:,.0f} in bfloat16; "
+            f"copy: {rates.copy / 1e9:,.1f} GB/s"
+        )
+        yield ""
+        yield f"{'size':>11} {'batch':>6} {'ms an':>11} {'images/s':>9} {'images/h':>9} {'of matrix':>10} {'compiled':>9} {'peak':>7}"  # noqa: E501
+        yield f"{'':>11} {'':>6} {'evaluation':>11} {'':>9} {'':>9} {'product':>10} {'in s':>9} {'MiB':>7}"
+        for cell in self.cells:
+            each = self.images_per_second(cell)
+            peak = "?" if cell.peak_bytes is None else f"{cell.peak_bytes / 2**20:,.0f}"
+            yield (
+                f"{f'{cell.width} x {cell.height}':>11} {cell.batch:>6} {number(cell.seconds_evaluation * 1e3):>11} "
+                f"{number(each):>9} {number(each * 3600):>9} {self.utilisation(cell):>10.0%} "
+                f"{cell.compile_seconds:>9.1f} {peak:>7}"
+            )
+        yield f"images of {self.evaluations} evaluations; milliseconds of one image's share of a batch"
+        yield ""
+        one = self.start
+        kept = "not measured: JAX may not keep programs" if one.kept is None else f"{one.kept:.2f} s"
+        yield (
+            f"to the first tick ({one.width} x {one.height}, batch {one.batch}): {one.compiled:.1f} s compiling, "
+            f"with programs kept from an earlier run {kept}"
+        )
+        if self.whole:
+            run = self.whole
+            compiling = f", {run.programs} programs compiled" if run.programs else ""
+            yield (
+                f"whole run of {run.images} files ({run.width} x {run.height}, batch {run.batch}, {run.evaluations} "
+                f"evaluations{compiling}): {number(run.images / run.seconds)} images/s, "
+                f"device alone {number(run.images / run.device_seconds)} ({run.device_seconds / run.seconds:.0%})"
+            )
+        yield from (f"left out: {words}" for words in self.left_out)
+        yield f"measured in {self.seconds:.0f} s"
+
+    def draw(self, path: Path) -> None:
+        """A PNG of four plots against the batch size.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+
+        def series(value) -> dict[str, list[Point]]:
+            found: dict[str, list[Point]] = {}
+            for cell in self.cells:
+                if (y := value(cell)) is not None:
+                    found.setdefault(f"{cell.width} x {cell.height}", []).append((cell.batch, y))
+            return {name: sorted(points) for name, points in found.items()}
+
+        peak = lambda cell: None if cell.peak_bytes is None else cell.peak_bytes / 2**20  # noqa: E731
+        hour = f"Images an hour, {self.evaluations} evaluations each"
+        product = f"Share of a matrix product's rate, {self.precision}"
+        panels = [
+            Panel(hour, "batch", "images/h", series(lambda c: 3600 * self.images_per_second(c)), log_x=True),
+            Panel("Evaluation of one image", "batch", "ms", series(lambda c: 1e3 * c.seconds_evaluation), True, True),
+            Panel(product, "batch", "%", series(lambda c: 100 * self.utilisation(c)), log_x=True),
+            Panel("Memory in use, at most", "batch", "MiB", series(peak), log_x=True),
+        ]
+        plot(path, panels)
