@@ -112,7 +112,7 @@ def tick(arguments):
         per_image[size] = seconds["evaluation"] / ticks / size
         yield {
             "what": f"tick / evaluation, {arguments.size}px 4:3, batch {size}",
-            "value": seconds["tick"] / seconds["evaluation"], "goal": "at most 1.10",
+            "value": seconds["tick"] / seconds["evaluation"], "goal": "at most 1.05",
             "seconds_tick": seconds["tick"] / ticks, "seconds_evaluation": seconds["evaluation"] / ticks,
             "seconds_evaluation_alone": seconds["alone"],
         }  # fmt: skip
@@ -185,7 +185,7 @@ def torch(arguments):
         for how, ours_in in (("alone", seconds["jax"]), ("in a chunk", seconds["jax, 5 in a loop"] / 5)):
             yield {
                 "what": f"evaluation {how} / PyTorch's in its faster layout, {arguments.size}px, batch {size}",
-                "value": ours_in / best, "goal": "at most 1.0", "seconds": seconds,
+                "value": ours_in / best, "goal": "at most 0.90" if size == 4 else "at most 1.0", "seconds": seconds,
                 "torch": torch_vgg.VERSION,
             }  # fmt: skip
 
