@@ -153,7 +153,8 @@ def sweep(lab: Lab) -> Found:
     """A tick by precision, size and batch: seconds, share of the matrix product's rate, compile time, memory."""
     rows: list[dict[str, Any]] = []
     lines = [
-        f"{'cell':>24} {'ms a tick':>10} {'ms an image':>12} {'of product':>10} {'images/h':>9} {'compiled':>9} {'MiB':>7}"
+        f"{'cell':>24} {'ms a tick':>10} {'ms an image':>12} {'of product':>10} {'images/h':>9} "
+        f"{'compiled':>9} {'MiB':>7}"
     ]
     reserve, longest = RESERVE if lab.accelerator else 5.0, 0.0
     for precision, side, batch in lab.scale.cells:

@@ -7,20 +7,20 @@ import json
 import re
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 AROUND = {"while", "call", "conditional"}
 """Opcodes whose time is that of what they call."""
 KINDS = (
-    ("convolution", r"conv|fprop|dgrad|wgrad|implicit_gemm|cudnn|ynn"),
-    ("matrix product", r"dot|gemm|cublas|nvjet|matmul"),
-    ("copy", r"copy|memcpy|memset|transpose"),
+    ("convolution", r"\bconvolution|conv_general|fprop|dgrad|wgrad|implicit_gemm|cudnn"),
+    ("matrix product", r"\bdot\b|dot_general|gemm|cublas|nvjet"),
+    ("copy", r"\bcopy|memcpy|memset|\btranspose\b"),
 )
-"""Kinds of kernels by what their names, or the operations that they come from, contain; else "other"."""
+"""Kinds of kernels by what their names, their operations and what is fused into those contain; else "other"."""
 
 
 def profile(call: Callable[[], Any], hlo: str) -> dict:
@@ -45,16 +45,15 @@ def profile(call: Callable[[], Any], hlo: str) -> dict:
         spent[name, operation].append(milliseconds)
     if not spent:
         raise LookupError("the trace has no kernels in it")
-    kernels = [
-        {"kernel": name, "operation": operation, "what": operations.get(operation, ("", ""))[1],
-         "calls": len(times), "milliseconds": sum(times)}
-        for (name, operation), times in spent.items()
-    ]  # fmt: skip
+    kernels = []
     kinds: dict[str, float] = defaultdict(float)
-    for one in kernels:
-        words = f"{one['kernel']} {one['operation']} {one['what']}".lower()
-        one["kind"] = next((kind for kind, pattern in KINDS if re.search(pattern, words)), "other")
-        kinds[one["kind"]] += one["milliseconds"]
+    for (name, operation), times in spent.items():
+        told = operations.get(operation, Operation("", "", ""))
+        words = f"{name} {operation} {told.holds}".lower()
+        kind = next((kind for kind, pattern in KINDS if re.search(pattern, words)), "other")
+        kinds[kind] += sum(times)
+        kernels.append({"kernel": name, "operation": operation, "what": told.source, "kind": kind,
+                        "calls": len(times), "milliseconds": sum(times)})  # fmt: skip
     kernels.sort(key=lambda one: -one["milliseconds"])
     return {"kernels": kernels, "kinds": dict(kinds), "milliseconds": sum(kinds.values())}
 
@@ -64,17 +63,41 @@ def _events(path: Path) -> list[dict]:
         return json.load(file)["traceEvents"]
 
 
-def _operations(hlo: str) -> dict[str, tuple[str, str]]:
-    """Opcode of every instruction, and the operation of JAX that it comes from."""
-    found = {}
+class Operation(NamedTuple):
+    """An instruction of a compiled program.
+
+    Attributes:
+        source: the operation of JAX that it comes from, or that its last part comes from.
+        holds: opcodes of all that is fused into it, and what it calls outside the program.
+    """
+
+    opcode: str
+    source: str
+    holds: str
+
+
+def _operations(hlo: str) -> dict[str, Operation]:
+    """Every instruction of a compiled program by its name."""
+    lines: list[tuple[str, str, str]] = []
+    fused: dict[str, set[str]] = defaultdict(set)
+    inside = ""
     for line in hlo.splitlines():
-        if match := re.match(r"\s*(?:ROOT )?%?([\w.\-]+) = .*?[\])}] ([\w\-]+)\(", line):
-            source = re.search(r'op_name="([^"]*)"', line)
-            found[match[1]] = match[2], source[1].split("/")[-1] if source else ""
-    return found
+        if head := re.match(r"(?:ENTRY )?%?([\w.\-]+) \(.*\{$", line):
+            inside = head[1]
+        elif found := re.match(r"\s+(?:ROOT )?%?([\w.\-]+) = .*?[\])}] ([\w\-]+)\(", line):
+            lines.append((found[1], found[2], line))
+            fused[inside].add(found[2])
+    operations = {}
+    for name, opcode, line in lines:
+        source = re.search(r'op_name="([^"]*)"', line)
+        called = re.search(r"(?:calls|to_apply)=%?([\w.\-]+)", line)
+        target = re.search(r'custom_call_target="([^"]*)"', line)
+        holds = " ".join([opcode, target[1] if target else "", *sorted(fused[called[1]] if called else ())])
+        operations[name] = Operation(opcode, source[1].split("/")[-1] if source else "", holds)
+    return operations
 
 
-def _kernels(events: list[dict], operations: dict[str, tuple[str, str]]):
+def _kernels(events: list[dict], operations: dict[str, Operation]) -> Iterator[tuple[str, str, float]]:
     """(kernel, instruction of the program, milliseconds) of every event that is one.
 
     On a GPU those of the device's streams. On the CPU the events of its threads that are named like an instruction.
@@ -90,6 +113,6 @@ def _kernels(events: list[dict], operations: dict[str, tuple[str, str]]):
         if device:
             if pid not in device or "stream" not in lines.get((pid, event["tid"]), "").lower():
                 continue
-        elif operations.get(name, ("while",))[0] in AROUND:
+        elif name not in operations or operations[name].opcode in AROUND:
             continue
         yield name, operation, event["dur"] / 1e3

@@ -1,4 +1,4 @@
-"""What the sections of bench/gpu.py share: how much is measured, pictures, renderers by precision, compiled programs."""
+"""What the sections of bench/gpu.py share: how much is measured, pictures, renderers by precision, programs."""
 
 from __future__ import annotations
 

@@ -116,6 +116,12 @@ def peers(arguments):
             curves[name] = _torch(engine, four, style, most, group, compiled)
         except Exception as error:  # no torch, no compiler for torch.compile: which is the figure then
             missing[name] = f"not measured: {type(error).__name__}: {str(error).splitlines()[0][:160]}"
+    try:
+        import pystiche
+
+        missing["pystiche"] = f"not measured: nobody has written that yet ({pystiche.__version__} is installed)"
+    except ImportError as error:  # it asks for torchvision
+        missing["pystiche"] = f"not measured: {error}; its loop is that of PyTorch, one image at a time"
     for budget in budgets:
         goal = np.array([curve[budget - 1][1] for curve in by_image])
         seconds = {"SciPy, one image at a time (the article's way)": sum(curve[budget - 1][0] for curve in by_image)}

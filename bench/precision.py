@@ -13,7 +13,7 @@ from ratios import batch_of, pictures
 from jaxstyle.settings import StylizeSettings
 from jaxstyle.style.stylizer import stylizer
 
-PAIRS, LANES, SIZE, EVALUATIONS, FINISH = 16, 8, 64, 200, 20
+PAIRS, LANES, SIZE, EVALUATIONS, FINISH = 16, 8, 64, 120, 20
 """Pairs in batches of so many lanes; evaluations of each, and how many of them a float32 finish takes."""
 
 

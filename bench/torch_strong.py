@@ -68,7 +68,7 @@ class Strong:
         return nchw.to(self._device).contiguous(memory_format=torch.channels_last)
 
     def _maps(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        x, found = ((images - self._mean) / self._std).to(self._dtype), {}
+        x, found = ((images - self._mean) / self._std).to(self._dtype, memory_format=torch.channels_last), {}
         for index, name in enumerate(self._layers):
             if index and name.endswith("conv1"):
                 x = self._pool(x)
@@ -139,7 +139,8 @@ class Strong:
         Returns:
             Seconds and images, N x H x W x 3, after each `every` evaluations.
         """
-        x = self.images(images).requires_grad_(True)
+        # L-BFGS flattens its parameter without a copy, so that it cannot have its channels last
+        x = self.images(images).contiguous().requires_grad_(True)
         optimiser = torch.optim.LBFGS(
             [x], lr=1.0, max_iter=evaluations, max_eval=evaluations, tolerance_grad=-1, tolerance_change=-1,
             history_size=10,
@@ -155,7 +156,7 @@ class Strong:
                 found.append((spent, x.detach().clone()))
                 began = time.perf_counter()
             optimiser.zero_grad()
-            loss = self.losses(x).sum()
+            loss = self.losses(x.contiguous(memory_format=torch.channels_last)).sum()
             loss.backward()
             count += 1
             return loss
