@@ -37,14 +37,20 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs
 sys.path.insert(0, str(Path(__file__).parent.parent))
 sys.path.insert(0, str(Path(__file__).parent))
 
+import gpu_sections as sections
+import gpu_torch
 import half_weights
 import jax
 import lab as labs
-from gpu_sections import ALL
 from lab import Lab, Skip
 
 from jaxstyle.model import weights
 
+ALL = {
+    "device": sections.device, "correct": sections.correct, "ladder": sections.ladder, "torch": gpu_torch.torch,
+    "sweep": sections.sweep, "profile": sections.profile,
+}  # fmt: skip
+"""Sections by name, in order: each is of more worth than those after it, and leaves them time."""
 PACKAGES = ("jax", "jaxlib", "flax", "jaxopt", "optax", "numpy", "torch", "triton", "nvidia-cudnn-cu12",
             "nvidia-cudnn-cu13", "jax-cuda12-plugin", "jax-cuda13-plugin")  # fmt: skip
 

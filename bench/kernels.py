@@ -49,13 +49,24 @@ def profile(call: Callable[[], Any], hlo: str) -> dict:
     kinds: dict[str, float] = defaultdict(float)
     for (name, operation), times in spent.items():
         told = operations.get(operation, Operation("", "", ""))
-        words = f"{name} {operation} {told.holds}".lower()
-        kind = next((kind for kind, pattern in KINDS if re.search(pattern, words)), "other")
+        kind = _kind(f"{name} {operation} {told.holds}")
         kinds[kind] += sum(times)
         kernels.append({"kernel": name, "operation": operation, "what": told.source, "kind": kind,
                         "calls": len(times), "milliseconds": sum(times)})  # fmt: skip
     kernels.sort(key=lambda one: -one["milliseconds"])
     return {"kernels": kernels, "kinds": dict(kinds), "milliseconds": sum(kinds.values())}
+
+
+def inventory(hlo: str) -> dict[str, int]:
+    """How many instructions of each kind a compiled program has, fusions counted as one."""
+    found: dict[str, int] = defaultdict(int)
+    for name, told in _operations(hlo).items():
+        found[_kind(f"{name} {told.holds}")] += 1
+    return dict(found)
+
+
+def _kind(words: str) -> str:
+    return next((kind for kind, pattern in KINDS if re.search(pattern, words.lower())), "other")
 
 
 def _events(path: Path) -> list[dict]:

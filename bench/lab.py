@@ -172,10 +172,13 @@ class Lab:
 
     def start(self, engine: Stylizer, contents: np.ndarray, style: np.ndarray) -> tuple[Any, Any]:
         """A batch of lanes that never end by themselves, and the style's targets."""
-        targets = engine.style_targets(style)
-        settings = StylizeSettings()
-        inits = [initial(settings, one, style, str(k)) for k, one in enumerate(contents)]
+        targets, inits = engine.style_targets(style), self.inits(contents, style)
         return engine.stack([engine.start(c, i, targets) for c, i in zip(contents, inits, strict=True)]), targets
+
+    @staticmethod
+    def inits(contents: np.ndarray, style: np.ndarray) -> np.ndarray:
+        """Where the optimisation of contents starts by default, N x H x W x 3."""
+        return np.stack([initial(StylizeSettings(), one, style, str(k)) for k, one in enumerate(contents)])
 
     def batch(self, precision: str, side: int, batch: int) -> tuple[Any, Any]:
         """A batch of the demo's photographs in its first style, and the style's targets."""

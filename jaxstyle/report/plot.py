@@ -231,7 +231,7 @@ def log_ticks(low: float, high: float) -> tuple[float, ...]:
         if last - first <= 8:
             break
     stride = max(1, math.ceil((last - first) / 8))
-    return tuple(every[first : last + stride : stride])
+    return (*every[first:last:stride], every[last])
 
 
 def _lines(sheet: _Sheet, panel: Panel, x0: int, y0: int) -> None:
