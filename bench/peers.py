@@ -1,14 +1,22 @@
-"""Other ways to the same loss: SciPy one image after another, PyTorch one by one, PyTorch batched, and the renderer.
+"""Other programs beside the renderer: time to an equal loss, on the same pairs, weights, start and objective.
 
-All have the same photographs, weights, objective and start, and all their images are scored by the renderer's float32
-objective. A way's time is what it takes until every image of a group is at the loss that SciPy had after a number of
-evaluations; compilation and first calls come before.
+SciPy's L-BFGS-B one image at a time is the article's method. "PyTorch, plain" is in the manner of neural-style-pt:
+torch.optim.LBFGS with its step of 1 and its history of 100, one image at a time, contiguous. "PyTorch, strong" is what
+a good program would be: one batch, channels last, compiled where that is faster, bfloat16 on a GPU, and an L-BFGS of
+its own for every image of the batch. All take turns of `TURN` evaluations of every image, so that a machine that slows
+down does so for all; nothing is timed before it has run once.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
+import statistics
+import subprocess
+import sys
+import threading
 import time
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -16,128 +24,208 @@ import numpy as np
 from ratios import batch_of, pictures
 
 from jaxstyle.settings import StylizeSettings
-from jaxstyle.style.stylizer import stylizer
+from jaxstyle.style.stylizer import Stylizer, stylizer
 
-GROUP, SIZE, EVERY = 4, 128, 5
-"""Images, their long side, and evaluations between two looks at the losses (whose time does not count)."""
+TURN = 10
+"""Evaluations of every image in a turn."""
+GIVE_UP = 1.5
+"""Evaluations after which a way has not reached a loss, as a multiple of those that SciPy had for it."""
+HISTORY = 10
+OURS = "the renderer"
+OBJECTIVE = StylizeSettings(padding="zero", tv_weight=0.0)
+"""What the others have too: no total variation, the network's own padding."""
 
-Curve = list[tuple[float, np.ndarray]]
-"""Seconds from the beginning, and the losses of the group at that time."""
+
+class Way(Protocol):
+    """A program at work on the images of a group.
+
+    Attributes:
+        seconds: that have gone into the group after each evaluation of all its images.
+        losses: of the images at each evaluation, N each; float32.
+    """
+
+    seconds: list[float]
+    losses: list[list[float]]
+
+    def evaluate(self) -> None:
+        """One evaluation of every image, and the solvers' steps between this and the next."""
 
 
-def _tick(engine, contents, style, evaluations: int) -> Curve:
-    """The renderer: all images in one batch."""
-    warm, targets = batch_of(engine, contents, style)
-    jax.block_until_ready(engine.advance(warm, targets, EVERY))
-    state, targets = batch_of(engine, contents, style)
-    curve, spent = [], 0.0
-    for _ in range(0, evaluations, EVERY):
+def _timed(way: Way, began: float) -> None:
+    way.seconds.append((way.seconds[-1] if way.seconds else 0.0) + time.perf_counter() - began)
+
+
+class Renderer:
+    """All images in one batch. Called a tick at a time, which costs it a little, so that every loss is known."""
+
+    def __init__(self, engine: Stylizer, contents: list[np.ndarray], style: np.ndarray):
+        self.seconds: list[float] = []
+        self.losses: list[list[float]] = []
+        self._engine = engine
+        warm, self._targets = batch_of(engine, contents, style)
+        jax.block_until_ready(engine.advance(warm, self._targets, 1))
+        self._state = jax.block_until_ready(batch_of(engine, contents, style)[0])
+
+    def evaluate(self) -> None:
         began = time.perf_counter()
-        state = engine.advance(state, targets, EVERY)
-        jax.block_until_ready(state)
-        spent += time.perf_counter() - began
-        curve.append((spent, np.asarray(state[0].loss, float)))
-    return curve
+        self._state = self._engine.advance(self._state, self._targets, 1)
+        losses = np.asarray(self._state[0].loss, float).tolist()
+        _timed(self, began)
+        self.losses.append(losses)
 
 
-def _scipy(engine, contents, style, evaluations: int) -> list[list[tuple[float, float]]]:
-    """The article's way, by image: seconds and best loss after each evaluation."""
-    from scipy.optimize import fmin_l_bfgs_b
+class Scipy:
+    """fmin_l_bfgs_b on one image after another, each in a thread that stands still between its turns."""
 
-    loss = jax.jit(lambda v, x, t, c: engine.evaluate(v, t, c)(x))
-    curves = []
-    for k in range(len(contents)):
-        batch, targets = batch_of(engine, contents[k : k + 1], style)
-        start, content = np.asarray(batch[0].image[0]), jax.tree.map(lambda a: a[0], batch[1])
-        jax.block_until_ready(loss(engine.variables, start, targets, content))
-        curve: list[tuple[float, float]] = []
+    def __init__(self, engine: Stylizer, contents: list[np.ndarray], style: np.ndarray):
+        self.seconds: list[float] = []
+        self.losses: list[list[float]] = []
+        loss = jax.jit(lambda v, x, t, c: engine.evaluate(v, t, c)(x))
+        (lanes, content), targets = batch_of(engine, contents, style)
+        self._images = []
+        for k, start in enumerate(np.asarray(lanes.image)):
+            own = jax.tree.map(lambda a, k=k: a[k], content)
+
+            def function(x, own=own, shape=start.shape):
+                image = jnp.asarray(x, jnp.float32).reshape(shape)
+                (value, _), gradient = loss(engine.variables, image, targets, own)
+                return float(value), np.asarray(gradient, np.float64).ravel()
+
+            flat = start.astype(np.float64).ravel()
+            function(flat)
+            self._images.append(_Standing(function, flat))
+
+    def evaluate(self) -> None:
         began = time.perf_counter()
-
-        def function(x, curve=curve, targets=targets, content=content, start=start, began=began):
-            (value, _), gradient = loss(
-                engine.variables, jnp.asarray(x, jnp.float32).reshape(start.shape), targets, content
-            )
-            best = min(float(value), curve[-1][1]) if curve else float(value)
-            gradient = np.asarray(gradient, np.float64).ravel()
-            curve.append((time.perf_counter() - began, best))
-            return float(value), gradient
-
-        fmin_l_bfgs_b(function, start.astype(np.float64).ravel(), maxfun=evaluations, maxiter=10**6, m=10, factr=0,
-                      pgtol=0)  # fmt: skip
-        curves.append(curve)
-    return curves
+        losses = [image.step() for image in self._images]
+        _timed(self, began)
+        self.losses.append(losses)
 
 
-def _torch(engine, contents, style, evaluations: int, group: int, compiled: bool = False) -> list[Curve]:
-    """torch.optim.LBFGS over groups of so many images: one by one as neural-style-pt does it, or all in one batch."""
-    import torch_strong
+class _Standing:
+    """SciPy's minimiser of one function, one evaluation at a call."""
 
-    score = jax.jit(jax.vmap(lambda v, x, t, c: engine.evaluate(v, t, c)(x)[0][0], (None, 0, None, 0)))
-    curves = []
-    for k in range(0, len(contents), group):
-        batch, targets = batch_of(engine, contents[k : k + group], style)
-        starts = np.asarray(batch[0].image)
-        strong = torch_strong.Strong(
-            engine, np.stack(contents[k : k + group]), style, device="cpu", precision="float32", compiled=compiled
-        )
-        strong.evaluate(strong.images(starts))
-        found = strong.descend(starts, evaluations, EVERY)
-        curves.append(
-            [(s, np.asarray(score(engine.variables, jnp.asarray(i), targets, batch[1]), float)) for s, i in found]
-        )
-    return curves
+    def __init__(self, function, start: np.ndarray):
+        self._function, self._start = function, start
+        self._go, self._stands = threading.Semaphore(0), threading.Semaphore(0)
+        self._loss, self._ended, self._error = np.inf, False, None
+        threading.Thread(target=self._run, daemon=True).start()
+        self._stands.acquire()
+
+    def _run(self) -> None:
+        from scipy.optimize import fmin_l_bfgs_b
+
+        try:
+            fmin_l_bfgs_b(self._asked, self._start, maxfun=10**6, maxiter=10**6, m=HISTORY, factr=0, pgtol=0)
+        except BaseException as error:  # raised where it is waited for
+            self._error = error
+        self._ended = True
+        self._stands.release()
+
+    def _asked(self, x):
+        self._stands.release()  # the step that led here belongs to the evaluation before
+        self._go.acquire()
+        self._loss, gradient = self._function(x)
+        return self._loss, gradient
+
+    def step(self) -> float:
+        """The loss of one more evaluation; the last one again if the minimiser has ended by itself."""
+        if not self._ended:
+            self._go.release()
+            self._stands.acquire()
+        if self._error:
+            raise self._error
+        return self._loss
 
 
-def _reached(curve: Curve, goal: np.ndarray) -> float | None:
-    """Seconds until all images were at their goals at some time, or None."""
-    best = np.full(len(goal), np.inf)
-    for seconds, losses in curve:
-        best = np.minimum(best, losses)
-        if (best <= goal).all():
-            return seconds
+def _spent(way: Way, image: int, goal: float) -> tuple[int, float] | None:
+    """Evaluations of an image, and its share of the seconds, until its loss is at most the goal; None: never."""
+    for k, losses in enumerate(way.losses):
+        if losses[image] <= goal:
+            return k + 1, way.seconds[k] / len(losses)
     return None
 
 
-def peers(arguments):
-    """Seconds to SciPy's loss of each way / those of the renderer, and images an hour."""
-    budgets, most = ((5,), 10) if arguments.quick else ((60, 120), 160)
-    contents, styles = pictures(arguments, SIZE)
-    four = list(itertools.islice(itertools.cycle([*contents, *(c[:, ::-1] for c in contents)]), GROUP))
-    engine, style = stylizer(StylizeSettings()), styles[0]
-    by_image = _scipy(engine, four, style, max(budgets))
-    curves = {"the renderer (one batch)": [_tick(engine, four, style, most)]}
-    missing = {}
-    for name, group, compiled in (
-        ("PyTorch, one image at a time", 1, False),
-        ("PyTorch, one batch, channels last", GROUP, False),
-        ("PyTorch, the same with torch.compile", GROUP, True),
-    ):
-        try:
-            curves[name] = _torch(engine, four, style, most, group, compiled)
-        except Exception as error:  # no torch, no compiler for torch.compile: which is the figure then
-            missing[name] = f"not measured: {type(error).__name__}: {str(error).splitlines()[0][:160]}"
-    try:
-        import pystiche
+def _compete(ways: dict[str, Way], budgets: tuple[int, ...]) -> list[dict[int, float]]:
+    """Runs SciPy for the largest budget, the others until they are where it was; the goals by image and budget."""
+    reference, number = ways["SciPy"], 0
+    while len(reference.losses) < budgets[-1]:
+        number = len(reference.losses)
+        for way in ways.values():
+            for _ in range(min(TURN, budgets[-1] - number)):
+                way.evaluate()
+    goals = [{budget: min(losses[:budget]) for budget in budgets} for losses in zip(*reference.losses, strict=True)]
+    waiting = [way for way in ways.values() if way is not reference]
+    while len(waiting) and len(waiting[0].losses) < GIVE_UP * budgets[-1]:
+        waiting = [w for w in waiting if any(_spent(w, k, goal[budgets[-1]]) is None for k, goal in enumerate(goals))]
+        for way in waiting:
+            for _ in range(TURN):
+                way.evaluate()
+    return goals
 
-        missing["pystiche"] = f"not measured: nobody has written that yet ({pystiche.__version__} is installed)"
-    except ImportError as error:  # it asks for torchvision
-        missing["pystiche"] = f"not measured: {error}; its loop is that of PyTorch, one image at a time"
+
+def peers(arguments):
+    """Seconds an image to the loss that SciPy has after 60 and 200 evaluations, each program's / the renderer's."""
+    budgets, number, kinds = ((10, 20), 2, 1) if arguments.quick else ((60, 200), 3, 2)
+    contents, styles = pictures(arguments, arguments.loss_size)
+    contents = list(itertools.islice(itertools.cycle([*contents, *(c[:, ::-1] for c in contents)]), number))
+    engine = stylizer(OBJECTIVE)
+    programs: dict[str, Any] = {OURS: Renderer, "SciPy": Scipy}
+    missing, about = {"pystiche": _pystiche()}, {}
+    try:
+        import peers_torch
+
+        programs |= {"PyTorch, plain": peers_torch.Plain, "PyTorch, strong": peers_torch.Strong}
+    except ImportError as error:
+        missing |= {f"PyTorch, {kind}": f"not measured: {error}" for kind in ("plain", "strong")}
+    spent: dict[str, dict[int, list]] = {name: {b: [] for b in budgets} for name in programs}
+    for style in styles[:kinds]:
+        ways: dict[str, Any] = {name: programs[name](engine, contents, style) for name in spent}
+        firsts = {name: way.about for name, way in ways.items() if hasattr(way, "about")}
+        about |= firsts
+        goals = _compete(ways, budgets)
+        for name, way in ways.items():
+            np.testing.assert_allclose(way.losses[0], ways["SciPy"].losses[0], rtol=2e-3)  # they do compute the same
+            for k, goal in enumerate(goals):
+                for budget in budgets:
+                    spent[name][budget].append(_spent(way, k, goal[budget]))
     for budget in budgets:
-        goal = np.array([curve[budget - 1][1] for curve in by_image])
-        seconds = {"SciPy, one image at a time (the article's way)": sum(curve[budget - 1][0] for curve in by_image)}
-        for name, parts in curves.items():
-            size = len(four) // len(parts)
-            times = [_reached(curve, goal[k * size : (k + 1) * size]) for k, curve in enumerate(parts)]
-            if all(one is not None for one in times):
-                seconds[name] = sum(one for one in times if one is not None)
-        own = seconds.get("the renderer (one batch)")
-        for name in [*dict.fromkeys([*seconds, *curves]), *missing]:
-            hours = 3600 * GROUP / seconds[name] if name in seconds else None
-            value = (
-                seconds[name] / own if own and name in seconds else missing.get(name, f"not within {most} evaluations")
-            )
-            yield {"what": f"time to SciPy's loss after {budget} evaluations, {name} / the renderer, {SIZE}px",
-                   "value": value, "goal": "", "images_an_hour": hours, "seconds": seconds.get(name)}  # fmt: skip
+        medians = {name: _median(of[budget]) for name, of in spent.items()}
+        for name in [*spent, *missing]:
+            what = f"time to SciPy's loss after {budget} evaluations, {name} / {OURS}, {arguments.loss_size}px"
+            evaluations, seconds = medians.get(name, (None, None))
+            if name in missing:
+                value: Any = missing[name]
+            elif seconds is None or medians[OURS][1] is None:
+                value = f"not within {GIVE_UP * budgets[-1]:.0f} evaluations, median of {number * kinds}"
+            else:
+                value = seconds / medians[OURS][1]
+            yield {
+                "what": what, "value": value, "goal": "", "seconds": seconds, "evaluations": evaluations,
+                "images_an_hour": seconds and 3600 / seconds, "pairs": spent.get(name, {}).get(budget),
+                **about.get(name, {}),
+            }  # fmt: skip
+
+
+def _median(found: list[tuple[int, float] | None]) -> tuple[float | None, float | None]:
+    """Evaluations and seconds of the middle pair; None if it is one that did not get there."""
+    order = sorted(found, key=lambda one: one[1] if one else np.inf)
+    middle = order[(len(order) - 1) // 2], order[len(order) // 2]
+    if None in middle:
+        return None, None
+    return statistics.mean(one[0] for one in middle if one), statistics.mean(one[1] for one in middle if one)
+
+
+def _pystiche() -> str:
+    """Why pystiche is not among them: what its import says, by the interpreter $PYSTICHE_PYTHON or this one."""
+    python = os.environ.get("PYSTICHE_PYTHON", sys.executable)
+    code = "import importlib.metadata as m; print(m.version('pystiche'), m.version('torch')); import pystiche"
+    run = subprocess.run([python, "-c", code], capture_output=True, text=True)
+    if run.returncode == 0:
+        return f"not measured: {run.stdout.strip()} is imported, but there is no program for it here"
+    return f"not measured: {run.stdout.strip()} {run.stderr.strip().splitlines()[-1].split(' (/')[0]}".replace(
+        "  ", " "
+    )
 
 
 ALL = {"peers": peers}
