@@ -18,7 +18,9 @@ from jaxstyle.report import plot
 from jaxstyle.report.plot import Bars, Panel
 from jaxstyle.settings import RenderSettings
 
-SETTINGS = RenderSettings(workers=0, evaluations=30)
+SETTINGS = RenderSettings(
+    workers=0, evaluations=30, content_layers=("relu2_2",), style_layers=("relu1_1", "relu2_1")
+)  # a shallow objective, which compiles fast
 TINY = Sweep(sizes=(32,), batches=(1, 2), timing=0.01, whole=0.1)
 CACHE = "jax_compilation_cache_dir"
 

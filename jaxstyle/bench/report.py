@@ -34,7 +34,8 @@ class Rates:
     """What one device can do, measured in the same run.
 
     Attributes:
-        float32, bfloat16: floating-point operations a second of a large matrix product.
+        float32, bfloat16: floating-point operations a second of a large matrix product: the better of two medians,
+            from before and after everything else.
         copy: bytes a second of a large copy, read and written ones together.
     """
 
@@ -150,7 +151,7 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """Values for a JSON file: the fields, and of every cell also what follows from them."""
-        values = dataclasses.asdict(self)
+        values = dataclasses.asdict(self) | {"left_out": list(self.left_out)}
         values["cells"] = [
             dataclasses.asdict(cell)
             | {
