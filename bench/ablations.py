@@ -188,7 +188,7 @@ def flags(arguments):
         return
 
     def seconds(flag):
-        environment = os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flag}"}
+        environment = os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()}
         command = [sys.executable, "-c", _FLAGGED, str(Path(__file__).parent), str(arguments.size)]
         run = subprocess.run(
             [*command, "1" if arguments.quick else "5"], capture_output=True, text=True, env=environment
