@@ -42,6 +42,7 @@ import gpu_torch
 import half_weights
 import jax
 import lab as labs
+import programs
 from lab import Lab, Skip
 
 from jaxstyle.model import weights
@@ -58,10 +59,6 @@ PACKAGES = ("jax", "jaxlib", "flax", "jaxopt", "optax", "numpy", "torch", "trito
 def machine() -> dict[str, Any]:
     """What is measured on."""
     one = jax.devices()[0]
-    cpu = platform.processor()
-    if Path("/proc/cpuinfo").exists():
-        named = (line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line)
-        cpu = next((line.split(":", 1)[1].strip() for line in named), cpu)
     versions = {}
     for name in PACKAGES:
         try:
@@ -70,7 +67,7 @@ def machine() -> dict[str, Any]:
             versions[name] = None
     return {
         "device": one.device_kind, "backend": jax.default_backend(), "platform_version": one.client.platform_version,
-        "memory": (one.memory_stats() or {}).get("bytes_limit"), "cpu": cpu, "cores": os.cpu_count(),
+        "memory": (one.memory_stats() or {}).get("bytes_limit"), "cpu": programs.processor(), "cores": os.cpu_count(),
         "python": platform.python_version(), "versions": versions,
         "environment": {name: os.environ[name] for name in ("XLA_FLAGS", "JAX_PLATFORMS") if name in os.environ},
     }  # fmt: skip
@@ -119,9 +116,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="tiny and shallow: to see that it runs")
     parser.add_argument("-o", "--output", type=Path, help="JSON file [default: gpu.json in $OUT or here]")
     arguments = parser.parse_args()
-    unknown = set(arguments.names) - set(ALL)
-    if unknown:
-        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(ALL)}")
+    names = programs.chosen(parser, arguments.names, ALL)
 
     path = arguments.weights
     network = half_weights.load(path) if path and path.suffix == ".npz" else weights.load(path)
@@ -137,9 +132,7 @@ def main() -> None:
     }  # fmt: skip
     about = record["machine"]
     print(f"{about['device']} ({about['backend']}), JAX {about['versions']['jax']}, {record['scale']} scale")
-    for name in ALL:
-        if arguments.names and name not in arguments.names:
-            continue
+    for name in names:
         record["sections"][name] = section(name, lab)
         say(name, record["sections"][name])
         output.write_text(json.dumps(finite(record), indent=1) + "\n")

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import kernels
 import numpy as np
-from lab import CHUNK, PRODUCTS, Lab, OutOfTime, Program, Skip, evaluation
+from lab import CHUNK, PRODUCTS, Lab, OutOfTime, Program, Skip, batch_of, evaluation
 
 from jaxstyle.bench import rates
 from jaxstyle.engine import cost
@@ -55,7 +55,7 @@ def correct(lab: Lab) -> Found:
     contents, style = lab.contents(lab.scale.pair_size, 2), lab.style(0, lab.scale.pair_size)
     with jax.default_device(jax.devices("cpu")[0]):
         exact = lab.fresh("float32")
-        state, targets = lab.start(exact, contents, style)
+        state, targets = batch_of(exact, contents, style)
         images = np.asarray(state[0].image)
         loss, gradient = map(np.asarray, evaluation(exact, "float32")(images, state[1], targets))
         after = np.asarray(exact.advance(state, targets, CHUNK)[0].loss)
@@ -64,7 +64,7 @@ def correct(lab: Lab) -> Found:
     for precision in lab.precisions:
         loss_bound, gradient_bound = BOUNDS[precision]
         engine = lab.engine(precision)
-        state, targets = lab.start(engine, contents, style)
+        state, targets = batch_of(engine, contents, style)
         ours, slope = map(np.asarray, evaluation(engine, precision)(images, state[1], targets))
         error = float(np.abs(ours / loss - 1).max())
         turned = max(float(np.linalg.norm(a - b) / np.linalg.norm(b)) for a, b in zip(slope, gradient, strict=True))
@@ -97,15 +97,15 @@ def ladder(lab: Lab) -> Found:
     programs: dict[str, Program] = {}
     for number in range(scale.styles):
         contents, style = lab.contents(scale.pair_size, scale.lanes), lab.style(number, scale.pair_size)
-        exact, exact_targets = lab.start(lab.engine("float32"), contents, style)
+        exact, exact_targets = batch_of(lab.engine("float32"), contents, style)
         for precision in lab.precisions:
             engine = lab.engine(precision)
-            state, targets = lab.start(engine, contents, style)
+            state, targets = batch_of(engine, contents, style)
             if number == 0:
                 lab.need(60 if lab.accelerator else 1)
                 programs[precision] = lab.compile(precision, state, targets)
                 jax.block_until_ready(programs[precision].call(state, targets))  # the first call takes longer
-                state, targets = lab.start(engine, contents, style)
+                state, targets = batch_of(engine, contents, style)
             curve, each = [], []
             jax.block_until_ready(state)
             for _ in range(chunks):

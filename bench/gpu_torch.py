@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from gpu_sections import TARGETS, Found, score, to_loss
-from lab import CHUNK, Lab, OutOfTime, Skip, evaluation
+from lab import CHUNK, Lab, OutOfTime, Skip, evaluation, inits
 
 TORCH_BOUNDS = {"float32": 1e-3, "tf32": 0.01, "bfloat16": 0.1}
 """Largest errors of PyTorch's losses against ours in float32 that are rounding."""
@@ -37,7 +37,7 @@ def torch(lab: Lab) -> Found:
     expected = evaluation(lab.engine("float32"), "float32")(state[0].image, state[1], targets)[0]
     for number, (side, batch) in enumerate(lab.scale.peers):
         contents, style = lab.contents(side, batch), lab.style(0, side)
-        images = lab.inits(contents, style)
+        images = inits(contents, style)
         for precision, compiled in variants:
             row: dict[str, Any] = {"precision": precision, "compiled": compiled, "side": side, "batch": batch}
             rows.append(row)
@@ -94,7 +94,7 @@ def torch(lab: Lab) -> Found:
 def _descend(lab: Lab, torch_strong: Any, where: str, precision: str, compiled: bool) -> dict[str, Any]:
     """PyTorch's L-BFGS on the ladder's first pairs."""
     contents, style, exact = (lab.pairs[name] for name in ("contents", "style", "exact"))
-    starts = lab.inits(contents, style)
+    starts = inits(contents, style)
     strong = torch_strong.Strong(lab.engine("float32"), contents, style, device=where, precision=precision,
                                  compiled=compiled)  # fmt: skip
     strong.seconds(starts, 1)

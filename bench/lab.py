@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -173,19 +174,9 @@ class Lab:
         """Of one evaluation of one image."""
         return cost.evaluation_flops((side, side), self.engine("float32").objective)
 
-    def start(self, engine: Stylizer, contents: np.ndarray, style: np.ndarray) -> tuple[Any, Any]:
-        """A batch of lanes that never end by themselves, and the style's targets."""
-        targets, inits = engine.style_targets(style), self.inits(contents, style)
-        return engine.stack([engine.start(c, i, targets) for c, i in zip(contents, inits, strict=True)]), targets
-
-    @staticmethod
-    def inits(contents: np.ndarray, style: np.ndarray) -> np.ndarray:
-        """Where the optimisation of contents starts by default, N x H x W x 3."""
-        return np.stack([initial(StylizeSettings(), one, style, str(k)) for k, one in enumerate(contents)])
-
     def batch(self, precision: str, side: int, batch: int) -> tuple[Any, Any]:
         """A batch of the demo's photographs in its first style, and the style's targets."""
-        return self.start(self.engine(precision), self.contents(side, batch), self.style(0, side))
+        return batch_of(self.engine(precision), self.contents(side, batch), self.style(0, side))
 
     def compile(self, precision: str, state: Any, targets: Any) -> Program:
         """A chunk of `CHUNK` ticks for batches of this shape."""
@@ -205,6 +196,19 @@ class Lab:
             return compiled(engine.variables, lanes, content, targets, CHUNK, 0.0), content
 
         return Program(call, seconds, memory, compiled.as_text() or "")
+
+
+def inits(contents: Sequence[np.ndarray], style: np.ndarray) -> np.ndarray:
+    """Where the optimisation of contents starts by default, N x H x W x 3."""
+    return np.stack([initial(StylizeSettings(), one, style, str(k)) for k, one in enumerate(contents)])
+
+
+def batch_of(
+    engine: Stylizer, contents: Sequence[np.ndarray], style: np.ndarray, budget: int = sys.maxsize
+) -> tuple[Any, Any]:
+    """A batch of lanes with so many evaluations each, by default without end, and the style's targets."""
+    targets, starts = engine.style_targets(style), inits(contents, style)
+    return engine.stack([engine.start(c, i, targets, budget) for c, i in zip(contents, starts, strict=True)]), targets
 
 
 def products(precision: str, function: Callable) -> Callable:

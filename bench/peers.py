@@ -51,7 +51,8 @@ class Way(Protocol):
         """One evaluation of every image, and the solvers' steps between this and the next."""
 
 
-def _timed(way: Way, began: float) -> None:
+def timed(way: Way, began: float) -> None:
+    """Adds the time since then to a way's seconds."""
     way.seconds.append((way.seconds[-1] if way.seconds else 0.0) + time.perf_counter() - began)
 
 
@@ -70,7 +71,7 @@ class Renderer:
         began = time.perf_counter()
         self._state = self._engine.advance(self._state, self._targets, 1)
         losses = np.asarray(self._state[0].loss, float).tolist()
-        _timed(self, began)
+        timed(self, began)
         self.losses.append(losses)
 
 
@@ -98,7 +99,7 @@ class Scipy:
     def evaluate(self) -> None:
         began = time.perf_counter()
         losses = [image.step() for image in self._images]
-        _timed(self, began)
+        timed(self, began)
         self.losses.append(losses)
 
 

@@ -9,24 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch_strong
+from peers import timed
 from ratios import alternate, batch_of
 
 from jaxstyle.style.stylizer import Stylizer
 
 HISTORY, PLAIN_HISTORY = 10, 100
 """Pairs of curvature kept by the strong program, as by the renderer, and by the plain one, as neural-style-pt does."""
-
-
-class Contiguous(torch_strong.Strong):
-    """The same objective with channels first, as PyTorch has them unless told."""
-
-    def __init__(self, *arguments, **named):
-        super().__init__(*arguments, **named)
-        self._kernels = {name: (kernel.contiguous(), bias) for name, (kernel, bias) in self._kernels.items()}
-
-    def images(self, arrays):
-        """See `torch_strong.Strong.images`."""
-        return super().images(arrays).contiguous()
 
 
 class Plain:
@@ -37,7 +26,7 @@ class Plain:
         self.losses: list[list[float]] = []
         self._ones, device = [], "cuda" if torch.cuda.is_available() else "cpu"
         for k, start in enumerate(_starts(engine, contents, style)):
-            one = Contiguous(engine, np.stack(contents[k : k + 1]), style, device=device, precision="float32")
+            one = torch_strong.Strong(engine, np.stack(contents[k : k + 1]), style, device=device, layout="contiguous")
             one.evaluate(one.images(start[None]))
             image = one.images(start[None]).requires_grad_(True)
             optimiser = torch.optim.LBFGS(
@@ -57,7 +46,7 @@ class Plain:
 
             losses.append(float(optimiser.step(closure).detach()))
             one.wait()
-        spent(self, began)
+        timed(self, began)
         self.losses.append(losses)
 
 
@@ -107,7 +96,7 @@ class Strong:
         x = self._x
         self._x = x + self._direction(x, gradient)
         self._program.wait()
-        spent(self, began)
+        timed(self, began)
         if self._program is not self._exact and self.about["precision"] != "float32":
             scored, _ = self._exact.evaluate(x)
         self.losses.append(scored.cpu().tolist())
@@ -136,8 +125,3 @@ class Strong:
 def _starts(engine: Stylizer, contents: list[np.ndarray], style: np.ndarray) -> np.ndarray:
     """Where all begin, N x H x W x 3."""
     return np.asarray(batch_of(engine, contents, style)[0][0].image)
-
-
-def spent(way: Any, began: float) -> None:
-    """Adds the time since then to a way's seconds."""
-    way.seconds.append((way.seconds[-1] if way.seconds else 0.0) + time.perf_counter() - began)

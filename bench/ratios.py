@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from lab import batch_of, evaluation
 from PIL import Image, ImageOps
 
 from jaxstyle.data import image
@@ -19,7 +20,6 @@ from jaxstyle.data.image import work_size
 from jaxstyle.demo.demo import PHOTOS
 from jaxstyle.demo.styles import STYLES
 from jaxstyle.settings import RenderSettings, StylizeSettings
-from jaxstyle.style.initial import initial
 from jaxstyle.style.solver import Status
 from jaxstyle.style.stylizer import Stylizer, stylizer
 
@@ -63,12 +63,6 @@ def alternate(functions: dict, repeats: int) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def batch_of(engine: Stylizer, contents, style, budget=10**6):
-    targets = engine.style_targets(style)
-    starts = [initial(StylizeSettings(), c, style, str(k)) for k, c in enumerate(contents)]
-    return engine.stack([engine.start(c, i, targets, budget) for c, i in zip(contents, starts, strict=True)]), targets
-
-
 def evaluation_of(engine: Stylizer, batch, targets, times: int = 0):
     """A function of no arguments that evaluates losses and gradients of the batch, once and returning the losses.
 
@@ -76,21 +70,8 @@ def evaluation_of(engine: Stylizer, batch, targets, times: int = 0):
         times: or so many times in one compiled loop, as the renderer does, returning the images at its end.
     """
     lanes, content = batch
-    images = jnp.array(lanes.image)
-
-    def losses(variables, images, content, targets):
-        one = lambda x, c: engine.evaluate(variables, targets, c)(x)  # noqa: E731
-        (loss, _), gradient = jax.vmap(one)(images, content)
-        return loss, gradient
-
-    @jax.jit
-    def loop(variables, images, content, targets):
-        # the tiny step keeps XLA from seeing that every round is the same
-        step = lambda _, x: x - 1e-12 * losses(variables, x, content, targets)[1]  # noqa: E731
-        return jax.lax.fori_loop(0, times, step, images)
-
-    function = loop if times else jax.jit(losses)
-    return lambda: function(engine.variables, images, content, targets)
+    images, function = jnp.array(lanes.image), evaluation(engine, "float32", times)
+    return lambda: function(images, content, targets)
 
 
 def tick(arguments):
@@ -162,7 +143,7 @@ def scipy(arguments):
 def torch(arguments):
     """An evaluation against PyTorch's: the same network, layers and Gram matrices, value and input gradient."""
     try:
-        import torch_vgg
+        import torch_strong
     except ImportError as error:
         yield {"what": "evaluation / PyTorch's", "value": f"not measured: {error}", "goal": "at most 1.0"}
         return
@@ -176,9 +157,10 @@ def torch(arguments):
         ours = evaluation_of(engine, state, targets)
         evaluations = {"jax": ours, "jax, 5 in a loop": evaluation_of(engine, state, targets, 5)}
         for layout in ("contiguous", "channels_last"):
-            theirs = torch_vgg.evaluation(engine, np.asarray(state[0].image), np.stack(batch), styles[0], layout)
-            evaluations[f"torch {layout}"] = theirs
-            value, reference = theirs(), np.asarray(ours()[0])
+            program = torch_strong.Strong(engine, np.stack(batch), styles[0], layout=layout)
+            images = program.images(np.asarray(state[0].image))
+            evaluations[f"torch {layout}"] = lambda p=program, x=images: p.evaluate(x)[0].numpy()
+            value, reference = evaluations[f"torch {layout}"](), np.asarray(ours()[0])
             np.testing.assert_allclose(value, reference, rtol=1e-3)  # they do compute the same
         seconds = alternate(evaluations, 2 if arguments.quick else 7)
         best = min(seconds["torch contiguous"], seconds["torch channels_last"])
@@ -186,7 +168,7 @@ def torch(arguments):
             yield {
                 "what": f"evaluation {how} / PyTorch's in its faster layout, {arguments.size}px, batch {size}",
                 "value": ours_in / best, "goal": "at most 0.90" if size == 4 else "at most 1.0", "seconds": seconds,
-                "torch": torch_vgg.VERSION,
+                "torch": torch_strong.VERSION,
             }  # fmt: skip
 
 

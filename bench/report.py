@@ -38,7 +38,7 @@ SECTIONS = {
 """Benches by section; benches that stand in none come last, under their own names."""
 VERSIONS = ("jax", "jaxlib", "numpy", "jaxopt", "jaxstyle", "torch")
 """Packages of a machine's record, in the files of bench/run.py."""
-COLUMNS = {"kept": "kept", "images_an_hour": "images/h"}
+COLUMNS = {"images_an_hour": "images/h"}
 """Headings of keys of a result that are shown where a bench has them."""
 
 

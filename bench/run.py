@@ -23,6 +23,7 @@ import dataset
 import growth
 import peers
 import precision
+import programs
 import ratios
 import solvers
 import utilisation
@@ -34,14 +35,10 @@ def machine() -> dict:
     """What the figures were measured on."""
     import jax
 
-    cpu = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        platform.processor(),
-    )
     return {
         "device": jax.devices()[0].device_kind,
         "backend": jax.default_backend(),
-        "cpu": cpu,
+        "cpu": programs.processor(),
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
         **{name: version(name) for name in ("jax", "jaxlib", "numpy", "jaxopt", "jaxstyle")},
@@ -58,11 +55,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few repeats and evaluations: to see that it runs")
     parser.add_argument("-o", "--output", type=Path, help="the JSON file; bench/results/DEVICE-DATE.json if left out")
     arguments = parser.parse_args()
-    unknown = set(arguments.names) - set(ALL)
-    if unknown:
-        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(ALL)}")
-
-    for name in arguments.names or ALL:
+    for name in programs.chosen(parser, arguments.names, ALL):
         print(f"{name} ...", file=sys.stderr, flush=True)
         results = []
         for result in ALL[name](arguments):

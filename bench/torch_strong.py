@@ -1,4 +1,4 @@
-"""The balanced objective as a good PyTorch program would have it: batched, channels last, bfloat16, compiled.
+"""The balanced objective in PyTorch: batched, channels last or first, float32 to bfloat16, compiled if asked.
 
 The convolutions run in one type throughout, as autocast would do it, with kernels converted once; Gram matrices are
 products of that type too, image, loss and gradient float32.
@@ -16,6 +16,7 @@ from jaxstyle.settings import LAYERS
 from jaxstyle.style.objective import layer_weights
 
 VERSION = torch.__version__
+LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -27,17 +28,20 @@ class Strong:
     """
 
     def __init__(
-        self, engine, contents: np.ndarray, style: np.ndarray, *, device: str, precision: str, compiled: bool = False
-    ):
+        self, engine, contents: np.ndarray, style: np.ndarray, *, device: str = "cpu", precision: str = "float32",
+        compiled: bool = False, layout: str = "channels_last",
+    ):  # fmt: skip
         """Args:
         engine: a `Stylizer` of the "energy" formula with weights' own gain.
         contents, style: N x H x W x 3 and h x w x 3 in [0, 1].
         precision: "float32", "tf32" or "bfloat16".
         compiled: by torch.compile.
+        layout: of `LAYOUTS`, of images, maps and kernels.
         """
         objective = engine.objective
         assert objective.normalization == "energy" and objective.feature_gain == 1, objective
         self._device, self._dtype, self._objective = device, DTYPES[precision], objective
+        self._layout = LAYOUTS[layout]
         torch.backends.cudnn.benchmark = True
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
         wanted = {*objective.content_layers, *objective.style_layers}
@@ -52,7 +56,7 @@ class Strong:
             kernel = torch.tensor(engine.weights.parameters[name]["kernel"].transpose(3, 2, 0, 1).copy())
             bias = torch.tensor(engine.weights.parameters[name]["bias"])
             self._kernels[name] = (
-                kernel.to(device, self._dtype).contiguous(memory_format=torch.channels_last),
+                kernel.to(device, self._dtype).contiguous(memory_format=self._layout),
                 bias.to(device, self._dtype),
             )
         with torch.no_grad():
@@ -63,12 +67,12 @@ class Strong:
         self.losses = torch.compile(self._losses) if compiled else self._losses
 
     def images(self, arrays: np.ndarray) -> torch.Tensor:
-        """N x H x W x 3 to a tensor N x 3 x H x W on the device, channels last."""
+        """N x H x W x 3 to a tensor N x 3 x H x W on the device, in the program's layout."""
         nchw = torch.tensor(np.ascontiguousarray(arrays.transpose(0, 3, 1, 2)), dtype=torch.float32)
-        return nchw.to(self._device).contiguous(memory_format=torch.channels_last)
+        return nchw.to(self._device).contiguous(memory_format=self._layout)
 
     def _maps(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        x, found = ((images - self._mean) / self._std).to(self._dtype, memory_format=torch.channels_last), {}
+        x, found = ((images - self._mean) / self._std).to(self._dtype, memory_format=self._layout), {}
         for index, name in enumerate(self._layers):
             if index and name.endswith("conv1"):
                 x = self._pool(x)
@@ -161,7 +165,7 @@ class Strong:
                 found.append((spent, x.detach().clone()))
                 began = time.perf_counter()
             optimiser.zero_grad()
-            loss = self.losses(x.contiguous(memory_format=torch.channels_last)).sum()
+            loss = self.losses(x).sum()
             loss.backward()
             count += 1
             return loss

@@ -1,6 +1,7 @@
 """Several devices share the lanes of a batch: four are forced upon the CPU, in a process of their own."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -71,8 +72,6 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def found(network, cache):
-    import os
-
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
     run = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(Path(__file__).parent)], capture_output=True, text=True, env=environment

@@ -231,7 +231,7 @@ def test_the_strong_pytorch_program_computes_the_same(parts, network):
 
     lab = parts["lab"].Lab(parts["lab"].QUICK, network, 1)
     engine, contents, style = lab.engine("float32"), lab.contents(32, 2), lab.style(0, 32)
-    state, targets = lab.start(engine, contents, style)
+    state, targets = parts["lab"].batch_of(engine, contents, style)
     images = np.array(state[0].image)
     losses, gradient = map(np.asarray, parts["lab"].evaluation(engine, "float32")(images, state[1], targets))
     strong = torch_strong.Strong(engine, contents, style, device="cpu", precision="float32")

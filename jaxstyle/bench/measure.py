@@ -17,7 +17,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.compilation_cache import compilation_cache
 
 from jaxstyle.bench import rates
 from jaxstyle.bench.report import Cell, Machine, Rates, Report, Start, Whole
@@ -32,6 +31,7 @@ from jaxstyle.engine.lanes import Batch, OutOfMemory
 from jaxstyle.engine.plan import bucket
 from jaxstyle.model import weights
 from jaxstyle.settings import CHUNK, RenderSettings
+from jaxstyle.style import compiled
 from jaxstyle.style.initial import initial
 
 QUICK_SECONDS, FULL_SECONDS = 100.0, 1800.0
@@ -252,23 +252,11 @@ def _seconds(lanes: Batch, ticks: int) -> float:
 def _programs_kept() -> Iterator[bool]:
     """Keeps compiled programs in a new folder, and nowhere else, meanwhile; False: JAX has been told to keep none."""
     with tempfile.TemporaryDirectory() as folder:
-        ours = {
-            "jax_compilation_cache_dir": folder,
-            "jax_persistent_cache_min_compile_time_secs": 0.0,
-            "jax_persistent_cache_min_entry_size_bytes": -1,
-        }
-        before = {name: getattr(jax.config, name) for name in ours}
+        before = compiled.keep_in(Path(folder))
         try:
-            _configure(ours)
             yield bool(getattr(jax.config, "jax_enable_compilation_cache"))  # noqa: B009
         finally:
-            _configure(before)
-
-
-def _configure(values: dict) -> None:
-    for name, value in values.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()  # which looks at its settings once
+            compiled.configure(before)
 
 
 def peak_bytes() -> int | None:

@@ -46,18 +46,23 @@ def product(dtype: Any, precision: str = "highest", side: int | None = None) -> 
         side: rows and columns; as suits the device if left out.
     """
     side = side or SIDE.get(jax.default_backend(), SIDE_ACCELERATOR)
+    return CHAIN * 2 * side**3 / median_seconds(chain(dtype, precision, side))
+
+
+def chain(dtype: Any, precision: str, side: int) -> Callable[[], jax.Array]:
+    """A call that makes `CHAIN` products; see `product`."""
     one, other = (jax.random.normal(jax.random.key(k), (side, side), jnp.float32) for k in range(2))
     factor = (one / side**0.5).astype(dtype)  # keeps the numbers of a chain of products at their size
 
     @jax.jit
-    def chain(factor, matrix):
+    def multiplied(factor, matrix):
         with jax.default_matmul_precision(precision):
             for _ in range(CHAIN):
                 matrix = factor @ matrix
         return matrix
 
     start = other.astype(dtype)
-    return CHAIN * 2 * side**3 / median_seconds(lambda: chain(factor, start))
+    return lambda: multiplied(factor, start)
 
 
 def copy(size: int | None = None) -> float:

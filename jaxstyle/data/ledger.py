@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxstyle.data.sink import writing
+from jaxstyle.data.sink import withdraw, writing
 from jaxstyle.data.source import printable
 from jaxstyle.errors import SettingsMismatch, StorageError
 
@@ -162,11 +162,6 @@ def fold(output: Path) -> None:
                 if kept[at]:
                     file.write(line)
                 at += 1
-    try:
-        for path in paths:
-            if path.name != NAME:
-                path.unlink()
-    except OSError as error:
-        raise StorageError(
-            f"{printable(path)} cannot be removed ({error.strerror})", "Mend its permissions."
-        ) from error
+    for path in paths:
+        if path.name != NAME:
+            withdraw(path)

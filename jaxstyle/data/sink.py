@@ -66,7 +66,7 @@ def writing(path: Path, *, part: str = "", sync: bool = True) -> Iterator[Binary
 
 
 def withdraw(path: Path) -> None:
-    """Removes an output that its input no longer stands behind.
+    """Removes a file that nothing stands behind any more; it may be gone already.
 
     Raises:
         StorageError: it cannot be removed.

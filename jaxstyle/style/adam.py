@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
-from jaxstyle.style.solver import Evaluate, Step, hold, no_terms
+from jaxstyle.style.solver import Evaluate, Solver, Step, no_terms
 
 
 class State(NamedTuple):
@@ -23,7 +23,7 @@ class State(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Adam:
+class Adam(Solver):
     """One evaluation a tick; the loss always belongs to the image beside it."""
 
     learning_rate: float = 0.02
@@ -54,7 +54,3 @@ class Adam:
             stalled=jnp.bool_(False),
             diverged=~finite,
         )
-
-    def hold(self, running: Bool[Array, ""], new: State, old: State) -> State:
-        """See `Solver.hold`."""
-        return hold(running, new, old)

@@ -7,6 +7,7 @@ import os
 import platform
 import stat
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
@@ -29,12 +30,28 @@ def keep() -> Path | None:
         return folder
     if told is not None or not wanted or not _safe(folder):
         return None
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_compilation_cache_max_size", MOST_BYTES)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    compilation_cache.reset_cache()  # which looks at its settings once, at the first compilation
+    keep_in(folder)
     return folder
+
+
+def keep_in(folder: Path) -> dict[str, Any]:
+    """Makes JAX keep all its compiled programs in a folder; returns the settings before, for `configure`."""
+    ours = {
+        "jax_compilation_cache_dir": str(folder),
+        "jax_compilation_cache_max_size": MOST_BYTES,
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in ours}
+    configure(ours)
+    return before
+
+
+def configure(settings: dict[str, Any]) -> None:
+    """Changes JAX's settings of kept programs."""
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()  # which looks at its settings once, at the first compilation
 
 
 def _machine() -> str:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxstyle.style.solver import Evaluate, Step, hold, no_terms
+from jaxstyle.style.solver import Evaluate, Solver, Step, no_terms
 
 with warnings.catch_warnings():  # it says at import that nobody maintains it: known, and the reason for this file
     warnings.simplefilter("ignore")
@@ -42,7 +42,7 @@ class State(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Lbfgs:
+class Lbfgs(Solver):
     """The tick. `history` curvature pairs, each two float32 copies of the image."""
 
     history: int = 10
@@ -119,11 +119,11 @@ class Lbfgs:
     def hold(self, running: Bool[Array, ""], new: State, old: State) -> State:
         """See `Solver.hold`; the histories come as they are, since a lane that has ended never asks its own again."""
         own = old.inner._replace(s_history=new.inner.s_history, y_history=new.inner.y_history)
-        return hold(running, new, old._replace(inner=own))
+        return super().hold(running, new, old._replace(inner=own))
 
 
 @dataclass(frozen=True)
-class JaxoptZoom:
+class JaxoptZoom(Solver):
     """jaxopt's L-BFGS with its own zoom line search, for comparison: several evaluations a tick, as it counts them."""
 
     history: int = 10
@@ -155,7 +155,3 @@ class JaxoptZoom:
             stalled=finite & (trial == image).all(),
             diverged=~finite,
         )
-
-    def hold(self, running: Bool[Array, ""], new: Any, old: Any) -> Any:
-        """See `Solver.hold`."""
-        return hold(running, new, old)
