@@ -25,9 +25,9 @@ from jaxstyle.style.objective import StyleTargets
 from jaxstyle.style.stylizer import Stylizer, stylizer
 
 CPU_BATCH, CPU_PIXELS = (2, 16), 2 * 256 * 192
-"""Fewest and most images of a batch on the CPU, and the pixels that it aims at between them. On two cores an
-image-evaluation takes as long in a batch of 1 to 8 from 256 pixels on; at 128 a batch of 8 takes 0.88 of the time of
-one of 2, at 64 it takes 0.77."""
+"""Fewest and most images of a batch on the CPU, and the pixels that it aims at between them. On two cores a batch of 2
+takes 0.87 of an image's time alone at 128 pixels and 0.95 at 256, larger ones little less (bench/REPORT.md); at 64 a
+batch of 8 took 0.77 of one of 2 (bench/LOG.md)."""
 ACCELERATOR_PIXELS = 16 * 512**2
 """Pixels of a batch that are thought to fill an accelerator; unmeasured."""
 COMPILE_FLOPS = {"cpu": 5e11}
