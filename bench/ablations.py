@@ -168,6 +168,29 @@ def ticks(arguments):
                "value": seconds[name] / seconds["own"], "goal": "", "seconds": seconds}  # fmt: skip
 
 
+def division(arguments):
+    """The lanes of a batch divided between two devices that the CPU is made, against all on one, by size."""
+    if jax.local_device_count() == 1:
+        return
+    network, repeats = weights.load(None), 1 if arguments.quick else 7
+    for size, batch, number in ((64, 2, 40), (64, 8, 10), (128, 2, 10), (128, 8, 5), (256, 2, 4), (256, 4, 2)):
+        found = {}
+        for devices in (1, 2):
+            engine = Stylizer(StylizeSettings(), network, devices)
+            contents, styles = pictures(arguments, size)
+            state, targets = batch_of(engine, list(itertools.islice(itertools.cycle(contents), batch)), styles[0])
+            holder = [engine.advance(state, targets, 2)]
+
+            def advance(engine=engine, targets=targets, holder=holder, number=number):
+                holder[0] = engine.advance(holder[0], targets, number)
+                return holder[0][0].loss
+
+            found[f"{devices} devices"] = advance
+        seconds = alternate(found, repeats)
+        yield {"what": f"tick of a batch divided in two / whole, {size}px 4:3, batch {batch}",
+               "value": seconds["2 devices"] / seconds["1 devices"], "goal": "", "seconds": seconds}  # fmt: skip
+
+
 FLAGS = ("--xla_cpu_enable_fast_math=true", "--xla_cpu_multi_thread_eigen=false")
 _FLAGGED = """
 import sys
@@ -205,7 +228,7 @@ def flags(arguments):
 
 def ablations(arguments):
     """All of them."""
-    for part in (evaluations, normalisation, ticks, flags):
+    for part in (evaluations, normalisation, ticks, division, flags):
         yield from part(arguments)
 
 

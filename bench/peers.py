@@ -3,17 +3,15 @@
 SciPy's L-BFGS-B one image at a time is the article's method. "PyTorch, plain" is in the manner of neural-style-pt:
 torch.optim.LBFGS with its step of 1 and its history of 100, one image at a time, contiguous. "PyTorch, strong" is what
 a good program would be: one batch, channels last, compiled where that is faster, bfloat16 on a GPU, and an L-BFGS of
-its own for every image of the batch. All take turns of `TURN` evaluations of every image, so that a machine that slows
-down does so for all; nothing is timed before it has run once.
+its own for every image of the batch. pystiche runs where $PYSTICHE_PYTHON is an interpreter that has it, with the
+PyTorch that it works with. All take turns of `TURN` evaluations of every image, so that a machine that slows down does
+so for all; nothing is timed before it has run once.
 """
 
 from __future__ import annotations
 
 import itertools
-import os
 import statistics
-import subprocess
-import sys
 import threading
 import time
 from typing import Any, Protocol
@@ -21,6 +19,7 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+import peers_pystiche
 from ratios import batch_of, pictures
 
 from jaxstyle.settings import StylizeSettings
@@ -57,12 +56,16 @@ def timed(way: Way, began: float) -> None:
 
 
 class Renderer:
-    """All images in one batch. Called a tick at a time, which costs it a little, so that every loss is known."""
+    """All images in one batch over all devices, as in a run.
+
+    Called a tick at a time, which costs it a little, so that every loss is known.
+    """
 
     def __init__(self, engine: Stylizer, contents: list[np.ndarray], style: np.ndarray):
         self.seconds: list[float] = []
         self.losses: list[list[float]] = []
-        self._engine = engine
+        there = jax.local_device_count()
+        self._engine = engine = stylizer(OBJECTIVE, devices=there if len(contents) % there == 0 else 1)
         warm, self._targets = batch_of(engine, contents, style)
         jax.block_until_ready(engine.advance(warm, self._targets, 1))
         self._state = jax.block_until_ready(batch_of(engine, contents, style)[0])
@@ -167,12 +170,17 @@ def _compete(ways: dict[str, Way], budgets: tuple[int, ...]) -> list[dict[int, f
 
 def peers(arguments):
     """Seconds an image to the loss that SciPy has after 60 and 200 evaluations, each program's / the renderer's."""
-    budgets, number, kinds = ((10, 20), 2, 1) if arguments.quick else ((60, 200), 3, 2)
+    budgets, number, kinds = ((10, 20), 2, 1) if arguments.quick else ((60, 200), 4, 1)
     contents, styles = pictures(arguments, arguments.loss_size)
     contents = list(itertools.islice(itertools.cycle([*contents, *(c[:, ::-1] for c in contents)]), number))
     engine = stylizer(OBJECTIVE)
     programs: dict[str, Any] = {OURS: Renderer, "SciPy": Scipy}
-    missing, about = {"pystiche": _pystiche()}, {}
+    missing: dict[str, str] = {}
+    about: dict[str, dict] = {}
+    if why := peers_pystiche.missing():
+        missing["pystiche"] = f"not measured: {why}"
+    else:
+        programs["pystiche"] = peers_pystiche.Pystiche
     try:
         import peers_torch
 
@@ -215,18 +223,6 @@ def _median(found: list[tuple[int, float] | None]) -> tuple[float | None, float 
     if None in middle:
         return None, None
     return statistics.mean(one[0] for one in middle if one), statistics.mean(one[1] for one in middle if one)
-
-
-def _pystiche() -> str:
-    """Why pystiche is not among them: what its import says, by the interpreter $PYSTICHE_PYTHON or this one."""
-    python = os.environ.get("PYSTICHE_PYTHON", sys.executable)
-    code = "import importlib.metadata as m; print(m.version('pystiche'), m.version('torch')); import pystiche"
-    run = subprocess.run([python, "-c", code], capture_output=True, text=True)
-    if run.returncode == 0:
-        return f"not measured: {run.stdout.strip()} is imported, but there is no program for it here"
-    return f"not measured: {run.stdout.strip()} {run.stderr.strip().splitlines()[-1].split(' (/')[0]}".replace(
-        "  ", " "
-    )
 
 
 ALL = {"peers": peers}

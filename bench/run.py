@@ -28,6 +28,8 @@ import ratios
 import solvers
 import utilisation
 
+from jaxstyle.engine.device import divide_cpu
+
 ALL = ratios.ALL | utilisation.ALL | peers.ALL | solvers.ALL | precision.ALL | ablations.ALL | growth.ALL | dataset.ALL
 
 
@@ -55,6 +57,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few repeats and evaluations: to see that it runs")
     parser.add_argument("-o", "--output", type=Path, help="the JSON file; bench/results/DEVICE-DATE.json if left out")
     arguments = parser.parse_args()
+    divide_cpu()  # as runs do; what is not meant to be divided works on the first part, over all threads
     for name in programs.chosen(parser, arguments.names, ALL):
         print(f"{name} ...", file=sys.stderr, flush=True)
         results = []

@@ -188,7 +188,7 @@ class RenderSettings(StylizeSettings):
         style_size: length of the style picture's long side [default: the value of size]
         output_size: write the working size, or the input's own pixels so that labels stay valid.
         batch: images optimised side by side, on all devices together; auto takes what the devices are good at.
-        devices: how many of this machine's devices share the work.
+        devices: how many of this machine's devices share the work; a CPU of several cores counts as two.
         existing: what to do with finished images in the output folder.
         retry_failed: try the failed rows of an earlier run again.
         limit: stop after this many images of the plan [default: all]

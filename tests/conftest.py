@@ -5,6 +5,7 @@ Below them what tests/test_convert.py makes bad torch files with.
 
 import zipfile
 
+import jax
 import pytest
 from command import photographs, rendering
 
@@ -20,6 +21,7 @@ def cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAXSTYLE_CACHE", str(folder))
         compiled.keep()  # what one test has compiled no other compiles again
+        jax.devices()  # begins JAX's work with one CPU device, whichever test comes first
         yield folder
 
 

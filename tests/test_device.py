@@ -13,6 +13,7 @@ from jaxstyle.engine.lanes import Lanes, OutOfMemory
 from jaxstyle.engine.plan import in_shard
 from jaxstyle.engine.preflight import Ready
 from jaxstyle.settings import RenderSettings
+from jaxstyle.style import solver as solvers
 from jaxstyle.style.lbfgs import FIRST_STEP
 from jaxstyle.style.solver import Status
 
@@ -113,6 +114,24 @@ def test_a_smaller_batch_goes_on_where_the_larger_was(device):
     # a lane that is there only to fill the batch does no harm
     filled = smaller.keep([1], 2)
     assert filled.result(0).image.shape == (SIZE, SIZE, 3) and filled.advance(1).status[0] == Status.RUNNING
+
+
+def test_nothing_is_computed_once_all_lanes_have_ended_and_lanes_that_were_never_filled_have(network, monkeypatch):
+    ticks = []
+
+    def counted(solver, evaluate, lane, tolerance):
+        jax.debug.callback(lambda number: ticks.append(int(number)), lane.evaluations)
+        return tick(solver, evaluate, lane, tolerance)
+
+    tick = solvers.tick
+    monkeypatch.setattr(solvers, "tick", counted)
+    few = RenderSettings(size=SIZE, evaluations=3, precision="float32", history=3, **FEW)  # traced with the counter
+    batch = JaxDevice(few, network, painting().astype(np.float32) / 255).batch(LOT, 2)
+    batch.put(0, Task(0).content, Task(0).init)
+    look = batch.advance(50)
+    jax.effects_barrier()
+    assert list(look.status) == [Status.BUDGET, Status.BUDGET] and list(look.evaluations) == [3, 0]
+    assert sorted(ticks) == [0, 0, 0, 0, 1, 2]  # both lanes in each of three ticks
 
 
 def test_the_start_loss_is_that_of_the_start(device):

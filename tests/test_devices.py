@@ -82,7 +82,7 @@ def found(network, cache):
 
 def test_all_devices_are_used_with_equal_parts_of_a_batch(found):
     assert found["devices"] == found["count"] == found["spread"] == 4
-    assert found["shard"] == [1, 32, 32, 3] and found["suits"][1] == 4 * found["suits"][0]
+    assert found["shard"] == [1, 32, 32, 3] and found["suits"] == [16, 16]
 
 
 def test_a_lane_is_the_same_to_the_bit_on_whichever_device_it_is(found):
@@ -104,3 +104,39 @@ def test_lanes_move_to_a_smaller_batch(found):
 
 def test_more_devices_than_there_are_are_refused(found):
     assert "devices is 5" in found["refused"] and "at most 4" in found["refused"]
+
+
+DIVIDED = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import jax, numpy as np
+from pictures import painting
+from jaxstyle.engine import cost, device
+from jaxstyle.model import weights
+from jaxstyle.settings import RenderSettings
+
+device.cores = lambda: int(sys.argv[2])
+cost.host_memory = lambda: int(float(sys.argv[3]) * 2**30)
+made = device.JaxDevice(RenderSettings(size=512, devices=eval(sys.argv[4])), weights.load(None), painting() / 255)
+print(json.dumps([jax.local_device_count(), made.count, made.suits((512, 384)), made.suits((64, 48))]))
+"""
+
+
+@pytest.mark.parametrize(
+    "cores, gibibytes, devices, flags, expected",
+    [
+        (4, 8, "all", "", [2, 2, 2, 16]),
+        (1, 8, "all", "", [1, 1, 2, 16]),
+        (4, 1.5, "all", "", [2, 1, 1, 16]),  # half of it has no room for 512 x 512
+        (4, 8, 1, "", [2, 1, 2, 16]),
+        (4, 8, "all", "--xla_force_host_platform_device_count=3", [3, 3, 2, 16]),
+    ],
+)
+def test_a_cpu_of_several_cores_is_two_devices_unless_jax_was_told(
+    network, cache, cores, gibibytes, devices, flags, expected
+):
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", DIVIDED, str(Path(__file__).parent), str(cores), str(gibibytes), repr(devices)]
+    run = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout.splitlines()[-1]) == expected

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 import statistics
 import tempfile
@@ -25,7 +24,7 @@ from jaxstyle.data.image import Size
 from jaxstyle.demo.demo import PHOTOS
 from jaxstyle.demo.styles import STYLES
 from jaxstyle.engine import cost, pipeline
-from jaxstyle.engine.device import JaxDevice
+from jaxstyle.engine.device import JaxDevice, cores
 from jaxstyle.engine.feed import Lot
 from jaxstyle.engine.lanes import Batch, OutOfMemory
 from jaxstyle.engine.plan import bucket
@@ -149,7 +148,7 @@ def measure(
     ]
     return Report(
         machine=Machine(
-            jax.devices()[0].device_kind, jax.default_backend(), bench.device.count, _cores(), version("jax"),
+            jax.devices()[0].device_kind, jax.default_backend(), bench.device.count, cores(), version("jax"),
             version("jaxstyle"),
         ),
         precision=bench.device.settings.precision,
@@ -269,7 +268,3 @@ def peak_bytes() -> int | None:
     except OSError:
         return None
     return int(found[1]) * 1024 if found else None
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -6,8 +6,9 @@ Nothing else of the engine touches jax, so that runs can be planned, and tested 
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import jax
@@ -28,6 +29,9 @@ CPU_BATCH, CPU_PIXELS = (2, 16), 2 * 256 * 192
 """Fewest and most images of a batch on the CPU, and the pixels that it aims at between them. On two cores a batch of 2
 takes 0.87 of an image's time alone at 128 pixels and 0.95 at 256, larger ones little less (bench/REPORT.md); at 64 a
 batch of 8 took 0.77 of one of 2 (bench/LOG.md)."""
+CPU_DEVICES = 2
+"""Devices that a CPU of several cores is for JAX: half of the lanes each, over the threads of all cores, so that one
+half works where the other waits for its slowest thread. Measured on two cores only (bench/REPORT.md)."""
 ACCELERATOR_PIXELS = 16 * 512**2
 """Pixels of a batch that are thought to fill an accelerator; unmeasured."""
 COMPILE_FLOPS = {"cpu": 5e11}
@@ -38,8 +42,21 @@ CARE = 0.1
 """Factor on the first step of a careful second try."""
 
 
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def divide_cpu() -> None:
+    """Makes `CPU_DEVICES` of the CPU, unless JAX is at work already, has been told a number, or there is one core."""
+    told = jax.config.jax_num_cpu_devices  # type: ignore[attr-defined]
+    if told == -1 and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", "") and cores() > 1:
+        with suppress(RuntimeError):  # JAX is at work: the CPU is what it is
+            jax.config.update("jax_num_cpu_devices", CPU_DEVICES)
+
+
 class JaxDevice:
-    """The local devices of JAX.
+    """The local devices of JAX; a CPU of several cores is two.
 
     Attributes:
         count: how many.
@@ -54,16 +71,19 @@ class JaxDevice:
             SettingsError: more devices are asked for than there are.
         """
         compiled.keep()
+        divide_cpu()
         there = jax.local_device_count()
         self.count = there if settings.devices == "all" else int(settings.devices)
         if self.count > there:
             raise SettingsError(f"devices is {self.count}", f"It must be at most {there}: JAX has no more here.")
+        self._cpu = jax.default_backend() == "cpu"
+        if self._cpu and settings.devices == "all" and not self._room(settings, there):
+            self.count = 1
         self._usual = stylizer(settings, network, self.count)
         self._exact = stylizer(dataclasses.replace(settings, precision="float32"), network, self.count)
         self.settings, self.painting = dataclasses.replace(settings, precision=self._usual.settings.precision), painting
         self._before = self._count()
         self._targets: dict[Stylizer, StyleTargets] = {}
-        self._cpu = jax.default_backend() == "cpu"
         self.memory = self._memory()
 
     @property
@@ -72,6 +92,11 @@ class JaxDevice:
 
     def _count(self) -> int:
         return sum(one.compiled for one in {self._usual, self._exact})
+
+    @staticmethod
+    def _room(settings: RenderSettings, parts: int) -> bool:
+        """Whether each part of the CPU's memory has room for a picture of the largest shape."""
+        return cost.largest_batch((settings.size, settings.size), settings, cost.host_memory() // parts) > 0
 
     def _memory(self) -> int:
         """Bytes that batches may take."""
@@ -88,12 +113,16 @@ class JaxDevice:
 
     def suits(self, bucket: Size) -> int:
         pixels = bucket[0] * bucket[1]
-        least, most = CPU_BATCH if self._cpu else (1, 64)
-        wanted = max(least, min(most, (CPU_PIXELS if self._cpu else ACCELERATOR_PIXELS) // pixels))
-        return min(wanted * self.count, self.fits(bucket))
+        if self._cpu:  # however many devices it is divided into
+            least, most = CPU_BATCH
+            wanted = max(least, min(most, CPU_PIXELS // pixels))
+        else:
+            wanted = max(1, min(64, ACCELERATOR_PIXELS // pixels)) * self.count
+        return min(wanted, self.fits(bucket))
 
     def pays(self, lot: Lot, lanes: int, evaluations: int) -> bool:
-        flops = lanes / self.count * evaluations * cost.evaluation_flops(lot.bucket, self.settings.objective())
+        each = lanes if self._cpu else lanes / self.count  # the parts of a CPU share its cores
+        flops = each * evaluations * cost.evaluation_flops(lot.bucket, self.settings.objective())
         return flops > COMPILE_FLOPS.get(jax.default_backend(), COMPILE_FLOPS_ACCELERATOR)
 
     def batch(self, lot: Lot, size: int) -> Batch:
@@ -105,7 +134,7 @@ class JaxDevice:
 
 
 class _JaxBatch:
-    """See `lanes.Batch`. Lanes that were never filled hold copies of the first one, which nobody looks at."""
+    """See `lanes.Batch`. Lanes that were never filled hold copies of the first one that have ended."""
 
     def __init__(self, device: JaxDevice, engine: Stylizer, style: StyleTargets, size: int, care: float):
         self._device, self._engine, self._style, self._size, self._care = device, engine, style, size, care
@@ -138,7 +167,7 @@ class _JaxBatch:
         with _memory_errors():
             state, self._state = self._state, None
             smaller = _JaxBatch(self._device, self._engine, self._style, size, self._care)
-            smaller._state = self._engine.pick(state, [*lanes, *[lanes[0]] * (size - len(lanes))])
+            smaller._state = self._engine.pick(state, lanes, size)
             return smaller
 
 

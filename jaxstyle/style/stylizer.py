@@ -24,7 +24,7 @@ from jaxstyle.style.adam import Adam
 from jaxstyle.style.initial import pad_reflect
 from jaxstyle.style.lbfgs import JaxoptZoom, Lbfgs
 from jaxstyle.style.objective import ContentTargets, StyleTargets
-from jaxstyle.style.solver import Lane, Solver
+from jaxstyle.style.solver import Lane, Solver, Status
 
 by_lane, all_of_it = P("lanes"), P()
 """How arrays lie on several devices."""
@@ -62,6 +62,21 @@ def _put_on_one_of_several(batch, index, one):
     return _put(batch, index - jax.lax.axis_index("lanes") * len(batch[0].status), one)
 
 
+def _ended_from(batch, number):
+    """The lanes, of which those from this index on have ended."""
+    lanes, content = batch
+    index = jnp.arange(len(lanes.status))
+    return lanes._replace(status=jnp.where(index < number, lanes.status, Status.BUDGET)), content
+
+
+def _filled(one, size):
+    return _ended_from(jax.tree.map(lambda a: jnp.broadcast_to(a, (size, *a.shape)), one), 1)
+
+
+def _picked(batch, indices, number):
+    return _ended_from(jax.tree.map(lambda a: a[indices], batch), number)
+
+
 class Stylizer:
     """The compiled functions for one objective, solver and set of weights; see `stylizer` for who shares one.
 
@@ -69,7 +84,8 @@ class Stylizer:
     `compiled` counts the latter.
 
     With several devices the lanes of a batch are divided among them in equal parts; parameters and style targets are
-    on each. Nothing passes between devices while the lanes advance, so that none waits for another.
+    on each. Nothing passes between devices while the lanes advance, so that none waits for another, and one whose
+    lanes have all ended does nothing.
     """
 
     def __init__(self, settings: StylizeSettings, network_weights: weights.Weights, devices: int = 1):
@@ -98,11 +114,8 @@ class Stylizer:
             divided = NamedSharding(mesh, by_lane)
         self._advance = jax.jit(_exact(advance), donate_argnums=1)
         self._put = jax.jit(put, donate_argnums=0)
-        self._pick = jax.jit(lambda all_, lanes: jax.tree.map(lambda a: a[lanes], all_), out_shardings=divided)
-        self._fill = jax.jit(
-            lambda one, size: jax.tree.map(lambda a: jnp.broadcast_to(a, (size, *a.shape)), one),
-            static_argnums=1, out_shardings=divided,
-        )  # fmt: skip
+        self._pick = jax.jit(_picked, out_shardings=divided)
+        self._fill = jax.jit(_filled, static_argnums=1, out_shardings=divided)
 
     def _network(self, layers: Sequence[str]) -> objectives.Network:
         dtype = jnp.bfloat16 if self.settings.precision == "bfloat16" else jnp.float32
@@ -141,8 +154,14 @@ class Stylizer:
             evaluate = self.evaluate(variables, style, targets)
             return solvers.tick(self._solver, evaluate, lane, tolerance)
 
+        def go_on(done: tuple[Any, Lane]) -> Any:
+            return (done[0] < ticks) & (done[1].status == Status.RUNNING).any()
+
         # The one vmap: lanes and content targets by lane, parameters and style targets shared.
-        return jax.lax.fori_loop(0, ticks, lambda _, lanes: jax.vmap(tick)(lanes, content), lanes)
+        def all_tick(done: tuple[Any, Lane]) -> tuple[Any, Lane]:
+            return done[0] + 1, jax.vmap(tick)(done[1], content)
+
+        return jax.lax.while_loop(go_on, all_tick, (0, lanes))[1]
 
     def style_targets(self, style: Float[np.ndarray, "h w 3"]) -> StyleTargets:
         """Gram targets of a style image, gamma-encoded sRGB in [0, 1], any size; tiny ones are mirrored."""
@@ -175,7 +194,7 @@ class Stylizer:
         return batch
 
     def fill(self, one: tuple[Lane, ContentTargets], size: int) -> tuple[Lane, ContentTargets]:
-        """A batch of so many lanes, a multiple of the devices, that are all the same."""
+        """A batch of so many lanes, a multiple of the devices: this one, and copies of it that have ended."""
         return self._fill(one, size)
 
     def put(
@@ -184,9 +203,10 @@ class Stylizer:
         """The batch with one lane replaced; the old batch is used up."""
         return self._put(batch, np.int32(index), one)
 
-    def pick(self, batch: tuple[Lane, ContentTargets], lanes: Sequence[int]) -> tuple[Lane, ContentTargets]:
-        """A batch of some lanes of a batch, in the order given."""
-        return self._pick(batch, np.asarray(lanes, np.int32))
+    def pick(self, batch: tuple[Lane, ContentTargets], lanes: Sequence[int], size: int) -> tuple[Lane, ContentTargets]:
+        """A batch of some lanes of a batch, in the order given, and as many that have ended as make up the size."""
+        indices = [*lanes, *[lanes[0]] * (size - len(lanes))]
+        return self._pick(batch, np.asarray(indices, np.int32), np.int32(len(lanes)))
 
     def advance(
         self,
