@@ -58,7 +58,7 @@ def timed(way: Way, began: float) -> None:
 class Renderer:
     """All images in one batch over all devices, as in a run.
 
-    Called a tick at a time, which costs it a little, so that every loss is known.
+    Called a tick at a time, so that every loss is known; that costs it (bench/REPORT.md: "tick with chunks of 1").
     """
 
     def __init__(self, engine: Stylizer, contents: list[np.ndarray], style: np.ndarray):
@@ -198,6 +198,8 @@ def peers(arguments):
             for k, goal in enumerate(goals):
                 for budget in budgets:
                     spent[name][budget].append(_spent(way, k, goal[budget]))
+        if "pystiche" in ways:
+            ways["pystiche"].close()
     for budget in budgets:
         medians = {name: _median(of[budget]) for name, of in spent.items()}
         for name in [*spent, *missing]:

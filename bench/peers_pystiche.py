@@ -47,6 +47,10 @@ class Pystiche:
             raise RuntimeError(f"pystiche's worker ended with {self._worker.wait()}; it says above why.")
         return json.loads(line)
 
+    def close(self) -> None:
+        """Ends the worker."""
+        self._worker.communicate()
+
     def evaluate(self) -> None:
         assert self._worker.stdin
         print(file=self._worker.stdin, flush=True)

@@ -52,11 +52,19 @@ def test_every_cell_is_measured_and_its_figures_follow_from_its_times(report):
 
 def test_utilisation_is_of_all_devices_and_of_the_same_precision(report):
     cell = report.cells[0]
-    several = dataclasses.replace(
-        report, precision="bfloat16", machine=dataclasses.replace(report.machine, count=4),
-        rates=dataclasses.replace(report.rates, bfloat16=1e12),
-    )  # fmt: skip
-    assert several.utilisation(cell) == pytest.approx(cell.rate / 4e12)
+    for backend, count, chips in (("gpu", 4, 4), ("cpu", 2, 1)):  # the parts of a CPU share its cores
+        several = dataclasses.replace(
+            report, precision="bfloat16", machine=dataclasses.replace(report.machine, backend=backend, count=count),
+            rates=dataclasses.replace(report.rates, bfloat16=1e12),
+        )  # fmt: skip
+        assert several.utilisation(cell) == pytest.approx(cell.rate / (chips * 1e12))
+        assert f"{chips} x " in several.lines()[0] and ("divided in 2" in several.lines()[0]) == (backend == "cpu")
+
+
+def test_batches_come_in_multiples_of_the_devices(monkeypatch):
+    assert measure._multiples((1, 2, 4), 1) == {1, 2, 4} and measure._multiples((1, 2, 4), 2) == {2, 4}
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert measure._multiples((1, 2, 4), 2) == {2, 4, 8}
 
 
 def test_a_start_with_programs_kept_and_a_whole_run_are_measured(report):

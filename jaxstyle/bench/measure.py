@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import re
 import statistics
@@ -49,7 +50,7 @@ class Sweep:
 
     Attributes:
         sizes: long sides of 4:3 pictures in pixels.
-        batches: images side by side, for each device.
+        batches: images side by side, for each device; on a CPU on all its parts together.
         timing: seconds that one timing should take at least, if a chunk of ticks does not take longer.
         whole: seconds that the device should work in the whole run; 0 leaves it out.
     """
@@ -73,7 +74,7 @@ def choose(flops: float, *, full: bool) -> Sweep:
         )  # fmt: skip
     if fast:
         return Sweep((256, 512), (1, 2, 4, 8, 16, 32), 0.5, 5.0)
-    return Sweep((128, 256) if flops > 3e10 else (64, 128), (1, 2, 4), 1.0, 10.0)
+    return Sweep((128, 256) if flops > 3e10 else (64, 128), (1, 2, 4, 8), 1.0, 10.0)
 
 
 def run(output: Path, *, full: bool = False, precision: str = "auto", tell: Tell = print) -> Report:
@@ -121,9 +122,9 @@ def measure(
     cells, left_out = [], []
     with _programs_kept():
         jax.clear_caches()  # of this process, or one cell would not compile
-        wanted = [(bucket((size, size * 3 // 4), size), b) for size in sweep.sizes for b in sweep.batches]
-        for shape, each in sorted(wanted, key=lambda one: one[0][0] * one[0][1] * one[1]):  # so that peaks tell
-            batch = each * bench.device.count
+        shapes = (bucket((size, size * 3 // 4), size) for size in sweep.sizes)
+        wanted = set(itertools.product(shapes, _multiples(sweep.batches, bench.device.count)))
+        for shape, batch in sorted(wanted, key=lambda one: one[0][0] * one[0][1] * one[1]):  # so that peaks tell
             name = f"{shape[0]} x {shape[1]}, batch {batch}"
             tick = batch * cost.evaluation_flops(shape, bench.objective) / flops
             expected = start.compiled + 3 * tick + 3 * max(tick, sweep.timing)
@@ -238,6 +239,11 @@ class _Bench:
             summary = pipeline.render(inputs, style, Path(folder, "out"), settings)
         return Whole(cell.width, cell.height, cell.batch, summary.rendered, evaluations, summary.seconds,
                      summary.device_seconds, summary.programs)  # fmt: skip
+
+
+def _multiples(batches: tuple[int, ...], count: int) -> set[int]:
+    """Batches as `Sweep` means them, in multiples of so many devices."""
+    return {-(-each // count) * count if jax.default_backend() == "cpu" else each * count for each in batches}
 
 
 def _seconds(lanes: Batch, ticks: int) -> float:

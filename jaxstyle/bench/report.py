@@ -17,7 +17,7 @@ class Machine:
 
     Attributes:
         device: its kind, in JAX's words.
-        count: devices that share a batch.
+        count: devices that share a batch; the parts of a CPU, which share its cores, are devices too.
         cores: of the processor that this process may run on.
     """
 
@@ -28,10 +28,15 @@ class Machine:
     jax: str
     jaxstyle: str
 
+    @property
+    def chips(self) -> int:
+        """Devices that do not share their cores with another."""
+        return 1 if self.backend == "cpu" else self.count
+
 
 @dataclass(frozen=True)
 class Rates:
-    """What one device can do, measured in the same run.
+    """What one device, or a whole CPU, can do, measured in the same run.
 
     Attributes:
         float32, bfloat16: floating-point operations a second of a large matrix product: the better of two medians,
@@ -147,7 +152,7 @@ class Report:
 
     def utilisation(self, cell: Cell) -> float:
         """Share of the matrix product's rate, of all devices, in the same precision."""
-        return cell.rate / (self.rates.product(self.precision) * self.machine.count)
+        return cell.rate / (self.rates.product(self.precision) * self.machine.chips)
 
     def as_json(self) -> dict[str, Any]:
         """Values for a JSON file: the fields, and of every cell also what follows from them."""
@@ -169,7 +174,8 @@ class Report:
 
     def _lines(self) -> Iterator[str]:
         at, rates = self.machine, self.rates
-        yield f"{at.count} x {at.device} ({at.backend}), {at.cores} cores, JAX {at.jax}, {self.precision} convolutions"
+        parts = f"{at.cores} cores" + (f", divided in {at.count}" if at.chips < at.count else "")
+        yield f"{at.chips} x {at.device} ({at.backend}), {parts}, JAX {at.jax}, {self.precision} convolutions"
         yield (
             f"matrix product: {rates.float32 / 1e9:,.0f} GFLOP/s in float32, {rates.bfloat16 / 1e9:,.0f} in bfloat16; "
             f"copy: {rates.copy / 1e9:,.1f} GB/s"

@@ -93,6 +93,7 @@ class Stylizer:
         self.weights = network_weights
         self.objective = settings.objective()
         self.variables = vgg16.variables(self.weights.parameters, self.weights.mean, self.weights.std)
+        self._everywhere = self.variables  # targets are computed by one device, with its own
         self.compiled = 0
         self._solver = solver(settings)
         self._style_targets = jax.jit(
@@ -102,7 +103,7 @@ class Stylizer:
         advance, put, divided = self._advance_all, _put, None
         if devices > 1:
             mesh = Mesh(np.array(jax.local_devices()[:devices]), "lanes")
-            self.variables = jax.device_put(self.variables, NamedSharding(mesh, all_of_it))
+            self._everywhere = jax.device_put(self.variables, NamedSharding(mesh, all_of_it))
             advance = jax.shard_map(
                 advance, mesh=mesh, in_specs=(all_of_it, by_lane, by_lane, all_of_it, all_of_it, all_of_it),
                 out_specs=by_lane, check_vma=False,
@@ -221,7 +222,7 @@ class Stylizer:
             tolerance: of the settings.
         """
         lanes, content = batch
-        return self._advance(self.variables, lanes, content, style, ticks, tolerance), content
+        return self._advance(self._everywhere, lanes, content, style, ticks, tolerance), content
 
 
 def precision(asked: str) -> str:
