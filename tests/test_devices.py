@@ -48,7 +48,7 @@ batch = four.batch(Lot((32, 32)), 4)
 for lane in range(4):
     batch.put(lane, Task(lane).content, Task(lane).init)
 engine, (lanes, content) = batch._engine, batch._state
-text = engine._advance.lower(engine.variables, lanes, content, batch._style, 2, 0.0).compile().as_text()
+text = engine._advance.lower(engine._everywhere, lanes, content, batch._style, 2, 0.0).compile().as_text()
 collectives = [name for name in ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
                if name + "(" in text or name + "-start(" in text]
 smaller = four.batch(Lot((32, 32)), 8)
