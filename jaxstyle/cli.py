@@ -55,7 +55,7 @@ def render(inputs: Inputs, *, style: Path, output: Output, dry_run: bool = False
     Every input gets one row in OUTPUT/manifest.jsonl: done, skipped or failed with a reason. Run again, the command
     finishes what is missing. The first Ctrl-C or SIGTERM finishes the images on the device, the second quits at once.
 
-    Exit code 0: all done; 1: our bug, or a device that does not answer; 2: wrong usage or settings, or another run is
+    Exit code 0: all done; 1: our bug, or no device that works; 2: wrong usage or settings, or another run is
     writing there; 3: finished, some inputs failed; 4: a limit was reached (--max-failures, --max-duration); 5: the
     output cannot be written; 130, 143: a signal.
 

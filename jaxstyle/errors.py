@@ -49,6 +49,6 @@ class StorageError(JaxstyleError):
 
 
 class DeviceError(JaxstyleError):
-    """The device does not answer, or has no room for a single image."""
+    """There is no device that works, or it stops answering, or has no room for a single image."""
 
     exit_code = 1

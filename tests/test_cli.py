@@ -40,6 +40,13 @@ def test_render_end_to_end(folder, base, capfd):
     assert "2 done, 0 skipped, 0 failed" in again and "rendered" not in again
 
 
+def test_a_render_on_a_platform_that_jax_does_not_have_exits_1_and_says_so(folder, base):
+    done = jaxstyle(*base, JAX_PLATFORMS="nonsense")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "no device that works" in done.stderr and "Correct JAX_PLATFORMS" in done.stderr
+    assert jaxstyle(*base).returncode == 0  # the folder is as good as before
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -61,7 +61,7 @@ def render(
         OutputLocked: another run is writing there.
         WeightsError: the network's weights cannot be had.
         StorageError: the output cannot be written.
-        DeviceError: the device does not answer.
+        DeviceError: no device works, or it stops answering.
     """
     settings = dataclasses.replace(settings or RenderSettings(), **overrides)
     ready = preflight.check(inputs, style, output, settings)
