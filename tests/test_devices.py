@@ -140,3 +140,27 @@ def test_a_cpu_of_several_cores_is_two_devices_unless_jax_was_told(
     run = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout.splitlines()[-1]) == expected
+
+
+BENCHED = """
+import jax
+from jaxstyle.bench import measure, rates
+from jaxstyle.engine import device
+from jaxstyle.settings import RenderSettings
+
+def product(*_):
+    print(jax.local_device_count())
+    raise KeyboardInterrupt
+
+device.cores, rates.product = lambda: 4, product
+try:
+    measure.measure(RenderSettings(), tell=lambda _: None)
+except KeyboardInterrupt:
+    pass
+"""
+
+
+def test_the_bench_measures_a_cpu_divided_as_in_a_run():
+    command, environment = [sys.executable, "-c", BENCHED], os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    run = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert run.stdout.split() == ["2"], run.stderr

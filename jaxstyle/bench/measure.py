@@ -25,7 +25,7 @@ from jaxstyle.data.image import Size
 from jaxstyle.demo.demo import PHOTOS
 from jaxstyle.demo.styles import STYLES
 from jaxstyle.engine import cost, pipeline
-from jaxstyle.engine.device import JaxDevice, cores
+from jaxstyle.engine.device import JaxDevice, cores, divide_cpu
 from jaxstyle.engine.feed import Lot
 from jaxstyle.engine.lanes import Batch, OutOfMemory
 from jaxstyle.engine.plan import bucket
@@ -112,6 +112,7 @@ def measure(
         sweep: what to measure; chosen by the device's speed if left out.
     """
     began = time.perf_counter()
+    divide_cpu()  # as a run does, and before JAX is at work
     limit = seconds or (FULL_SECONDS if full else QUICK_SECONDS)
     tell("matrix products ...")
     before = [rates.product(dtype) for dtype in (jnp.float32, jnp.bfloat16)]
