@@ -62,13 +62,13 @@ def throughput(arguments):
 
         for bucket in {task.job.bucket for task in tasks}:  # compiles every program that the runs may want
             device = pipeline.device_for(ready)
-            for size in rungs(settings.batch):
+            for size in rungs(settings.batch, device.count):
                 batch = device.batch(Lot(bucket), size)
                 task = next(task for task in tasks if task.job.bucket == bucket)
                 for lane in range(size):
                     batch.put(lane, task.content, task.init)
                 batch.advance(1)
-                for smaller in rungs(size)[1:]:
+                for smaller in rungs(size, device.count)[1:]:
                     batch = batch.keep(range(smaller), smaller)
         seconds = [alone()[0]]
         began = time.perf_counter()
