@@ -93,8 +93,18 @@ def test_a_signal_finishes_the_images_on_the_device(folder, base, meanwhile, mon
     assert np.asarray(Image.open(folder / "out" / "deep" / "b.png")).shape == (32, 24, 3)
 
 
+def test_a_signal_that_comes_twice_at_once_is_one(base, meanwhile, monkeypatch, capfd):
+    twice = lambda: [os.kill(os.getpid(), signal.SIGTERM) for _ in range(2)]  # noqa: E731  # as `timeout` does
+    monkeypatch.setattr("jaxstyle.engine.stop.APART", 60)  # however slow this machine
+    meanwhile += [twice, called(monkeypatch, Feed, "stop"), twice]
+    assert run(*base) == 143
+    told = capfd.readouterr().err
+    assert "Stopping (SIGTERM)" in told and "1 done, 0 skipped, 0 failed" in told
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_second_signal_quits_at_once(base, meanwhile, monkeypatch, capfd, number, code):
+    monkeypatch.setattr("jaxstyle.engine.stop.APART", 0)
     again = lambda: os.kill(os.getpid(), number)  # noqa: E731
     meanwhile += [again, called(monkeypatch, Feed, "stop"), again, called(monkeypatch, Feed, "abandon")]
     assert run(*base) == code

@@ -20,6 +20,7 @@ from pictures import painting, photo, save
 from PIL import Image
 
 from jaxstyle.data import audit
+from jaxstyle.engine.stop import APART
 
 KILLS, LOOPS = 60, 3
 """Kills that hit a living process, in all, and the tests that share them."""
@@ -193,6 +194,7 @@ def test_a_second_signal_ends_a_run_at_once_and_its_rows_are_kept(source, tmp_pa
     process = hang(source, output, said)
     process.send_signal(first)
     hostile.wait_for(lambda: "Stopping (SIGINT)" in said.read_text())
+    time.sleep(APART)
     assert process.poll() is None  # it waits for its batch
     process.send_signal(second)
     assert process.wait(20) == code

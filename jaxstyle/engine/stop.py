@@ -15,6 +15,9 @@ from jaxstyle.settings import RenderSettings
 
 ASLEEP = 10.0
 """Seconds between two looks of the watchdog that mean that this process was stopped, and not the others stuck."""
+APART = 0.5
+"""Seconds within which another signal is the first one again: `timeout` and schedulers send it to the process and then
+to its group."""
 FEW = 100
 """Inputs to have looked at before a share of failures says anything."""
 
@@ -95,12 +98,17 @@ class Watchdog:
 
 @contextmanager
 def on_signals(stop: Stop) -> Iterator[None]:
-    """SIGINT and SIGTERM: the first one asks for a stop, the second raises `Quit`. For the main thread only."""
+    """SIGINT and SIGTERM: the first one asks for a stop, a later one raises `Quit`. For the main thread only."""
+    first = 0.0
 
     def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal first
         del frame
         if stop.signal:
+            if time.monotonic() - first < APART:
+                return
             raise Quit(number)
+        first = time.monotonic()
         stop.request(signal.Signals(number).name, number)
 
     old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
