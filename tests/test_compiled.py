@@ -59,6 +59,19 @@ def test_what_jax_was_told_is_left_alone(tmp_path):
     assert not (tmp_path / "compiled").exists()
 
 
+def test_a_program_whose_writing_was_cut_off_is_compiled_again_and_kept(tmp_path):
+    folder, _ = kept(tmp_path)
+    whole = {
+        name: os.path.getsize(os.path.join(folder, name)) for name in os.listdir(folder) if name.endswith("-cache")
+    }
+    for name in whole:
+        os.truncate(os.path.join(folder, name), 10)
+        os.unlink(os.path.join(folder, name.removesuffix("cache") + "atime"))
+    assert kept(tmp_path)[1] == 0
+    assert all(os.path.getsize(os.path.join(folder, name)) > 10 for name in programs)
+    assert kept(tmp_path)[1] >= 1
+
+
 def test_a_folder_that_cannot_be_made_is_done_without(tmp_path):
     (tmp_path / "compiled").write_text("a file")
     assert kept(tmp_path)[0] is None

@@ -6,10 +6,12 @@ import hashlib
 import os
 import platform
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import jax
+from filelock import FileLock
 from jax.experimental.compilation_cache import compilation_cache
 
 from jaxstyle.settings import cache_directory
@@ -30,6 +32,7 @@ def keep() -> Path | None:
         return folder
     if told is not None or not wanted or not _safe(folder):
         return None
+    _drop_torn(folder)
     keep_in(folder)
     return folder
 
@@ -77,6 +80,18 @@ def _safe(folder: Path) -> bool:
     except OSError:  # a read-only home, a full disk: the programs are compiled again
         return False
     return os.access(folder, os.W_OK)
+
+
+def _drop_torn(folder: Path) -> None:
+    """Removes programs that a killed process left half written.
+
+    JAX writes a program and then, to a file beside it, the time of its last use. Where that is missing JAX would read
+    the program, if at all, and fail, at every start; and could not keep any other (its search for old ones fails).
+    """
+    with suppress(OSError, NotImplementedError), FileLock(folder / ".lockfile", timeout=5):  # JAX's own lock
+        for program in folder.glob("*-cache"):
+            if not program.with_name(program.name.removesuffix("-cache") + "-atime").exists():
+                program.unlink()
 
 
 def _others(found: os.stat_result) -> bool:
