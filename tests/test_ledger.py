@@ -235,7 +235,7 @@ def test_folding_keeps_the_bytes_of_a_row(tmp_path):
 
 
 def test_folding_drops_a_torn_last_line_and_no_other(shards):
-    with (shards / "manifest-1-of-3.jsonl").open("a") as file:
+    with (shards / "manifest-3-of-3.jsonl").open("a") as file:  # which stays the last one to be written to
         file.write('{"key": "torn", "status"')
     fold(shards)
     assert by_key(read(shards / NAME)) == FOLDED
