@@ -212,7 +212,9 @@ def test_holders_never_overlap_whoever_comes_and_goes(tmp_path, system):
         thread.start()
     for thread in threads:
         thread.join()
-    assert not wrong and len(set(wins)) == 4
+    assert not wrong and wins  # which of them win is the scheduler's choice
+    with locked(tmp_path, WHOLE):  # nobody has left anything behind that would exclude it
+        pass
     assert left(tmp_path) == []
 
 
