@@ -11,12 +11,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import jax
-import numpy as np
 
 from jaxstyle.data import image
 from jaxstyle.data.manifest import Row
 from jaxstyle.demo.demo import PHOTOS
-from jaxstyle.demo.styles import STYLES
+from jaxstyle.demo.styles import example
 from jaxstyle.engine.device import JaxDevice, cores
 from jaxstyle.engine.pipeline import render
 from jaxstyle.engine.watch import Silent
@@ -71,7 +70,7 @@ def examine(settings: RenderSettings = TRIAL, environment: Mapping[str, str] = o
     try:
         network = weights.load(settings.weights)
         yield Finding("weights", network.source)
-        device = JaxDevice(replace(RenderSettings(), precision=settings.precision), network, _style())
+        device = JaxDevice(replace(RenderSettings(), precision=settings.precision), network, example())
     except JaxstyleError as error:
         part = "devices" if isinstance(error, DeviceError) else "weights"
         yield Finding(part, error.what, "failed", error.remedy)
@@ -100,16 +99,14 @@ def _formats() -> Finding:
 def _of_device(device: JaxDevice) -> Iterator[Finding]:
     """Finds what JAX works on, and what fits there."""
     backend, settings = jax.default_backend(), device.settings
-    kind = jax.local_devices()[0].device_kind
-    if backend == "cpu":
-        parts = f"the CPU, {cores()} cores, as {device.count} device{'s' * (device.count > 1)} of JAX"
-        if NVIDIA.exists():
-            yield Finding("devices", parts + ", although there is an NVIDIA driver", "note",
-                          "`pip install 'jaxstyle[cuda]'` brings JAX for NVIDIA GPUs.")  # fmt: skip
-        else:
-            yield Finding("devices", parts)
+    cpu = f"the CPU, {cores()} cores, as {device.count} device{'s' * (device.count > 1)} of JAX"
+    if backend != "cpu":
+        yield Finding("devices", f"{device.count} x {jax.local_devices()[0].device_kind} ({backend})")
+    elif NVIDIA.exists():
+        remedy = "Install jaxstyle's extra 'cuda': JAX for NVIDIA GPUs."
+        yield Finding("devices", f"{cpu}, although there is an NVIDIA driver", "note", remedy)
     else:
-        yield Finding("devices", f"{device.count} x {kind} ({backend})")
+        yield Finding("devices", cpu)
     yield Finding("precision", f"{settings.precision} convolutions, all else float32")
     shape = (settings.size, settings.size)
     room = f"{device.memory / 2**30:.1f} GiB, for batches of up to {device.fits(shape)} of {shape[0]} x {shape[1]}"
@@ -122,11 +119,6 @@ def _programs() -> Finding:
         return Finding("compiled programs", str(folder))
     remedy = "JAX has been told so (JAX_*), or the cache directory is not yours alone to write to; see JAXSTYLE_CACHE."
     return Finding("compiled programs", "not kept in jaxstyle's folder", "note", remedy)
-
-
-def _style() -> np.ndarray:
-    """A drawn style, h x w x 3 in [0, 1]."""
-    return next(iter(STYLES.values()))().astype(np.float32) / 255
 
 
 class _Listener(Silent):
@@ -145,7 +137,7 @@ def _rendered(settings: RenderSettings) -> Finding:
     try:
         with tempfile.TemporaryDirectory() as folder:
             style = Path(folder, "style.png")
-            style.write_bytes(image.encode(_style(), None, "PNG", 0))
+            style.write_bytes(image.encode(example(), None, "PNG", 0))
             summary = render(min(PHOTOS.glob("*.jpg")), style, Path(folder, "out"), settings, progress=heard)
     except (JaxstyleError, OSError, RuntimeError) as error:
         return Finding("a rendering", _one_line(error), "failed", "Please report it, with all of this output.")

@@ -23,7 +23,7 @@ from jaxstyle.bench.report import Cell, Machine, Rates, Report, Start, Whole
 from jaxstyle.data import image, sink
 from jaxstyle.data.image import Size
 from jaxstyle.demo.demo import PHOTOS
-from jaxstyle.demo.styles import STYLES
+from jaxstyle.demo.styles import example
 from jaxstyle.engine import cost, pipeline
 from jaxstyle.engine.device import JaxDevice, cores, divide_cpu
 from jaxstyle.engine.feed import Lot
@@ -168,7 +168,7 @@ class _Bench:
         tell("pictures and weights ...")
         self.settings, self.objective = settings, settings.objective()
         self.photos = [image.read(path, settings.max_pixels).pixels for path in sorted(PHOTOS.glob("*.jpg"))]
-        self.style = next(iter(STYLES.values()))().astype(np.float32) / 255
+        self.style = example()
         self.network = weights.load(settings.weights)
         self.device = self._device()
 

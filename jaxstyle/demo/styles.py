@@ -130,3 +130,8 @@ def glass() -> np.ndarray:
 
 STYLES = {"flow": flow, "scallops": scallops, "glass": glass}
 """By name; the names of the files that the demo writes."""
+
+
+def example() -> np.ndarray:
+    """One of them, as H x W x 3 float32 in [0, 1]."""
+    return flow().astype(np.float32) / 255

@@ -94,9 +94,7 @@ class JaxDevice:
             return jax.local_device_count()
         except (RuntimeError, AssertionError) as error:  # the latter where JAX_PLATFORMS names what is not installed
             what = " ".join(str(error).split()) or f"JAX_PLATFORMS is {jax.config.jax_platforms!r}"  # type: ignore[attr-defined]
-            remedy = (
-                "Correct JAX_PLATFORMS if it is set, or install JAX for the device: `pip install 'jaxstyle[cuda]'`."
-            )
+            remedy = "Correct JAX_PLATFORMS if it is set, or install jaxstyle's extra for the device, such as 'cuda'."
             raise DeviceError(f"JAX finds no device that works ({what})", remedy) from error
 
     @property

@@ -16,8 +16,7 @@ from jaxstyle.settings import RenderSettings
 ASLEEP = 10.0
 """Seconds between two looks of the watchdog that mean that this process was stopped, and not the others stuck."""
 APART = 0.5
-"""Seconds within which another signal is the first one again: `timeout` and schedulers send it to the process and then
-to its group."""
+"""Seconds within which another signal is the first one again: `timeout` sends it to the process and to its group."""
 FEW = 100
 """Inputs to have looked at before a share of failures says anything."""
 

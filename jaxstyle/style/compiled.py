@@ -89,9 +89,10 @@ def _drop_torn(folder: Path) -> None:
     the program, if at all, and fail, at every start; and could not keep any other (its search for old ones fails).
     """
     with suppress(OSError, NotImplementedError), FileLock(folder / ".lockfile", timeout=5):  # JAX's own lock
-        for program in folder.glob("*-cache"):
-            if not program.with_name(program.name.removesuffix("-cache") + "-atime").exists():
-                program.unlink()
+        names = set(os.listdir(folder))
+        for name in names:
+            if name.endswith("-cache") and name.removesuffix("cache") + "atime" not in names:
+                (folder / name).unlink()
 
 
 def _others(found: os.stat_result) -> bool:
