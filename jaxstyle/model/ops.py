@@ -13,9 +13,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+Inside = Bool[Array, "h w"]
+"""True where the picture is, False in the border that fills its array up to the shape that was compiled."""
 
 
 def flip(kernel: Any) -> Any:
@@ -35,28 +38,31 @@ def _convolve(x: Float[Array, "h w i"], kernel: Float[Array, "3 3 i o"], pad: in
     return lax.conv_general_dilated(x[None], kernel, (1, 1), pads, dimension_numbers=_LAYOUT)[0]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _conv_relu(x, kernel, flipped, bias, replicate):
+@partial(jax.custom_vjp, nondiff_argnums=(5,))
+def _conv_relu(x, kernel, flipped, bias, inside, replicate):
     if replicate:
         x = jnp.pad(x, ((1, 1), (1, 1), (0, 0)), mode="edge")
-    return jax.nn.relu(_convolve(x, kernel, 0 if replicate else 1) + bias)
+    y = jax.nn.relu(_convolve(x, kernel, 0 if replicate else 1) + bias[None, None])
+    return y if inside is None else jnp.where(inside[..., None], y, 0)
 
 
-def _conv_relu_forward(x, kernel, flipped, bias, replicate):
-    y = _conv_relu(x, kernel, flipped, bias, replicate)
+def _conv_relu_forward(x, kernel, flipped, bias, inside, replicate):
+    y = _conv_relu(x, kernel, flipped, bias, inside, replicate)
     return y, (y, flipped)
 
 
 def _conv_relu_backward(replicate, residual, dy):
     y, flipped = residual
-    dz = jnp.where(y > 0, dy, 0)
+    # `y != 0` and not `y > 0`: from the latter XLA derives a comparison with the map before the ReLU and keeps both,
+    # so that the ReLU is not fused into the convolution on a GPU.
+    dz = jnp.where(y != 0, dy, 0)
     if not replicate:
         dx = _convolve(dz, flipped, 1)
     else:  # the transpose of edge padding: what reached the border row and column is added to their neighbours
         dp = _convolve(dz, flipped, 2)
         dp = dp[1:-1].at[0].add(dp[0]).at[-1].add(dp[-1])
         dx = dp[:, 1:-1].at[:, 0].add(dp[:, 0]).at[:, -1].add(dp[:, -1])
-    return dx, None, None, None
+    return dx, None, None, None, None
 
 
 _conv_relu.defvjp(_conv_relu_forward, _conv_relu_backward)
@@ -67,26 +73,44 @@ def conv_relu(
     kernel: Float[Array, "3 3 i o"],
     flipped: Float[Array, "3 3 o i"],
     bias: Float[Array, " o"],
+    inside: Inside | None = None,
     *,
     replicate: bool = False,
 ) -> Float[Array, "h w o"]:
-    """relu(convolution of x with a 3x3 kernel + bias), same height and width.
+    """relu(convolution of x with a 3x3 kernel + bias), same height and width; 0 outside the picture.
 
     Args:
-        x: feature maps of one image.
+        x: feature maps of one image; 0 outside the picture, which then is what padding with zeros makes of it.
         kernel, bias: the layer's parameters, in x's dtype.
         flipped: `flip(kernel)`, used by the gradient.
-        replicate: repeat the border pixels instead of padding with zeros.
+        inside: where the picture is; everywhere if left out.
+        replicate: repeat the border of the array instead of padding with zeros.
 
     Only the gradient for `x` exists; that for the parameters is zero, since style transfer never trains them.
     """
-    return _conv_relu(x, kernel, flipped, bias, replicate)
+    return _conv_relu(x, kernel, flipped, bias, inside, replicate)
 
 
-def _windows(x: Float[Array, "h w c"]) -> Float[Array, "a 2 b 2 c"]:
-    h, w, c = x.shape
-    a, b = h // 2, w // 2
-    return x[: 2 * a, : 2 * b].reshape(a, 2, b, 2, c)
+def repeat_edge(x: Float[Array, "h w c"], inside: Inside) -> Float[Array, "h w c"]:
+    """The picture with its last row and column repeated once to the right and below; 0 farther outside.
+
+    With this a convolution with `replicate` sees the same border whether or not the picture fills its array.
+    """
+    x = jnp.where(inside[..., None], x, 0)
+    for axis in (0, 1):
+        before = [(0, 0)] * 3
+        before[axis] = (1, 0)
+        shifted = lax.slice_in_dim(jnp.pad(x, before), 0, x.shape[axis], axis=axis)
+        also = lax.slice_in_dim(jnp.pad(inside, before[:2]), 0, x.shape[axis], axis=axis)
+        x = jnp.where(inside[..., None], x, shifted)
+        inside = inside | also
+    return x
+
+
+def _quadrants(x: Array) -> list[Array]:
+    """The four positions of every 2x2 window, each a // 2 x b // 2; an odd last row or column is left out."""
+    h, w = x.shape[0] // 2 * 2, x.shape[1] // 2 * 2
+    return [x[i:h:2, j:w:2] for i in (0, 1) for j in (0, 1)]
 
 
 @jax.custom_vjp
@@ -96,10 +120,8 @@ def max_pool(x: Float[Array, "h w c"]) -> Float[Array, "a b c"]:
     The gradient goes in equal parts to all places of a window that hold its maximum, as that of `jnp.max` does
     (torch and cuDNN give it to the first one). Such ties are the rule in flat areas of a picture.
     """
-    w = _windows(
-        x
-    )  # four maxima and not w.max(axis=(1, 3)), which XLA of JAX 0.12.0 gets wrong for bfloat16 on the CPU
-    return jnp.maximum(jnp.maximum(w[:, 0, :, 0], w[:, 0, :, 1]), jnp.maximum(w[:, 1, :, 0], w[:, 1, :, 1]))
+    a, b, c, d = _quadrants(x)
+    return jnp.maximum(jnp.maximum(a, b), jnp.maximum(c, d))
 
 
 def _max_pool_forward(x):
@@ -109,22 +131,33 @@ def _max_pool_forward(x):
 
 def _max_pool_backward(residual, dy):
     x, y = residual
-    ties = _windows(x) == y[:, None, :, None]
-    share = dy / ties.sum(axis=(1, 3), dtype=dy.dtype)
-    return (_unwindow(jnp.where(ties, share[:, None, :, None], 0), x.shape),)
+    ties = [quadrant == y for quadrant in _quadrants(x)]
+    share = dy / sum(tie.astype(dy.dtype) for tie in ties)
+    parts = [jnp.where(tie, share, 0) for tie in ties]
+    rows = [jnp.stack(parts[i : i + 2], axis=2) for i in (0, 2)]  # of a window's upper and lower two positions
+    return (_to_shape(jnp.stack(rows, axis=1).reshape(2 * y.shape[0], 2 * y.shape[1], -1), x.shape),)
 
 
 max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
-def _unwindow(windows, shape):
-    a, _, b, _, c = windows.shape
-    return jnp.pad(windows.reshape(2 * a, 2 * b, c), ((0, shape[0] - 2 * a), (0, shape[1] - 2 * b), (0, 0)))
+def _to_shape(x, shape):
+    return jnp.pad(x, [(0, to - from_) for from_, to in zip(x.shape, shape, strict=True)])
 
 
-def average_pool(x: Float[Array, "h w c"]) -> Float[Array, "a b c"]:
-    """2x2 average pooling; an odd last row or column is left out."""
-    return _windows(x).mean(axis=(1, 3))
+def average_pool(x: Float[Array, "h w c"], inside: Inside | None = None) -> Float[Array, "a b c"]:
+    """2x2 average pooling over the positions inside the picture; an odd last row or column is left out."""
+    total = sum(_quadrants(x))
+    if inside is None:
+        return total / 4
+    number = sum(quadrant.astype(x.dtype) for quadrant in _quadrants(inside))
+    return total / jnp.maximum(number, 1)[..., None]
+
+
+def pool_inside(inside: Inside) -> Inside:
+    """Which pooled positions have at least one of their four inside the picture."""
+    a, b, c, d = _quadrants(inside)
+    return a | b | c | d
 
 
 @jax.custom_vjp

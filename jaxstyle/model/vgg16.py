@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -28,13 +28,25 @@ class ConvRelu(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "h w i"]) -> Float[Array, "h w o"]:
+    def __call__(self, x: Float[Array, "h w i"], inside: ops.Inside) -> Float[Array, "h w o"]:
         shape = (3, 3, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
         flipped = self.variable("backward", "kernel", ops.flip, kernel).value
         kernel, flipped, bias = (a.astype(self.dtype) for a in (kernel, flipped, bias))
-        return ops.conv_relu(x.astype(self.dtype), kernel, flipped, bias, replicate=self.replicate)
+        return ops.conv_relu(x.astype(self.dtype), kernel, flipped, bias, inside, replicate=self.replicate)
+
+
+class FeatureMap(NamedTuple):
+    """A layer's post-ReLU maps of one image, 0 outside the picture.
+
+    Attributes:
+        features: h x w positions, C channels.
+        inside: the positions that see the picture; the others do not count in any sum.
+    """
+
+    features: Float[Array, "h w C"]
+    inside: ops.Inside
 
 
 class VGG16(nn.Module):
@@ -53,21 +65,30 @@ class VGG16(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, image: Float[Array, "h w 3"]) -> dict[str, Float[Array, "a b c"]]:
-        """Feature maps of one gamma-encoded sRGB image in [0, 1], by Keras layer name."""
+    def __call__(self, image: Float[Array, "H W 3"], inside: ops.Inside | None = None) -> dict[str, FeatureMap]:
+        """Feature maps of one gamma-encoded sRGB image in [0, 1], by Keras layer name.
+
+        Args:
+            inside: where the picture is, at the top left of the array; everywhere if left out. The maps inside are
+                those of the picture alone, whatever lies outside, in a network whose pooling keeps an odd last row
+                or column.
+        """
         wanted = {layer_name(name) for name in self.layers}
         deepest = max(LAYERS.index(name) for name in wanted)
         mean = self.variable("preprocessing", "mean", jnp.zeros, (3,)).value
         std = self.variable("preprocessing", "std", jnp.ones, (3,)).value
-        pool = ops.max_pool if self.pooling == "max" else ops.average_pool
-        x, maps = (image - mean) / std, {}
+        if inside is None:
+            inside = jnp.ones(image.shape[:2], bool)
+        x, maps = (image - mean[None, None]) / std[None, None], {}
+        x = ops.repeat_edge(x, inside) if self.padding == "replicate" else jnp.where(inside[..., None], x, 0)
         for index, name in enumerate(LAYERS[: deepest + 1]):
             if index and name.endswith("conv1"):
-                x = pool(x)
+                x = ops.max_pool(x) if self.pooling == "max" else ops.average_pool(x, inside)
+                inside = ops.pool_inside(inside)
             replicate = index == 0 and self.padding == "replicate"
-            x = ConvRelu(channels(name), replicate=replicate, dtype=self.dtype, name=name)(x)
+            x = ConvRelu(channels(name), replicate=replicate, dtype=self.dtype, name=name)(x, inside)
             if name in wanted:
-                maps[name] = x
+                maps[name] = FeatureMap(x, inside)
         return maps
 
 
@@ -82,10 +103,6 @@ def variables(
     """
     # in NumPy: every operation that JAX does on a new shape is one more program to compile before the first tick
     host = {name: {k: np.asarray(v, np.float32) for k, v in layer.items()} for name, layer in parameters.items()}
-    return {
-        "params": jax.tree.map(jnp.array, host),
-        "backward": {
-            name: {"kernel": jnp.array(np.ascontiguousarray(ops.flip(layer["kernel"])))} for name, layer in host.items()
-        },
-        "preprocessing": {"mean": jnp.asarray(tuple(mean)), "std": jnp.asarray(tuple(std))},
-    }
+    flipped = {name: {"kernel": np.ascontiguousarray(ops.flip(layer["kernel"]))} for name, layer in host.items()}
+    preprocessing = {"mean": np.asarray(tuple(mean), np.float32), "std": np.asarray(tuple(std), np.float32)}
+    return jax.device_put({"params": host, "backward": flipped, "preprocessing": preprocessing})

@@ -1,4 +1,4 @@
-"""Where the optimisation of one image starts."""
+"""Where the optimisation of one image starts, and the arrays of its lane."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxstyle.errors import InputError
 from jaxstyle.settings import StylizeSettings
+from jaxstyle.style.colour import match_colours
 
 _MEAN = np.array((123.68, 116.779, 103.939), np.float32)
 """ImageNet's mean colour, RGB in 0..255."""
@@ -19,10 +20,13 @@ def initial(
     """The start, H x W x 3 float32, that `settings.init` names.
 
     Args:
-        content: the content image, H x W x 3 in [0, 1].
+        content: the content image, H x W x 3 in [0, 1], without any border.
         style: the style image, h x w x 3 in [0, 1].
         key: the image's name; with the seed it decides the noise, whatever the batch or the order.
         picture: for `init` a file: that picture at the content image's size.
+
+    Raises:
+        InputError: `settings.init` names a file and no picture was given.
     """
     if picture is not None:
         return picture
@@ -43,33 +47,28 @@ def noise(seed: int, key: str, shape: tuple[int, ...]) -> np.ndarray:
     return ((values + _MEAN) / 255).astype(np.float32)
 
 
-def match_colours(content: np.ndarray, style: np.ndarray) -> np.ndarray:
-    """The content image with the style image's mean colour and covariance of colours.
+def lane_inputs(content: np.ndarray, init: np.ndarray, height: int, width: int) -> dict[str, np.ndarray]:
+    """The arrays of a lane: a picture and its start, padded to the size of a bucket.
 
-    Of the linear maps that do this, the one that moves colours least (Pitie and Kokaram 2007, "The linear
-    Monge-Kantorovitch linear colour mapping for example-based colour transfer"): T = C^-1/2 (C^1/2 S C^1/2)^1/2 C^-1/2.
+    Args:
+        content, init: h x w x 3 in [0, 1].
+        height, width: of the bucket, at least h x w.
+
+    Returns:
+        content, init: height x width x 3 float32, continued by their mirror images.
+        inside: height x width bool, True where the picture is. What lies outside does not count in any term.
     """
-    pixels, target = content.reshape(-1, 3).astype(np.float64), style.reshape(-1, 3).astype(np.float64)
-    floor = 1e-4 * np.eye(3)  # a grey or flat picture has no covariance to divide by
-    c, s = _covariance(pixels) + floor, _covariance(target) + floor
-    root = _root(c)
-    inverse = np.linalg.inv(root)
-    transport = inverse @ _root(root @ s @ root) @ inverse
-    moved = (pixels - pixels.mean(0)) @ transport + target.mean(0)
-    return np.clip(moved, 0, 1).reshape(content.shape).astype(np.float32)
-
-
-def _covariance(pixels: np.ndarray) -> np.ndarray:
-    centred = pixels - pixels.mean(0)
-    return centred.T @ centred / len(pixels)
-
-
-def _root(matrix: np.ndarray) -> np.ndarray:
-    values, vectors = np.linalg.eigh(matrix)
-    return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+    inside = np.zeros((height, width), bool)
+    inside[: content.shape[0], : content.shape[1]] = True
+    return {
+        "content": pad_reflect(content, height, width),
+        "init": pad_reflect(init, height, width),
+        "inside": inside,
+    }
 
 
 def pad_reflect(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The image continued to the right and below by its mirror image, edge pixels included, to the given size."""
+    """The image continued to the right and below by its mirror image, edge pixels included, as float32."""
     h, w = image.shape[:2]
-    return np.pad(image, ((0, height - h), (0, width - w), (0, 0)), mode="symmetric")
+    padded = np.pad(image, ((0, height - h), (0, width - w), (0, 0)), mode="symmetric")
+    return np.asarray(padded, np.float32)

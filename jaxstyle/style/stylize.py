@@ -11,8 +11,8 @@ import numpy as np
 
 from jaxstyle.errors import InputError
 from jaxstyle.settings import STRIDE, StylizeSettings
-from jaxstyle.style.initial import initial, pad_reflect
-from jaxstyle.style.solver import Lane, Status
+from jaxstyle.style.initial import initial, lane_inputs
+from jaxstyle.style.status import Status
 from jaxstyle.style.stylizer import stylizer
 
 
@@ -23,7 +23,8 @@ class Solution:
     Attributes:
         image: gamma-encoded sRGB, float32 in [0, 1], (N x) H x W x 3.
         loss: the objective at the image before clipping to [0, 1], (N).
-        terms: the same by term, weights applied: dict of `content`, `style`, `tv`, each (N).
+        terms: the same by term, weights applied: dict of `content`, `style`, `tv`, each (N);
+            0 for a term of weight 0.
         evaluations: evaluations of loss and gradient spent, (N).
         status: a `Status` each, (N).
     """
@@ -59,7 +60,7 @@ def stylize(
         SettingsError: an impossible setting.
         WeightsError: the network's weights cannot be had.
     """
-    content, painting = _checked(images, "images", (3, 4)), _checked(style, "style", (3,))
+    content, style_image = _checked(images, "images", (3, 4)), _checked(style, "style", (3,))
     settings = dataclasses.replace(settings or StylizeSettings(), **overrides)
     engine = stylizer(settings)
     single = content.ndim == 3
@@ -67,23 +68,27 @@ def stylize(
     if not len(content):
         raise InputError("images has no image in it", "Give at least one.")
     height, width = content.shape[1:3]
-    padded = [pad_reflect(image, _multiple(height), _multiple(width)) for image in content]
-    targets = engine.style_targets(painting)
-    starts = [initial(settings, image, painting, "") for image in padded]  # the same noise alone and in a batch
+    targets = engine.style_targets(style_image)
     batch = engine.stack(
-        [engine.start(c, i, targets, settings.evaluations) for c, i in zip(padded, starts, strict=True)]
+        [engine.start(_inputs(settings, image, style_image), targets, settings.evaluations) for image in content]
     )
-    while (np.asarray(batch[0].status) == Status.RUNNING).any():
-        batch = engine.advance(batch, targets, tolerance=settings.tolerance)
-    lanes: Lane = jax.device_get(batch[0]._replace(state=None))
+    while (jax.device_get(batch.lanes.status) == Status.RUNNING).any():
+        batch = engine.advance(batch, settings.evaluations, settings.tolerance)
+    best, evaluations, status = jax.device_get((batch.lanes.result, batch.lanes.evaluations, batch.lanes.status))
     pick = (lambda a: a[0]) if single else (lambda a: a)
     return Solution(
-        image=pick(np.clip(lanes.image[:, :height, :width], 0, 1)),
-        loss=pick(lanes.loss),
-        terms={name: pick(value) for name, value in lanes.terms._asdict().items()},
-        evaluations=pick(lanes.evaluations),
-        status=pick(lanes.status),
+        image=pick(np.clip(best.image[:, :height, :width], 0, 1)),
+        loss=pick(best.loss),
+        terms={name: pick(value) for name, value in best.terms.items()},
+        evaluations=pick(evaluations),
+        status=pick(status),
     )
+
+
+def _inputs(settings: StylizeSettings, image: np.ndarray, style_image: np.ndarray) -> dict[str, np.ndarray]:
+    """The arrays of an image's lane; its noise is the same alone and in a batch."""
+    start = initial(settings, image, style_image, "")
+    return lane_inputs(image, start, _multiple(image.shape[0]), _multiple(image.shape[1]))
 
 
 def _checked(array: Any, name: str, dimensions: tuple[int, ...]) -> np.ndarray:

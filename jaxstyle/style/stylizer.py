@@ -4,45 +4,71 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jax.typing import ArrayLike
 from jaxtyping import Float
 
 from jaxstyle.model import vgg16, weights
-from jaxstyle.settings import CAFFE_GAIN, CHUNK, INITS, RESCALED_GAIN, STRIDE, StylizeSettings
+from jaxstyle.settings import CAFFE_GAIN, INITS, RESCALED_GAIN, STRIDE, StylizeSettings
 from jaxstyle.style import objective as objectives
-from jaxstyle.style import solver as solvers
-from jaxstyle.style.adam import Adam
-from jaxstyle.style.initial import pad_reflect
-from jaxstyle.style.lbfgs import JaxoptZoom, Lbfgs
-from jaxstyle.style.objective import ContentTargets, StyleTargets
-from jaxstyle.style.solver import Lane, Solver, Status
+from jaxstyle.style.initial import lane_inputs
+from jaxstyle.style.objective import Targets
+from jaxstyle.style.solvers import SOLVERS, base
+from jaxstyle.style.solvers.base import Lane
+from jaxstyle.style.status import Status
+from jaxstyle.style.terms import TERMS, Term
 
 by_lane, all_of_it = P("lanes"), P()
 """How arrays lie on several devices."""
 
 
-def solver(settings: StylizeSettings) -> Solver:
-    """The solver that the settings name."""
-    match settings.solver:
-        case "lbfgs":
-            return Lbfgs(history=settings.history)
-        case "adam":
-            return Adam(learning_rate=settings.learning_rate)
-        case "jaxopt-zoom":
-            return JaxoptZoom(history=settings.history)
-    raise AssertionError(settings.solver)
+class Started(NamedTuple):
+    """A fresh lane for one image, its targets, and where the picture is in its array."""
+
+    lane: Lane
+    targets: Targets
+    inside: Any
 
 
-def _exact(function):
+@partial(jax.tree_util.register_dataclass, data_fields=["lanes", "content", "inside", "style"], meta_fields=["shared"])
+@dataclass(frozen=True)
+class Batch:
+    """Lanes side by side, every array with a leading axis of lanes.
+
+    Attributes:
+        content: targets from the content images.
+        inside: N x H x W, where the pictures are in their arrays.
+        style: targets from the style image; without the axis of lanes where `shared`.
+        shared: all lanes have one style.
+    """
+
+    lanes: Lane
+    content: dict[str, Any]
+    inside: Any
+    style: dict[str, Any]
+    shared: bool
+
+    @property
+    def parts(self) -> tuple[Lane, dict[str, Any], Any, dict[str, Any]]:
+        """What a refill replaces in one lane; without the memory, whose contents do not matter at the start."""
+        return self.lanes._replace(memory=None), self.content, self.inside, {} if self.shared else self.style
+
+    def with_parts(self, parts: tuple[Lane, dict[str, Any], Any, dict[str, Any]]) -> Batch:
+        """The batch with other `parts`."""
+        lanes, content, inside, style = parts
+        lanes = lanes._replace(memory=self.lanes.memory)
+        return Batch(lanes, content, inside, self.style if self.shared else style, self.shared)
+
+
+def _highest_precision(function):
     """The function with products of float32 in float32: some devices take TF32 or bfloat16 unless told."""
 
     def traced(*arguments):
@@ -52,71 +78,60 @@ def _exact(function):
     return traced
 
 
-def _put(batch, index, one):
-    """Lanes with one of them replaced, if there is one of this index."""
-    return jax.tree.map(lambda a, b: a.at[index].set(b, mode="drop", wrap_negative_indices=False), batch, one)
+def _put(parts, index, one):
+    """Parts of a batch with one lane replaced, if there is one of this index."""
+    return jax.tree.map(lambda a, b: a.at[index].set(b, mode="drop", wrap_negative_indices=False), parts, one)
 
 
-def _put_on_one_of_several(batch, index, one):
+def _put_on_one_of_several(parts, index, one):
     """The same for the lanes of one device, with an index over those of all."""
-    return _put(batch, index - jax.lax.axis_index("lanes") * len(batch[0].status), one)
+    return _put(parts, index - jax.lax.axis_index("lanes") * len(parts[0].status), one)
 
 
-def _ended_from(batch, number):
-    """The lanes, of which those from this index on have ended."""
-    lanes, content = batch
-    index = jnp.arange(len(lanes.status))
-    return lanes._replace(status=jnp.where(index < number, lanes.status, Status.BUDGET)), content
-
-
-def _filled(one, size):
-    return _ended_from(jax.tree.map(lambda a: jnp.broadcast_to(a, (size, *a.shape)), one), 1)
-
-
-def _picked(batch, indices, number):
-    return _ended_from(jax.tree.map(lambda a: a[indices], batch), number)
+def _picked(batch: Batch, indices, number) -> Batch:
+    """Lanes of a batch in another order; those from `number` on have ended."""
+    lanes, content, inside = jax.tree.map(lambda a: a[indices], (batch.lanes, batch.content, batch.inside))
+    status = jnp.where(jnp.arange(len(indices)) < number, lanes.status, jnp.int32(Status.BUDGET))
+    style = batch.style if batch.shared else jax.tree.map(lambda a: a[indices], batch.style)
+    return Batch(lanes._replace(status=status), content, inside, style, batch.shared)
 
 
 class Stylizer:
     """The compiled functions for one objective, solver and set of weights; see `stylizer` for who shares one.
 
     A shape is compiled when it is first met: `start` once a picture's shape, `advance` once a batch's.
-    `compiled` counts the latter.
+    `n_compiled` counts the latter.
 
-    With several devices the lanes of a batch are divided among them in equal parts; parameters and style targets are
-    on each. Nothing passes between devices while the lanes advance, so that none waits for another, and one whose
-    lanes have all ended does nothing.
+    With several devices the lanes of a batch are divided among them in equal parts; parameters and shared style
+    targets are on each. Nothing passes between devices while the lanes advance, so that none waits for another, and
+    one whose lanes have all ended does nothing.
     """
 
     def __init__(self, settings: StylizeSettings, network_weights: weights.Weights, devices: int = 1):
         self.settings, self.devices = settings, devices
         self.weights = network_weights
         self.objective = settings.objective()
-        self.variables = vgg16.variables(self.weights.parameters, self.weights.mean, self.weights.std)
+        self.variables = _variables(network_weights)
+        self.terms = tuple(TERMS)
+        self.n_compiled = 0
+        self._solver = SOLVERS[settings.solver].make(settings)
+        self._mesh = None if devices == 1 else Mesh(np.array(jax.local_devices()[:devices]), "lanes")
         self._everywhere = self.variables  # targets are computed by one device, with its own
-        self.compiled = 0
-        self._solver = solver(settings)
-        self._style_targets = jax.jit(
-            _exact(partial(self._targets, objectives.style_targets, self.objective.style_layers))
-        )
-        self._start = jax.jit(_exact(self._start_one))
-        advance, put, divided = self._advance_all, _put, None
-        if devices > 1:
-            mesh = Mesh(np.array(jax.local_devices()[:devices]), "lanes")
-            self._everywhere = jax.device_put(self.variables, NamedSharding(mesh, all_of_it))
-            advance = jax.shard_map(
-                advance, mesh=mesh, in_specs=(all_of_it, by_lane, by_lane, all_of_it, all_of_it, all_of_it),
-                out_specs=by_lane, check_vma=False,
-            )  # fmt: skip
-            put = jax.shard_map(
-                _put_on_one_of_several, mesh=mesh, in_specs=(by_lane, all_of_it, all_of_it), out_specs=by_lane,
-                check_vma=False,
-            )  # fmt: skip
-            divided = NamedSharding(mesh, by_lane)
-        self._advance = jax.jit(_exact(advance), donate_argnums=1)
-        self._put = jax.jit(put, donate_argnums=0)
-        self._pick = jax.jit(_picked, out_shardings=divided)
-        self._fill = jax.jit(_filled, static_argnums=1, out_shardings=divided)
+        if self._mesh:
+            self._everywhere = jax.device_put(self.variables, NamedSharding(self._mesh, all_of_it))
+        self._style_targets = jax.jit(_highest_precision(partial(self._targets, "style")))
+        self._start = jax.jit(_highest_precision(self._start_one))
+        self._advance = jax.jit(_highest_precision(self._advance_divided), donate_argnums=1)
+        self._put = jax.jit(self._put_divided, donate_argnums=0)
+        self._fill = {s: jax.jit(partial(self._filled, s), static_argnums=1, **self._lies(s)) for s in (True, False)}
+        self._pick = {s: jax.jit(_picked, **self._lies(s)) for s in (True, False)}
+
+    def _lies(self, shared: bool) -> dict[str, Any]:
+        """For `jax.jit`: how a batch lies on several devices."""
+        if self._mesh is None:
+            return {}
+        mesh = self._mesh
+        return {"out_shardings": jax.tree.map(lambda spec: NamedSharding(mesh, spec), _specs(shared, by_lane))}
 
     def _network(self, layers: Sequence[str]) -> objectives.Network:
         dtype = jnp.bfloat16 if self.settings.precision == "bfloat16" else jnp.float32
@@ -125,113 +140,186 @@ class Stylizer:
         if gain is None:
             gain = CAFFE_GAIN if self.weights.feature_scale == "caffe" else RESCALED_GAIN
 
-        def network(variables, image):
-            maps: Any = module.apply(variables, image)
-            return maps if gain == 1 else {name: features * gain for name, features in maps.items()}
+        def network(variables, image, inside):
+            if not layers:
+                return {}
+            maps: Any = module.apply(variables, image, inside)
+            return {
+                name: map._replace(features=map.features * gain) if gain != 1 else map for name, map in maps.items()
+            }
 
         return network
 
-    def _targets(self, function, layers, variables, image):
-        return function(self.objective, self._network(layers), variables, image)
+    def _targets(self, source, variables, image, inside):
+        layers = objectives.layers(self.objective, source)
+        return objectives.targets(self.objective, source, self._network(layers), variables, image, inside)
 
-    def evaluate(self, variables: Any, style: StyleTargets, content: ContentTargets) -> solvers.Evaluate:
+    def evaluate(self, variables: Any, targets: Targets, inside: Any) -> base.Evaluate:
         """The function that is minimised for one image: image -> ((loss, terms), gradient)."""
-        network = self._network((*self.objective.content_layers, *self.objective.style_layers))
+        network = self._network(objectives.layers(self.objective))
 
         def loss(image):
-            terms = objectives.terms(self.objective, network, variables, image, style, content)
-            return sum(terms), terms
+            terms = objectives.losses(self.objective, network, variables, image, inside, targets)
+            return sum(terms.values()), terms
 
         return jax.value_and_grad(loss, has_aux=True)
 
-    def _start_one(self, variables, style, content_image, init_image, budget, care):
-        targets = self._targets(objectives.content_targets, self.objective.content_layers, variables, content_image)
-        return solvers.start(self._solver, self.evaluate(variables, style, targets), init_image, budget, care), targets
+    def _start_one(self, variables, style, content, init, inside, budget, step_scale):
+        own = self._targets("content", variables, content, inside)
+        evaluate = self.evaluate(variables, Targets(own, style), inside)
+        values = 3 * jnp.sum(inside, dtype=jnp.float32)
+        return base.start(self._solver, evaluate, init, self.terms, budget, values, step_scale), own
 
-    def _advance_all(self, variables, lanes, content, style, ticks, tolerance):
-        self.compiled += 1  # runs while tracing, which is once a shape
+    def _advance_all(self, variables, lanes, rest, ticks, tolerance):
+        self.n_compiled += 1  # runs while tracing, which is once a shape
 
-        def tick(lane: Lane, targets: ContentTargets) -> Lane:
-            evaluate = self.evaluate(variables, style, targets)
-            return solvers.tick(self._solver, evaluate, lane, tolerance)
+        def tick(lane: Lane, content: dict[str, Any], inside: Any, style: dict[str, Any]) -> Lane:
+            evaluate = self.evaluate(variables, Targets(content, style), inside)
+            return base.tick(self._solver, evaluate, lane, tolerance)
+
+        # The one vmap: lanes and content by lane; parameters shared, and the style's targets where all have one style.
+        ticks_of_all = jax.vmap(tick, in_axes=(0, 0, 0, None if rest.shared else 0))
 
         def go_on(done: tuple[Any, Lane]) -> Any:
             return (done[0] < ticks) & (done[1].status == Status.RUNNING).any()
 
-        # The one vmap: lanes and content targets by lane, parameters and style targets shared.
         def all_tick(done: tuple[Any, Lane]) -> tuple[Any, Lane]:
-            return done[0] + 1, jax.vmap(tick)(done[1], content)
+            return done[0] + 1, ticks_of_all(done[1], rest.content, rest.inside, rest.style)
 
-        return jax.lax.while_loop(go_on, all_tick, (0, lanes))[1]
+        return jax.lax.while_loop(go_on, all_tick, (jnp.int32(0), lanes))[1]
 
-    def style_targets(self, style: Float[np.ndarray, "h w 3"]) -> StyleTargets:
-        """Gram targets of a style image, gamma-encoded sRGB in [0, 1], any size; tiny ones are mirrored."""
-        height, width = style.shape[:2]
-        padded = pad_reflect(np.asarray(style, np.float32), max(height, STRIDE), max(width, STRIDE))
-        return self._style_targets(self.variables, padded)
+    def _advance_divided(self, variables, lanes, rest, ticks, tolerance):
+        if self._mesh is None:
+            return self._advance_all(variables, lanes, rest, ticks, tolerance)
+        specs = (all_of_it, by_lane, _specs(rest.shared, None), all_of_it, all_of_it)
+        divided = jax.shard_map(
+            self._advance_all, mesh=self._mesh, in_specs=specs, out_specs=by_lane, check_vma=False
+        )  # fmt: skip
+        return divided(variables, lanes, rest, ticks, tolerance)
+
+    def _put_divided(self, parts, index, one):
+        if self._mesh is None:
+            return _put(parts, index, one)
+        specs = (by_lane, all_of_it, all_of_it)
+        put = jax.shard_map(
+            _put_on_one_of_several, mesh=self._mesh, in_specs=specs, out_specs=by_lane, check_vma=False
+        )  # fmt: skip
+        return put(parts, index, one)
+
+    def _filled(self, shared: bool, one: Started, size: int) -> Batch:
+        """A batch of copies of one lane, which have ended."""
+        memory = jax.eval_shape(self._solver.memory, one.lane.point.image)
+        lanes = one.lane._replace(
+            status=jnp.int32(Status.BUDGET), memory=jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), memory)
+        )
+        style = one.targets.style
+        lanes, content, inside, styles = jax.tree.map(
+            lambda a: jnp.broadcast_to(a, (size, *a.shape)), (lanes, one.targets.content, one.inside, style)
+        )
+        return Batch(lanes, content, inside, style if shared else styles, shared)
+
+    def style_targets(self, style: Float[np.ndarray, "h w 3"]) -> dict[str, Any]:
+        """Targets of a style image, gamma-encoded sRGB in [0, 1], any size."""
+        height, width = (-(-side // STRIDE) * STRIDE for side in style.shape[:2])
+        inputs = lane_inputs(style, style[:1, :1], height, width)
+        return self._style_targets(self.variables, *jax.device_put((inputs["content"], inputs["inside"])))
 
     def start(
         self,
-        content: Float[ArrayLike, "H W 3"],
-        init: Float[ArrayLike, "H W 3"],
-        style: StyleTargets,
+        inputs: Mapping[str, np.ndarray],
+        style: dict[str, Any],
         budget: int = sys.maxsize,
-        care: float = 1.0,
-    ) -> tuple[Lane, ContentTargets]:
-        """A fresh lane and its content targets, for one image.
+        step_scale: float = 1.0,
+    ) -> Started:
+        """A fresh lane for one image, with its targets.
 
         Args:
+            inputs: content and init, H x W x 3, and inside, H x W, see `initial.lane_inputs`.
+            style: of `style_targets`.
             budget: most evaluations for this image.
-            care: factor on the solver's first step.
+            step_scale: factor on the solver's first step.
         """
-        arrays = jnp.asarray(content, jnp.float32), jnp.asarray(init, jnp.float32)
-        return self._start(self.variables, style, *arrays, min(budget, np.iinfo(np.int32).max), care)
+        most = np.int32(min(budget, np.iinfo(np.int32).max))
+        arrays = [np.asarray(inputs["content"], np.float32), np.asarray(inputs["init"], np.float32)]
+        content, init, inside, most, step_scale = jax.device_put(
+            (*arrays, np.asarray(inputs["inside"], bool), most, np.float32(step_scale))
+        )
+        lane, own = self._start(self.variables, style, content, init, inside, most, step_scale)
+        return Started(lane, Targets(own, style), inside)
 
-    def stack(self, started: Sequence[tuple[Lane, ContentTargets]]) -> tuple[Lane, ContentTargets]:
-        """A batch of lanes from single ones, as many as a multiple of the devices."""
-        batch = self.fill(started[0], len(started))
-        for index, one in enumerate(started[1:], 1):
+    def stack(self, started: Sequence[Started]) -> Batch:
+        """A batch of lanes from single ones, as many as a multiple of the devices.
+
+        The style's targets are shared where all were started with the same ones.
+        """
+        shared = all(one.targets.style is started[0].targets.style for one in started)
+        batch = self.fill(started[0], len(started), shared=shared)
+        for index, one in enumerate(started):
             batch = self.put(batch, index, one)
         return batch
 
-    def fill(self, one: tuple[Lane, ContentTargets], size: int) -> tuple[Lane, ContentTargets]:
-        """A batch of so many lanes, a multiple of the devices: this one, and copies of it that have ended."""
-        return self._fill(one, size)
-
-    def put(
-        self, batch: tuple[Lane, ContentTargets], index: int, one: tuple[Lane, ContentTargets]
-    ) -> tuple[Lane, ContentTargets]:
-        """The batch with one lane replaced; the old batch is used up."""
-        return self._put(batch, np.int32(index), one)
-
-    def pick(self, batch: tuple[Lane, ContentTargets], lanes: Sequence[int], size: int) -> tuple[Lane, ContentTargets]:
-        """A batch of some lanes of a batch, in the order given, and as many that have ended as make up the size."""
-        indices = [*lanes, *[lanes[0]] * (size - len(lanes))]
-        return self._pick(batch, np.asarray(indices, np.int32), np.int32(len(lanes)))
-
-    def advance(
-        self,
-        batch: tuple[Lane, ContentTargets],
-        style: StyleTargets,
-        ticks: int = CHUNK,
-        tolerance: float = 0.0,
-    ) -> tuple[Lane, ContentTargets]:
-        """The batch after some ticks of every lane that is still running; the old lanes are used up.
+    def fill(self, one: Started, size: int, *, shared: bool = True) -> Batch:
+        """A batch of so many lanes, a multiple of the devices, that have ended; they are copies of this one.
 
         Args:
+            shared: all lanes will have this one's style.
+        """
+        return self._fill[shared](one, size)
+
+    def put(self, batch: Batch, index: int, one: Started) -> Batch:
+        """The batch with one lane replaced; the old batch is used up.
+
+        What the solver remembers of the lane's last image stays where it is, as it does not matter at a start.
+        """
+        fresh = (one.lane, one.targets.content, one.inside, {} if batch.shared else one.targets.style)
+        return batch.with_parts(self._put(batch.parts, jax.device_put(np.int32(index)), fresh))
+
+    def pick(self, batch: Batch, lanes: Sequence[int], size: int) -> Batch:
+        """A batch of some lanes of a batch, in the order given, and as many that have ended as make up the size."""
+        indices = np.asarray([*lanes, *[lanes[0]] * (size - len(lanes))], np.int32)
+        return self._pick[batch.shared](batch, *jax.device_put((indices, np.int32(len(lanes)))))
+
+    def advance(self, batch: Batch, ticks: int, tolerance: float = 0.0) -> Batch:
+        """The batch after some ticks of every lane that is still running; the old batch is used up.
+
+        Args:
+            ticks: most of them; with 0 the program is compiled and nothing else happens.
             tolerance: of the settings.
         """
-        lanes, content = batch
-        return self._advance(self._everywhere, lanes, content, style, ticks, tolerance), content
+        rest = dataclasses.replace(batch, lanes=None)
+        limits = jax.device_put((np.int32(ticks), np.float32(tolerance)))
+        return dataclasses.replace(batch, lanes=self._advance(self._everywhere, batch.lanes, rest, *limits))
+
+
+def _specs(shared: bool, lanes: Any) -> Batch:
+    """How the arrays of a batch lie on several devices."""
+    return Batch(lanes, by_lane, by_lane, all_of_it if shared else by_lane, shared)
 
 
 def precision(asked: str) -> str:
-    """What the convolutions run in: "auto" is bfloat16 on devices with units for it, and float32 on the CPU."""
-    return asked if asked != "auto" else "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    """What the convolutions run in: "auto" is bfloat16 on devices with fast units for it, else float32.
+
+    Such units have TPUs, and NVIDIA's GPUs from compute capability 8 on; older ones would be slower than in float32.
+    """
+    if asked != "auto":
+        return asked
+    device = jax.local_devices()[0]
+    capability = getattr(device, "compute_capability", None)  # "9.0" of an NVIDIA GPU, "gfx90a" of one of AMD
+    old = isinstance(capability, str) and capability.partition(".")[0].isdecimal() and float(capability) < 8
+    return "float32" if device.platform == "cpu" or old else "bfloat16"
 
 
 @lru_cache(maxsize=4)
-def _stylizer(settings: StylizeSettings, network_weights: weights.Weights, devices: int) -> Stylizer:
+def _variables(network_weights: weights.Weights) -> Any:
+    """The network's parameters on the device: one copy, however many Stylizers use these weights."""
+    return vgg16.variables(network_weights.parameters, network_weights.mean, network_weights.std)
+
+
+@lru_cache(maxsize=4)
+def _stylizer(
+    settings: StylizeSettings, network_weights: weights.Weights, devices: int, terms: tuple[Term, ...]
+) -> Stylizer:
+    del terms  # part of the key: a Stylizer compiles what is registered when it is made
     return Stylizer(settings, network_weights, devices)
 
 
@@ -248,4 +336,5 @@ def stylizer(settings: StylizeSettings, network_weights: weights.Weights | None 
     # What is an argument of the compiled functions, or happens before them, must not compile them again.
     own |= dict(seed=0, init=INITS[0], evaluations=1, tolerance=0.0, weights=None)
     own |= dict(precision=precision(settings.precision))
-    return _stylizer(StylizeSettings(**own), network_weights or weights.load(settings.weights), devices)
+    loaded = network_weights or weights.load(settings.weights)
+    return _stylizer(StylizeSettings(**own), loaded, devices, tuple(TERMS.values()))

@@ -1,0 +1,43 @@
+"""The solvers by name. A new solver is a file in this folder and one line here. Nothing here imports jax."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from jaxstyle.settings import StylizeSettings
+
+if TYPE_CHECKING:
+    from jaxstyle.style.solvers.base import Solver
+
+
+@dataclass(frozen=True)
+class SolverKind:
+    """What can be known of a solver before jax is imported.
+
+    Attributes:
+        place: module and class, "lbfgs:Lbfgs".
+        options: the settings that the class takes, by their own names.
+        images: arrays of the image's size, float32, that a lane holds between two ticks, its image included.
+        evaluations_at_once: evaluations whose arrays are alive at the same time during a tick.
+    """
+
+    place: str
+    options: tuple[str, ...]
+    images: Callable[[StylizeSettings], int]
+    evaluations_at_once: int = 1
+
+    def make(self, settings: StylizeSettings) -> Solver:
+        """The solver with its options from the settings."""
+        module, name = self.place.split(":")
+        options = {option: getattr(settings, option) for option in self.options}
+        return getattr(import_module(f"jaxstyle.style.solvers.{module}"), name)(**options)
+
+
+SOLVERS: dict[str, SolverKind] = {
+    "lbfgs": SolverKind("lbfgs:Lbfgs", ("history",), lambda settings: 2 + 2 * settings.history),
+    "adam": SolverKind("adam:Adam", ("learning_rate",), lambda settings: 5),
+    "jaxopt-zoom": SolverKind("zoom:JaxoptZoom", ("history",), lambda settings: 3 + 4 * settings.history, 2),
+}

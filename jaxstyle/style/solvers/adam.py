@@ -1,0 +1,55 @@
+"""Adam (Kingma and Ba, arXiv 1412.6980), from optax, behind the interface of the other solvers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool
+
+from jaxstyle.style.solvers.base import Evaluate, Image, Point, Scalar, Solver, Step, hold
+
+
+class Memory(NamedTuple):
+    """optax's state, and the gradient at the lane's image, which is still to be applied."""
+
+    inner: Any
+    gradient: Image
+
+
+@dataclass(frozen=True)
+class Adam(Solver):
+    """One evaluation a tick; the loss always belongs to the image beside it, and may rise."""
+
+    learning_rate: float = 0.02
+    monotone = False
+
+    def _engine(self) -> optax.GradientTransformation:
+        return optax.adam(self.learning_rate)
+
+    def start(self, evaluate: Evaluate, start: Point, values: Any, step_scale: Any) -> Step:
+        """Evaluates nothing: the first tick evaluates the start. The state is the factor on every step."""
+        del evaluate, values
+        return Step(start, step_scale, None, jnp.int32(0), jnp.bool_(False), jnp.bool_(False))
+
+    def memory(self, image: Image) -> Memory:
+        """Two moments and the gradient."""
+        return Memory(self._engine().init(image), jnp.zeros_like(image))
+
+    def tick(self, evaluate: Evaluate, at: Point, state: Scalar, memory: Memory, first: Bool[Array, ""]) -> Step:
+        """Applies the last gradient, then evaluates. Not finite: the lane has diverged and keeps its image."""
+        updates, moved = self._engine().update(memory.gradient, memory.inner)
+        inner = hold(first, self._engine().init(at.image), moved)
+        trial = at.image + jnp.where(first, 0, state * updates)
+        (loss, terms), gradient = evaluate(trial)
+        finite = jnp.isfinite(loss) & jnp.isfinite(jnp.sum(gradient))
+        return Step(
+            point=hold(finite, Point(trial, loss, terms), at),
+            state=state,
+            memory=Memory(inner, gradient),
+            evaluations=jnp.int32(1),
+            stalled=jnp.bool_(False),
+            diverged=~finite,
+        )

@@ -1,0 +1,180 @@
+"""What every solver has in common: the lane, how it ends, and the interface behind which the solvers stand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxstyle.style.status import Status
+
+WINDOW = 10
+"""Evaluations over which the relative decrease of the loss is compared with the tolerance."""
+
+UNKNOWN = float(jnp.finfo(jnp.float32).max)
+"""A loss before anything was evaluated. It is finite, so that `jax_debug_infs` can be used."""
+
+Image = Float[Array, "H W 3"]
+Scalar = Float[Array, ""]
+
+Evaluate = Callable[[Image], tuple[tuple[Scalar, dict[str, Scalar]], Image]]
+"""image -> ((loss, terms), gradient), as `jax.value_and_grad(..., has_aux=True)` gives it."""
+
+
+class Point(NamedTuple):
+    """An image, its loss and its terms, weights applied."""
+
+    image: Image
+    loss: Scalar
+    terms: dict[str, Scalar]
+
+
+class Step(NamedTuple):
+    """What one tick of a solver did to one lane.
+
+    Attributes:
+        point: where the lane is now.
+        state: what the solver has to keep as it is when the lane has ended.
+        memory: arrays that the solver writes in place; their contents do not matter once the lane has ended, nor at
+            its start.
+        evaluations: of loss and gradient, spent in this tick.
+    """
+
+    point: Point
+    state: Any
+    memory: Any
+    evaluations: Int[Array, ""]
+    stalled: Bool[Array, ""]
+    diverged: Bool[Array, ""]
+
+
+class Solver(Protocol):
+    """Minimises a function of one image, a tick at a time.
+
+    Attributes:
+        monotone: the loss never rises from tick to tick, so that the lane's point is its best one.
+    """
+
+    monotone: ClassVar[bool]
+
+    def start(self, evaluate: Evaluate, start: Point, values: Any, step_scale: Any) -> Step:
+        """The state before the first tick, with a memory of None.
+
+        Args:
+            start: the start image; its loss is UNKNOWN.
+            values: numbers of the image that are optimised: 3 times the picture's pixels.
+            step_scale: factor on the first step, or on every step of a solver without others; 1 is usual.
+        """
+
+    def memory(self, image: Image) -> Any:
+        """A memory for images of this shape. Every solver must work from whatever an earlier image left in it."""
+
+    def tick(self, evaluate: Evaluate, at: Point, state: Any, memory: Any, first: Bool[Array, ""]) -> Step:
+        """One step.
+
+        Args:
+            first: whether this is the lane's first tick.
+        """
+
+
+class Lane(NamedTuple):
+    """One place of the batch: where its optimisation is, and its solver's state.
+
+    `best` is the best point so far, or None where the solver is monotone. `start_loss` is UNKNOWN until something
+    was evaluated; `budget` is the most evaluations for this image.
+    """
+
+    point: Point
+    best: Point | None
+    evaluations: Int[Array, ""]
+    status: Int[Array, ""]
+    start_loss: Scalar
+    window_loss: Scalar
+    budget: Int[Array, ""]
+    state: Any
+    memory: Any
+
+    @property
+    def result(self) -> Point:
+        """The point that the lane yields."""
+        return self.point if self.best is None else self.best
+
+
+def hold(running: Bool[Array, ""], new: Any, old: Any) -> Any:
+    """The new values if running, else the old ones."""
+    return jax.tree.map(lambda a, b: jnp.where(running, a, b), new, old)
+
+
+def better(one: Point, other: Point) -> Point:
+    """The point with the lower loss; the second if they are equal."""
+    return hold(one.loss < other.loss, one, other)
+
+
+def start(
+    solver: Solver,
+    evaluate: Evaluate,
+    image: Image,
+    names: tuple[str, ...],
+    budget: Any,
+    values: Any = None,
+    step_scale: Any = 1.0,
+) -> Lane:
+    """A fresh lane, without a memory.
+
+    Args:
+        names: of the terms.
+        budget: most evaluations, as a number or a traced scalar.
+        values: see `Solver.start`; all of the image if left out.
+        step_scale: see `Solver.start`.
+    """
+    unknown = Point(image, jnp.float32(UNKNOWN), {name: jnp.float32(UNKNOWN) for name in names})
+    values = jnp.float32(image.size if values is None else values)
+    step = solver.start(evaluate, unknown, values, jnp.float32(step_scale))
+    status = jnp.where(step.diverged, jnp.int32(Status.DIVERGED), jnp.int32(Status.RUNNING))
+    return Lane(
+        point=step.point,
+        best=None if solver.monotone else step.point,
+        evaluations=step.evaluations,
+        status=status,
+        start_loss=step.point.loss,
+        window_loss=step.point.loss,
+        budget=jnp.asarray(budget, jnp.int32),
+        state=step.state,
+        memory=None,
+    )
+
+
+def tick(solver: Solver, evaluate: Evaluate, lane: Lane, tolerance: Any) -> Lane:
+    """One tick of one lane; of a lane that has ended everything but its memory stays exactly as it is.
+
+    Args:
+        tolerance: of the settings, as a number or a traced scalar.
+    """
+    first = lane.evaluations == 0
+    step = solver.tick(evaluate, lane.point, lane.state, lane.memory, first)
+    best = None if lane.best is None else better(step.point, lane.best)
+    loss = step.point.loss if best is None else best.loss
+    evaluations = lane.evaluations + step.evaluations
+    window = evaluations // WINDOW > lane.evaluations // WINDOW
+    slow = window & (tolerance > 0) & (lane.window_loss - loss < tolerance * lane.window_loss)
+    status = jnp.select(
+        [step.diverged, step.stalled, slow, evaluations >= lane.budget],
+        [jnp.int32(s) for s in (Status.DIVERGED, Status.STALLED, Status.CONVERGED, Status.BUDGET)],
+        jnp.int32(Status.RUNNING),
+    )
+    after = Lane(
+        point=step.point,
+        best=best,
+        evaluations=evaluations,
+        status=status,
+        start_loss=jnp.where(first, step.point.loss, lane.start_loss),
+        window_loss=jnp.where(window | first, loss, lane.window_loss),
+        budget=lane.budget,
+        state=step.state,
+        memory=None,
+    )
+    running = lane.status == Status.RUNNING
+    return hold(running, after, lane._replace(memory=None))._replace(memory=step.memory)

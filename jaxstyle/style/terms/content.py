@@ -1,0 +1,44 @@
+"""Content: the feature maps of the image against those of the photograph (Gatys et al. 2016, equation 1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxstyle.model.vgg16 import FeatureMap
+from jaxstyle.settings import Objective
+from jaxstyle.style.terms.base import Term, View, count, sum_square, wide
+
+
+def layers(objective: Objective) -> tuple[str, ...]:
+    """The layers that are compared as they are."""
+    return objective.content_layers
+
+
+def targets(objective: Objective, view: View) -> dict[str, Float[Array, "h w C"]]:
+    """P: the content image's maps, by layer."""
+    return {name: view.maps[name].features for name in objective.content_layers}
+
+
+def distance(formula: str, f: FeatureMap, p: Float[Array, "h w C"]) -> Float[Array, ""]:
+    """Distance of F and P of one layer; both are 0 outside the picture."""
+    square, numbers = sum_square(wide(f.features) - wide(p)), count(f.inside, p) * p.shape[-1]
+    match formula:
+        case "energy":
+            return (square / numbers) / jnp.maximum(sum_square(wide(p)) / numbers, 1e-12)
+        case "gatys":  # the paper has half the sum; the mean, as in Gatys's later code, does not grow with the image
+            return square / numbers
+        case "article":
+            return square
+    raise AssertionError(formula)
+
+
+def loss(objective: Objective, view: View, targets: dict[str, Any]) -> Float[Array, ""]:
+    """Mean over the content layers."""
+    losses = [distance(objective.normalization, view.maps[name], p) for name, p in targets.items()]
+    return jnp.mean(jnp.stack(losses))
+
+
+TERM = Term("content", loss, layers, targets)

@@ -1,0 +1,40 @@
+"""Total variation, which smooths (Mahendran and Vedaldi, arXiv 1412.0035, in the article's form)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxstyle.model.ops import Inside
+from jaxstyle.settings import Objective
+from jaxstyle.style.terms.base import Image, Term, View
+
+
+def total_variation(image: Image, inside: Inside) -> Float[Array, ""]:
+    """Sum over pixels and channels of (dx^2 + dy^2)^1.25, in the image's units.
+
+    The exponent is Mahendran and Vedaldi's beta / 2 with beta = 2.5. A pixel counts if its neighbours to the right and
+    below are inside the picture.
+    """
+    corner, below, right = image[:-1, :-1], image[1:, :-1], image[:-1, 1:]
+    inside = inside[:-1, :-1] & inside[1:, :-1] & inside[:-1, 1:]
+    square = jnp.where(inside[..., None], (corner - below) ** 2 + (corner - right) ** 2, 0)
+    return jnp.sum(square**1.25)
+
+
+def loss(objective: Objective, view: View, targets: Any) -> Float[Array, ""]:
+    """The variation of the image inside the picture; it has no targets."""
+    del targets
+    match objective.normalization:
+        case "energy":  # no target to divide by: mean over the image, with 1 for a step of a tenth of the range
+            return total_variation(view.image * 10, view.inside) / (3 * view.pixels)
+        case "gatys":  # the paper has no such term
+            return total_variation(view.image * 255, view.inside) / (3 * view.pixels)
+        case "article":
+            return total_variation(view.image * 255, view.inside)
+    raise AssertionError(objective.normalization)
+
+
+TERM = Term("tv", loss)
