@@ -1,17 +1,28 @@
-"""Each term against NumPy in float64 written from the papers and the article, and gradients by finite differences."""
+"""Each term, and all of them together, against NumPy in float64 written from the papers and the article."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxstyle.model.vgg16 import FeatureMap
 from jaxstyle.settings import PRESETS, Objective, StylizeSettings
 from jaxstyle.style import objective as O
+from jaxstyle.style.objective import Targets
+from jaxstyle.style.terms import TERMS, Term, content, gram, variation
 
 RNG = np.random.default_rng(3)
 F, P = RNG.uniform(0, 2, (2, 6, 5, 4))
 A = RNG.uniform(0, 1, (4, 4))
 IMAGE = RNG.uniform(0, 1, (7, 6, 3))
+
+
+def everywhere(array):
+    return jnp.ones(array.shape[:2], bool)
+
+
+def feature_map(features):
+    return FeatureMap(jnp.asarray(features), everywhere(features))
 
 
 def numpy_gram(features):
@@ -36,6 +47,27 @@ def numpy_variation(image):
     return total
 
 
+def numpy_content(formula, f, p):
+    square = (f - p) ** 2
+    return {"energy": square.mean() / (p**2).mean(), "gatys": square.mean(), "article": square.sum()}[formula]
+
+
+def numpy_style(formula, f, a, pixels):
+    positions, channels = f.shape[0] * f.shape[1], f.shape[2]
+    g = numpy_gram(f)
+    if formula == "energy":
+        return ((g - a) ** 2).sum() / (a**2).sum()
+    if formula == "gatys":
+        return ((g - a) ** 2).mean() / channels**2
+    # the article: sum((S - C)^2) / (4 * 3^2 * (H W)^2) with Grams that are plain sums over positions
+    return ((positions * g - positions * a) ** 2).sum() / (4.0 * 3**2 * pixels**2)
+
+
+def numpy_tv(formula, image):
+    scale = 10 if formula == "energy" else 255
+    return numpy_variation(image * scale) / (1 if formula == "article" else image.size)
+
+
 @pytest.fixture
 def double():
     with jax.enable_x64(True):
@@ -43,66 +75,73 @@ def double():
 
 
 def test_gram(double):
-    np.testing.assert_allclose(O.gram(jnp.asarray(F)), numpy_gram(F), rtol=1e-12)  # float64 rounding
+    np.testing.assert_allclose(gram.gram(feature_map(F)), numpy_gram(F), rtol=1e-12)  # float64 rounding
 
 
 def test_total_variation(double):
-    np.testing.assert_allclose(O.total_variation(jnp.asarray(IMAGE)), numpy_variation(IMAGE), rtol=1e-12)
+    found = variation.total_variation(jnp.asarray(IMAGE), everywhere(IMAGE))
+    np.testing.assert_allclose(found, numpy_variation(IMAGE), rtol=1e-12)
 
 
-EXPECTED_CONTENT = {
-    "energy": ((F - P) ** 2).mean() / (P**2).mean(),
-    "gatys": ((F - P) ** 2).mean(),
-    "article": ((F - P) ** 2).sum(),
-}
-G = numpy_gram(F)
-EXPECTED_STYLE = {
-    "energy": ((G - A) ** 2).sum() / (A**2).sum(),
-    "gatys": ((G - A) ** 2).mean() / 4**2,
-    # the article: sum((S - C)^2) / (4 * 3^2 * (H W)^2) with Grams that are plain sums over 30 positions, H W = 480
-    "article": ((30 * G - 30 * A) ** 2).sum() / (4.0 * 3**2 * 480**2),
-}
-EXPECTED_TV = {
-    "energy": numpy_variation(IMAGE * 10) / IMAGE.size,
-    "gatys": numpy_variation(IMAGE * 255) / IMAGE.size,
-    "article": numpy_variation(IMAGE * 255),
-}
+@pytest.mark.parametrize("formula", ["energy", "gatys", "article"])
+def test_distances_are_their_formulas(double, formula):
+    found = content.distance(formula, feature_map(F), jnp.asarray(P))
+    np.testing.assert_allclose(found, numpy_content(formula, F, P), rtol=1e-12)
+    g = gram.gram(feature_map(F))
+    found = gram.distance(formula, g, jnp.asarray(A), jnp.float64(30), jnp.float64(480))
+    np.testing.assert_allclose(found, numpy_style(formula, F, A, 480), rtol=1e-12)
 
 
-@pytest.mark.parametrize("formula", EXPECTED_CONTENT)
-def test_terms_are_their_formulas(double, formula):
-    f, p = jnp.asarray(F), jnp.asarray(P)
-    np.testing.assert_allclose(O._content(formula, f, p), EXPECTED_CONTENT[formula], rtol=1e-12)
-    style = O._style(formula, O.gram(f), jnp.asarray(A), positions=30, pixels=480)
-    np.testing.assert_allclose(style, EXPECTED_STYLE[formula], rtol=1e-12)
-    np.testing.assert_allclose(O._tv(formula, jnp.asarray(IMAGE)), EXPECTED_TV[formula], rtol=1e-12)
-
-
-def small_network(variables, image):
-    """Two layers of smooth maps under VGG's names: enough structure for a gradient, any dtype."""
+def small_network(variables, image, inside):
+    """Three layers of smooth maps under VGG's names: enough structure for a gradient, any dtype."""
     first = jnp.tanh(image @ variables["a"])
     second = jnp.tanh(first[::2, ::2] @ variables["b"]) ** 2
-    return {"block4_conv2": second, "block1_conv1": first, "block2_conv1": second}
+    third = jnp.tanh(second[::2, ::2] @ variables["c"]) ** 2
+    maps = {"block1_conv1": first, "block2_conv1": second, "block4_conv2": second, "block5_conv2": third}
+    return {name: FeatureMap(features, everywhere(features)) for name, features in maps.items()}
 
 
-VARIABLES = {"a": RNG.normal(size=(3, 5)), "b": RNG.normal(size=(5, 4))}
+VARIABLES = {"a": RNG.normal(size=(3, 5)), "b": RNG.normal(size=(5, 4)), "c": RNG.normal(size=(4, 6))}
+LAYERS = dict(
+    content_layers=("relu4_2", "relu5_2"), style_layers=("relu1_1", "relu2_1", "relu5_2"),
+    style_layer_weights=(5.0, 2.0, 1.0),
+)  # fmt: skip
+STYLE, CONTENT = RNG.uniform(0, 1, (2, 8, 6, 3))
+START = RNG.uniform(0, 1, (8, 6, 3))
 
 
 def resolved(preset, **fields):
-    return StylizeSettings(
-        preset=preset, content_layers=("relu4_2",), style_layers=("relu1_1", "relu2_1"), tv_weight=0.5, **fields
-    ).objective()
+    return StylizeSettings(preset=preset, **{"tv_weight": 0.5, **LAYERS, **fields}).objective()
 
 
-def loss_of(objective, image, variables=VARIABLES):
+def losses_of(objective, image, network=small_network, variables=VARIABLES):
     variables = jax.tree.map(jnp.asarray, variables)
-    style = O.style_targets(objective, small_network, variables, jnp.asarray(RNG_STYLE, image.dtype))
-    content = O.content_targets(objective, small_network, variables, jnp.asarray(RNG_CONTENT, image.dtype))
-    return O.terms(objective, small_network, variables, image, style, content)
+    found = [
+        O.targets(objective, source, network, variables, jnp.asarray(picture, image.dtype), everywhere(picture))
+        for source, picture in (("content", CONTENT), ("style", STYLE))
+    ]
+    return O.losses(objective, network, variables, image, everywhere(image), Targets(*found))
 
 
-RNG_STYLE, RNG_CONTENT = RNG.uniform(0, 1, (2, 8, 6, 3))
-START = RNG.uniform(0, 1, (8, 6, 3))
+@pytest.mark.parametrize("preset", PRESETS)
+def test_all_terms_together_with_unequal_weights_and_two_content_layers(double, preset):
+    objective = resolved(preset, content_weight=3.0, style_weight=7.0)
+    formula = objective.normalization
+    f, p, a = (
+        {name: np.asarray(m.features) for name, m in small_network(VARIABLES, x, None).items()}
+        for x in (START, CONTENT, STYLE)
+    )
+    weights = np.array([5.0, 2.0, 1.0]) / (1 if formula == "gatys" else 8)
+    style = sum(
+        w * numpy_style(formula, f[n], numpy_gram(a[n]), START.shape[0] * START.shape[1])
+        for n, w in zip(("block1_conv1", "block2_conv1", "block5_conv2"), weights, strict=True)
+    )
+    content = (numpy_content(formula, f["block4_conv2"], p["block4_conv2"])
+               + numpy_content(formula, f["block5_conv2"], p["block5_conv2"])) / 2  # fmt: skip
+    found = losses_of(objective, jnp.asarray(START))
+    assert list(found) == ["content", "style", "tv"]
+    expected = [3 * content, 7 * style, 0.5 * numpy_tv(formula, START)]
+    np.testing.assert_allclose(list(found.values()), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -111,53 +150,80 @@ def test_gradients_agree_with_finite_differences(double, preset, term):
     objective = resolved(preset)
 
     def value(x):
-        return getattr(loss_of(objective, x), term)
+        return losses_of(objective, x)[term]
 
     gradient = jax.grad(value)(jnp.asarray(START))
-    direction = np.random.default_rng(1).normal(size=START.shape)
+    along = np.random.default_rng(1).normal(size=START.shape)
     step = 1e-5
-    difference = (value(START + step * direction) - value(START - step * direction)) / (2 * step)
+    difference = (value(START + step * along) - value(START - step * along)) / (2 * step)
     # central differences in float64 with this step are good to about 1e-8
-    np.testing.assert_allclose(jnp.vdot(gradient, direction), difference, rtol=1e-6)
-
-
-@pytest.mark.parametrize("preset", PRESETS)
-def test_weights_scale_their_terms_and_the_sum_is_weighted(double, preset):
-    one = loss_of(resolved(preset, content_weight=1.0, style_weight=1.0), jnp.asarray(START))
-    other = loss_of(resolved(preset, content_weight=3.0, style_weight=7.0), jnp.asarray(START))
-    np.testing.assert_allclose([other.content, other.style, other.tv], [3 * one.content, 7 * one.style, one.tv])
+    np.testing.assert_allclose(jnp.vdot(gradient, along), difference, rtol=1e-6)
 
 
 def test_the_style_term_vanishes_at_the_style_and_the_content_term_at_the_content(double):
     objective = resolved("balanced")
-    assert loss_of(objective, jnp.asarray(RNG_STYLE)).style < 1e-20
-    assert loss_of(objective, jnp.asarray(RNG_CONTENT)).content < 1e-20
+    assert losses_of(objective, jnp.asarray(STYLE))["style"] < 1e-20
+    assert losses_of(objective, jnp.asarray(CONTENT))["content"] < 1e-20
 
 
 def test_balanced_terms_do_not_depend_on_the_scale_of_the_maps(double):
-    objective = resolved("balanced")
+    def scaled(variables, image, inside):
+        maps = small_network(variables, image, inside)
+        return {name: one._replace(features=50 * one.features) for name, one in maps.items()}
 
-    def scaled(variables, image):
-        return {name: 50 * maps for name, maps in small_network(variables, image).items()}
-
-    variables = jax.tree.map(jnp.asarray, VARIABLES)
-    results = []
-    for network in (small_network, scaled):
-        style = O.style_targets(objective, network, variables, jnp.asarray(RNG_STYLE))
-        content = O.content_targets(objective, network, variables, jnp.asarray(RNG_CONTENT))
-        results.append(O.terms(objective, network, variables, jnp.asarray(START), style, content))
-    np.testing.assert_allclose(*map(jnp.asarray, results), rtol=1e-10)
+    plain, other = (losses_of(resolved("balanced"), jnp.asarray(START), net) for net in (small_network, scaled))
+    np.testing.assert_allclose(list(plain.values()), list(other.values()), rtol=1e-10)
 
 
 def test_style_layer_weights():
     three = ("relu1_1", "relu2_1", "relu3_1")
-    assert O.layer_weights(Objective(style_layers=three)) == pytest.approx((1 / 3, 1 / 3, 1 / 3))
+    assert gram.layer_weights(Objective(style_layers=three)) == pytest.approx((1 / 3, 1 / 3, 1 / 3))
     weighted = Objective(style_layers=three, style_layer_weights=(2, 1, 1))
-    assert O.layer_weights(weighted) == (0.5, 0.25, 0.25)
+    assert gram.layer_weights(weighted) == (0.5, 0.25, 0.25)
 
 
 def test_low_precision_maps_are_compared_in_float32():
     f = jnp.full((64, 64, 8), 3.0, jnp.bfloat16)
-    assert O.gram(f).dtype == jnp.float32
-    assert float(O.gram(f)[0, 0]) == 9.0  # a bfloat16 sum of 4096 terms would stop growing at 256 of them
-    assert O._content("energy", f, f * 2).dtype == jnp.float32
+    assert gram.gram(feature_map(f)).dtype == jnp.float32
+    assert float(gram.gram(feature_map(f))[0, 0]) == 9.0  # a bfloat16 sum of 4096 terms would stop growing at 256
+    assert content.distance("energy", feature_map(f), f * 2).dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+    ("weights", "layers"),
+    [
+        ({"style_weight": 0}, ("relu4_2", "relu5_2")), ({"content_weight": 0}, ("relu1_1", "relu2_1", "relu5_2")),
+        ({"content_weight": 0, "style_weight": 0}, ()), ({}, ("relu4_2", "relu5_2", "relu1_1", "relu2_1")),
+    ],
+)  # fmt: skip
+def test_a_term_of_weight_0_asks_for_no_layers_and_is_0(double, weights, layers):
+    objective = resolved("balanced", **weights)
+    named = [name.replace("block", "relu").replace("_conv", "_") for name in O.layers(objective)]
+    assert named == list(layers)
+    found = losses_of(objective, jnp.asarray(START))
+    assert [name for name, value in found.items() if not value] == [
+        name for name in ("content", "style") if f"{name}_weight" in weights
+    ]
+
+
+def test_total_variation_is_one_file_that_can_be_taken_out_and_put_back(double, monkeypatch):
+    objective = resolved("balanced")
+    before = losses_of(objective, jnp.asarray(START))
+    monkeypatch.delitem(TERMS, "tv")
+    assert losses_of(objective, jnp.asarray(START)) == {name: before[name] for name in ("content", "style")}
+    monkeypatch.setitem(TERMS, "tv", variation.TERM)
+    assert losses_of(objective, jnp.asarray(START)) == before
+
+
+def test_a_term_of_ones_own_is_one_entry_of_the_registry(double, monkeypatch):
+    def mean_colour(objective, view):
+        return jnp.mean(view.image, axis=(0, 1))
+
+    def loss(objective, view, target):
+        return jnp.sum((mean_colour(objective, view) - target) ** 2)
+
+    term = Term("colour", loss, targets=mean_colour, source="style", weight=lambda objective: 2.0)
+    monkeypatch.setitem(TERMS, "colour", term)
+    found = losses_of(resolved("balanced"), jnp.asarray(START))["colour"]
+    expected = 2 * ((START.mean((0, 1)) - STYLE.mean((0, 1))) ** 2).sum()
+    np.testing.assert_allclose(found, expected, rtol=1e-12)

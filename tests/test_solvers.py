@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from scipy.optimize import fmin_l_bfgs_b
 
-from jaxstyle.style import lbfgs, solver
-from jaxstyle.style.adam import Adam
-from jaxstyle.style.lbfgs import JaxoptZoom, Lbfgs
-from jaxstyle.style.objective import Terms
-from jaxstyle.style.solver import Status
+from jaxstyle.settings import StylizeSettings
+from jaxstyle.style.solvers import SOLVERS, SolverKind, base, lbfgs
+from jaxstyle.style.solvers.adam import Adam
+from jaxstyle.style.solvers.lbfgs import Lbfgs
+from jaxstyle.style.solvers.zoom import JaxoptZoom
+from jaxstyle.style.status import Status
 
 SHAPE = (3, 4, 3)
 
@@ -22,9 +23,14 @@ def evaluate(function):
 
     def with_terms(x):
         loss = function(x)
-        return loss, Terms(loss, loss * 0, loss * 0)
+        return loss, {"it": loss}
 
     return jax.value_and_grad(with_terms, has_aux=True)
+
+
+def started(engine, function, x, budget, **options):
+    """A fresh lane with its memory."""
+    return base.start(engine, function, x, ("it",), budget, **options)._replace(memory=engine.memory(x))
 
 
 def solve(engine, function, start, budget, tolerance=0.0, ticks=None):
@@ -32,8 +38,8 @@ def solve(engine, function, start, budget, tolerance=0.0, ticks=None):
 
     @jax.jit
     def run(x):
-        lane = solver.start(engine, evaluate(function), x, budget)
-        step = lambda _, lane: solver.tick(engine, evaluate(function), lane, tolerance)  # noqa: E731
+        lane = started(engine, evaluate(function), x, budget)
+        step = lambda _, lane: base.tick(engine, evaluate(function), lane, tolerance)  # noqa: E731
         return jax.lax.fori_loop(0, ticks or budget, step, lane)
 
     return run(jnp.asarray(start, jnp.float32))
@@ -57,19 +63,19 @@ def rosenbrock(x):
 )
 def test_a_quadratic_of_condition_1000_is_solved(engine, budget):
     lane = solve(engine, quadratic, np.zeros(SHAPE), budget=budget)
-    assert float(lane.loss) < 1e-6 * float(quadratic(jnp.zeros(SHAPE)))
-    np.testing.assert_allclose(lane.image, MINIMUM, atol=1e-3)
+    assert float(lane.result.loss) < 1e-6 * float(quadratic(jnp.zeros(SHAPE)))
+    np.testing.assert_allclose(lane.result.image, MINIMUM, atol=1e-3)
 
 
 def test_rosenbrock_in_36_dimensions_is_solved():
     lane = solve(Lbfgs(), rosenbrock, np.full(SHAPE, 0.5), budget=400)
-    np.testing.assert_allclose(lane.image, np.ones(SHAPE), atol=1e-2)
+    np.testing.assert_allclose(lane.result.image, np.ones(SHAPE), atol=1e-2)
 
 
 def test_adam_descends_a_quadratic():
     lane = solve(Adam(learning_rate=0.05), quadratic, np.zeros(SHAPE), budget=400)
-    assert float(lane.loss) < 1e-3 * float(quadratic(jnp.zeros(SHAPE)))
-    assert float(lane.loss) == pytest.approx(float(quadratic(lane.image)), rel=1e-5)  # the loss is the image's own
+    assert float(lane.result.loss) < 1e-3 * float(quadratic(jnp.zeros(SHAPE)))
+    assert float(lane.result.loss) == pytest.approx(float(quadratic(lane.result.image)), rel=1e-5)  # the loss is the image's own
 
 
 def test_the_tick_ends_about_where_scipy_does():
@@ -82,7 +88,7 @@ def test_the_tick_ends_about_where_scipy_does():
         return float(loss), np.asarray(gradient, np.float64)
 
     _, scipys, _ = fmin_l_bfgs_b(scipy_function, start.ravel(), maxfun=budget, m=10)
-    ours = float(solve(Lbfgs(), rosenbrock, start, budget).loss)
+    ours = float(solve(Lbfgs(), rosenbrock, start, budget).result.loss)
     before = float(rosenbrock(jnp.asarray(start)))
     assert scipys < 0.01 * before
     # both are in the long flat valley, where a factor is a few evaluations
@@ -113,22 +119,19 @@ def test_an_ended_lane_stays_as_it_is():
     short = solve(Lbfgs(), quadratic, np.zeros(SHAPE), budget=10, ticks=10)
     longer = solve(Lbfgs(), quadratic, np.zeros(SHAPE), budget=10, ticks=30)
     assert int(short.status) == int(longer.status) == Status.BUDGET
-    blank = dict(s_history=0, y_history=0)  # nobody asks for those of a lane that has ended
-    short, longer = (
-        lane._replace(state=lane.state._replace(inner=lane.state.inner._replace(**blank))) for lane in (short, longer)
-    )
+    short, longer = (lane._replace(memory=None) for lane in (short, longer))  # which an ended lane never reads
     for one, other in zip(jax.tree.leaves(short), jax.tree.leaves(longer), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def test_the_loss_never_rises_and_the_first_step_moves_the_mean_pixel_by_the_constant():
     losses, images = [], []
-    lane = solver.start(Lbfgs(), evaluate(rosenbrock), jnp.full(SHAPE, 0.5), 100)
-    step = jax.jit(lambda lane: solver.tick(Lbfgs(), evaluate(rosenbrock), lane, 0.0))
+    lane = started(Lbfgs(), evaluate(rosenbrock), jnp.full(SHAPE, 0.5), 100)
+    step = jax.jit(lambda lane: base.tick(Lbfgs(), evaluate(rosenbrock), lane, 0.0))
     for _ in range(30):
         lane = step(lane)
-        losses.append(float(lane.loss))
-        images.append(np.asarray(lane.image))
+        losses.append(float(lane.result.loss))
+        images.append(np.asarray(lane.result.image))
     np.testing.assert_array_equal(images[0], np.full(SHAPE, 0.5, np.float32))  # the start itself is evaluated first
     assert all(after <= before for before, after in itertools.pairwise(losses))
     assert np.abs(images[1] - images[0]).mean() == pytest.approx(lbfgs.FIRST_STEP, rel=1e-4)
@@ -150,7 +153,7 @@ def test_a_lane_without_an_acceptable_step_has_stalled():
     lane = solve(Lbfgs(), uphill, np.zeros(SHAPE), budget=1000)
     assert int(lane.status) == Status.STALLED
     assert int(lane.evaluations) == 1 + lbfgs.REJECTIONS
-    np.testing.assert_array_equal(lane.image, np.zeros(SHAPE))
+    np.testing.assert_array_equal(lane.result.image, np.zeros(SHAPE))
 
 
 @pytest.mark.parametrize("engine", [Lbfgs(), Adam(), JaxoptZoom()], ids=["lbfgs", "adam", "jaxopt-zoom"])
@@ -161,18 +164,18 @@ def test_a_nan_lane_diverges_and_leaves_its_neighbours_bit_identical(engine):
     def run(scales):
         def lanes(scale):
             function = evaluate(lambda x: scale * rosenbrock(x))
-            lane = solver.start(engine, function, jnp.full(SHAPE, 0.5), 15)
-            return jax.lax.fori_loop(0, 15, lambda _, a: solver.tick(engine, function, a, 0.0), lane)
+            lane = started(engine, function, jnp.full(SHAPE, 0.5), 15)
+            return jax.lax.fori_loop(0, 15, lambda _, a: base.tick(engine, function, a, 0.0), lane)
 
         return jax.vmap(lanes)(scales)
 
     healthy, sick = run(scales), run(scales.at[1].set(jnp.nan))
     assert int(sick.status[1]) == Status.DIVERGED
-    assert np.isfinite(sick.image[1]).all()
+    assert np.isfinite(sick.result.image[1]).all()
     for lane in (0, 2, 3):
         assert int(sick.status[lane]) != Status.DIVERGED
-        np.testing.assert_array_equal(sick.image[lane], healthy.image[lane])
-        np.testing.assert_array_equal(sick.loss[lane], healthy.loss[lane])
+        np.testing.assert_array_equal(sick.result.image[lane], healthy.result.image[lane])
+        np.testing.assert_array_equal(sick.result.loss[lane], healthy.result.loss[lane])
 
 
 def test_trial_points_that_are_not_finite_are_refused_not_fatal():
@@ -180,5 +183,57 @@ def test_trial_points_that_are_not_finite_are_refused_not_fatal():
         return jnp.where(jnp.max(jnp.abs(x)) > 1.5, jnp.nan, quadratic(x))
 
     lane = solve(Lbfgs(), walled, np.full(SHAPE, -1.4), budget=200)
-    assert np.isfinite(float(lane.loss))
-    assert float(lane.loss) < 0.1 * float(quadratic(jnp.full(SHAPE, -1.4)))
+    assert np.isfinite(float(lane.result.loss))
+    assert float(lane.result.loss) < 0.1 * float(quadratic(jnp.full(SHAPE, -1.4)))
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 1e-3])
+def test_adam_yields_its_best_image_when_the_loss_rises(tolerance):
+    lane = solve(Adam(learning_rate=1.0), quadratic, MINIMUM + 0.01, budget=11, tolerance=tolerance)
+    start = float(quadratic(jnp.asarray(MINIMUM + 0.01)))
+    assert float(lane.point.loss) > 10 * start  # it has left the neighbourhood of the minimum
+    assert float(lane.result.loss) == float(lane.start_loss) == pytest.approx(start, rel=1e-4)
+    np.testing.assert_array_equal(lane.result.image, MINIMUM + np.float32(0.01))
+    assert int(lane.status) == (Status.CONVERGED if tolerance else Status.BUDGET)
+
+
+@pytest.mark.parametrize("engine", [Lbfgs(history=3), Adam(), JaxoptZoom()], ids=["lbfgs", "adam", "jaxopt-zoom"])
+def test_a_lane_does_not_depend_on_what_an_earlier_image_left_in_its_memory(engine):
+    earlier = solve(engine, rosenbrock, np.full(SHAPE, -0.5), budget=25)
+
+    @jax.jit
+    def run(memory):
+        lane = started(engine, evaluate(quadratic), jnp.zeros(SHAPE), 20)._replace(memory=memory)
+        return jax.lax.fori_loop(0, 20, lambda _, a: base.tick(engine, evaluate(quadratic), a, 0.0), lane)
+
+    fresh, after = run(engine.memory(jnp.zeros(SHAPE))), run(earlier.memory)
+    for one, other in zip(
+        jax.tree.leaves(fresh._replace(memory=None)), jax.tree.leaves(after._replace(memory=None)), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_a_solver_states_how_many_images_a_lane_holds(name):
+    settings = StylizeSettings(solver=name, history=4)
+    engine = SOLVERS[name].make(settings)
+    image = jnp.zeros((64, 64, 3))
+    lane = jax.eval_shape(lambda x: started(engine, evaluate(quadratic_of_any_size), x, 5), image)
+    size = sum(leaf.size for leaf in jax.tree.leaves(lane)) / image.size
+    assert SOLVERS[name].images(settings) == pytest.approx(size, abs=0.05)  # and some scalars
+
+
+def quadratic_of_any_size(x):
+    return jnp.sum(x**2)
+
+
+def test_a_solver_takes_its_own_options_from_the_settings():
+    settings = StylizeSettings(history=3, learning_rate=0.5)
+    assert SOLVERS["lbfgs"].make(settings) == Lbfgs(history=3)
+    assert SOLVERS["adam"].make(settings) == Adam(learning_rate=0.5)
+    assert SOLVERS["jaxopt-zoom"].make(settings) == JaxoptZoom(history=3)
+
+
+def test_a_solver_of_ones_own_is_one_entry_of_the_registry(monkeypatch):
+    monkeypatch.setitem(SOLVERS, "adam", SolverKind("lbfgs:Lbfgs", ("history",), lambda settings: 2))
+    assert SOLVERS["adam"].make(StylizeSettings(solver="adam", history=2)) == Lbfgs(history=2)
