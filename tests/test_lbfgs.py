@@ -72,7 +72,13 @@ def double():
 @pytest.mark.parametrize("history", [1, 3, 10])
 @pytest.mark.parametrize(
     ("function", "step_scale", "ticks", "rejections"),
-    [(bowl, 1.0, 18, 0), (bowl, 60.0, 18, 1), (rosenbrock, 1.0, 14, 0), (rosenbrock, 300.0, 14, 2), (waves, 1.0, 14, 0)],
+    [
+        (bowl, 1.0, 18, 0),
+        (bowl, 60.0, 18, 1),
+        (rosenbrock, 1.0, 14, 0),
+        (rosenbrock, 300.0, 14, 2),
+        (waves, 1.0, 14, 0),
+    ],
 )
 def test_the_tick_is_l_bfgs_step_by_step(double, function, step_scale, ticks, rejections, history):
     expected = numpy_ticks(function, START, ticks, history, step_scale)

@@ -75,7 +75,9 @@ def test_rosenbrock_in_36_dimensions_is_solved():
 def test_adam_descends_a_quadratic():
     lane = solve(Adam(learning_rate=0.05), quadratic, np.zeros(SHAPE), budget=400)
     assert float(lane.result.loss) < 1e-3 * float(quadratic(jnp.zeros(SHAPE)))
-    assert float(lane.result.loss) == pytest.approx(float(quadratic(lane.result.image)), rel=1e-5)  # the loss is the image's own
+    assert float(lane.result.loss) == pytest.approx(
+        float(quadratic(lane.result.image)), rel=1e-5
+    )  # the loss is the image's own
 
 
 def test_the_tick_ends_about_where_scipy_does():

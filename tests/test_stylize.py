@@ -1,5 +1,9 @@
 """`stylize` on arrays: a batch is its singles, one program a shape, and a caller's mistakes are named."""
 
+import dataclasses
+import subprocess
+import sys
+
 import jax
 import numpy as np
 import pytest
@@ -9,8 +13,9 @@ import jaxstyle
 from jaxstyle.errors import InputError
 from jaxstyle.settings import RenderSettings, StylizeSettings
 from jaxstyle.style import initial
-from jaxstyle.style.initial import pad_reflect
-from jaxstyle.style.solver import Status
+from jaxstyle.style.colour import match_colours
+from jaxstyle.style.initial import lane_inputs, pad_reflect
+from jaxstyle.style.status import Status
 from jaxstyle.style.stylize import stylize
 from jaxstyle.style.stylizer import stylizer as stylizer_for
 
@@ -48,12 +53,12 @@ def test_a_lane_is_bit_identical_whatever_its_neighbours(batch):
 def test_a_shape_is_compiled_once(network, batch):
     settings = StylizeSettings(evaluations=3, history=3, **FEW)
     fresh = stylizer_for(settings, network)
-    before = fresh.compiled
+    before = fresh.n_compiled
     for _ in range(3):
         stylize(batch, painting(), settings)
-    assert fresh.compiled == before + 1
+    assert fresh.n_compiled == before + 1
     stylize(batch[0], painting(), evaluations=4, history=3, seed=5, tolerance=0.1, **FEW)
-    assert fresh.compiled == before + 2
+    assert fresh.n_compiled == before + 2
     assert stylizer_for(RenderSettings(history=3, size=64, batch=7, init="noise", **FEW), network) is fresh
 
 
@@ -119,17 +124,22 @@ def test_impossible_images_are_refused(images, message):
         stylize(images, painting(), SHORT)
 
 
+def started(stylizer, content, init, targets, budget=10):
+    height, width = content.shape[:2]
+    return stylizer.start(lane_inputs(content, init, height, width), targets, budget)
+
+
 def test_a_diverged_image_leaves_its_batch_mates_bit_identical(stylizer, batch):
     targets = stylizer.style_targets(painting() / 255)
     results = []
     for value in (0.5, np.nan):
         starts = [b / 255 for b in batch]
         starts[1] = np.full_like(starts[1], value)
-        state = stylizer.stack([stylizer.start(b / 255, s, targets, 10) for b, s in zip(batch, starts, strict=True)])
-        results.append(stylizer.advance(state, targets, 10)[0])
+        lanes = [started(stylizer, b / 255, s, targets) for b, s in zip(batch, starts, strict=True)]
+        results.append(stylizer.advance(stylizer.stack(lanes), 10).lanes)
     assert results[1].status.tolist() == [Status.BUDGET, Status.DIVERGED, Status.BUDGET]
     for lane in (0, 2):
-        np.testing.assert_array_equal(results[0].image[lane], results[1].image[lane])
+        np.testing.assert_array_equal(results[0].result.image[lane], results[1].result.image[lane])
 
 
 @pytest.mark.parametrize("size", [(1, 1), (12, 12), (64, 5)])
@@ -170,16 +180,16 @@ def test_matched_colours_have_the_mean_and_covariance_of_the_style():
     mixing = np.array([[1, 0.5, 0.2], [0, 0.8, 0.3], [0.1, 0, 0.6]])
     content = 0.5 + 0.05 * rng.normal(size=(40, 40, 3))
     style = np.array([0.4, 0.5, 0.6]) + 0.06 * rng.normal(size=(50, 30, 3)) @ mixing
-    matched = initial.match_colours(content, style).reshape(-1, 3)
+    matched = match_colours(content, style).reshape(-1, 3)
     np.testing.assert_allclose(matched.mean(0), style.reshape(-1, 3).mean(0), atol=1e-3)
     # 1e-4 is the floor put under both covariances
     np.testing.assert_allclose(np.cov(matched.T), np.cov(style.reshape(-1, 3).T), atol=2e-4)
-    unchanged = initial.match_colours(content, content)
+    unchanged = match_colours(content, content)
     np.testing.assert_allclose(unchanged, content, atol=1e-5)
 
 
 def test_a_flat_image_takes_the_style_mean():
-    flat = initial.match_colours(np.full((8, 8, 3), 0.2), painting() / 255)
+    flat = match_colours(np.full((8, 8, 3), 0.2), painting() / 255)
     assert np.isfinite(flat).all()
     np.testing.assert_allclose(flat.reshape(-1, 3).mean(0), (painting() / 255).reshape(-1, 3).mean(0), atol=1e-5)
 
@@ -194,6 +204,99 @@ def test_the_public_names_are_there():
 
 def test_network_parameters_are_arguments_of_the_compiled_loop(stylizer, batch):
     targets = stylizer.style_targets(painting() / 255)
-    lanes, content = stylizer.stack([stylizer.start(b / 255, b / 255, targets) for b in batch])
-    jaxpr = jax.make_jaxpr(stylizer._advance_all)(stylizer.variables, lanes, content, targets, 1, 0.0)
+    lanes = stylizer.stack([started(stylizer, b / 255, b / 255, targets) for b in batch])
+    rest = dataclasses.replace(lanes, lanes=None)
+    jaxpr = jax.make_jaxpr(stylizer._advance_all)(stylizer.variables, lanes.lanes, rest, np.int32(1), np.float32(0))
     assert sum(np.size(c) for c in jaxpr.consts) < 1000  # VGG16 to conv5_1 has 10 million
+
+
+def test_a_batch_of_two_styles_equals_the_single_runs(stylizer, batch):
+    pictures = [painting() / 255, photo(48, 40, 5) / 255]
+    targets = [stylizer.style_targets(picture) for picture in pictures]
+    mixed = stylizer.stack([started(stylizer, b / 255, b / 255, targets[k % 2]) for k, b in enumerate(batch)])
+    assert not mixed.shared and jax.tree.leaves(mixed.style)[0].shape[0] == 3
+    found = stylizer.advance(mixed, 10).lanes.result
+    for k, content in enumerate(batch):
+        alone = stylize(content, pictures[k % 2], SHORT)
+        np.testing.assert_allclose(found.loss[k], alone.loss, rtol=1e-3)  # as for a batch of one style
+        np.testing.assert_allclose(np.clip(found.image[k], 0, 1), alone.image, atol=5e-3)
+    apart = stylize(batch[1], pictures[0], SHORT).image - stylize(batch[1], pictures[1], SHORT).image
+    assert np.abs(apart).max() > 0.05  # the styles differ
+
+
+def test_a_batch_of_one_style_has_its_targets_once_and_a_refill_brings_no_others(stylizer, batch):
+    targets = stylizer.style_targets(painting() / 255)
+    one = stylizer.stack([started(stylizer, b / 255, b / 255, targets) for b in batch])
+    assert one.shared
+    for mine, theirs in zip(jax.tree.leaves(one.style), jax.tree.leaves(targets), strict=True):
+        assert mine.shape == theirs.shape
+
+
+def test_a_refill_leaves_history_and_gradient_where_they_are(stylizer, batch):
+    """They are most of a lane's memory, and their contents do not matter at a start."""
+    targets = stylizer.style_targets(painting() / 255)
+    lanes = [started(stylizer, b / 255, b / 255, targets) for b in batch]
+    assert lanes[0].lane.memory is None
+    full = stylizer.advance(stylizer.stack(lanes), 5)
+    memory = full.lanes.memory
+    refilled = stylizer.put(full, 1, lanes[0])
+    for before, after in zip(jax.tree.leaves(memory), jax.tree.leaves(refilled.lanes.memory), strict=True):
+        assert before.unsafe_buffer_pointer() == after.unsafe_buffer_pointer()
+    found = stylizer.advance(refilled, 10).lanes
+    fresh = stylizer.advance(stylizer.stack([lanes[0]] * 3), 10).lanes
+    np.testing.assert_array_equal(found.result.image[1], fresh.result.image[1])
+
+
+def test_a_term_of_weight_0_costs_nothing(network):
+    """Neither its layers nor its targets are computed."""
+
+    def convolutions(**weights):
+        engine = stylizer_for(
+            StylizeSettings(content_layers=("relu4_2",), style_layers=("relu1_1",), **weights), network
+        )
+        targets = engine.style_targets(painting(32, 32) / 255)
+        one = started(engine, photo(32, 32) / 255, photo(32, 32) / 255, targets)
+        evaluate = engine.evaluate(engine.variables, one.targets, one.inside)
+        return str(jax.make_jaxpr(evaluate)(one.lane.point.image)).count("conv_general_dilated["), one.targets
+
+    assert convolutions()[0] == 2 * 9
+    deep, targets = convolutions(content_weight=0)
+    assert deep == 2 and not targets.content.get("content")
+    deep, targets = convolutions(style_weight=0)
+    assert deep == 2 * 9 and targets.style == {}
+    assert convolutions(content_weight=0, style_weight=0)[0] == 0
+
+
+def test_two_settings_share_the_parameters_of_one_set_of_weights(network):
+    one, other = (stylizer_for(StylizeSettings(evaluations=1, style_weight=w, **FEW), network) for w in (1, 2))
+    assert one is not other and one.variables is other.variables
+
+
+CHECKS = ["jax_numpy_rank_promotion=raise", "jax_numpy_dtype_promotion=strict", "jax_debug_infs=True",
+          "jax_transfer_guard=disallow"]  # fmt: skip
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_stylize_works_under_the_checks_that_a_caller_may_have_switched_on(check):
+    name, value = check.split("=")
+    before = getattr(jax.config, name)
+    jax.config.update(name, value == "True" or value)
+    try:
+        for solver in ("lbfgs", "adam"):
+            solution = stylize(photo(40, 33), painting(33, 20), evaluations=3, solver=solver, history=4, **FEW)
+            assert solution.evaluations == 3 and np.isfinite(solution.loss)
+    finally:
+        jax.config.update(name, before)
+
+
+def test_stylize_changes_nothing_of_jax():
+    code = """
+import jax, numpy as np, jaxstyle
+before = dict(jax.config.values)
+jaxstyle.stylize(np.full((32, 32, 3), 0.5), np.full((32, 32, 3), 0.2), evaluations=1, style_layers=("relu1_1",),
+                 content_layers=("relu1_1",))
+changed = {name for name, value in jax.config.values.items() if before.get(name, value) != value}
+print(sorted(changed), jax.local_device_count())
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[] 1"

@@ -50,11 +50,16 @@ def image():
     return jnp.asarray(np.random.default_rng(1).uniform(size=(16, 24, 3)), jnp.float32)
 
 
+def features(maps):
+    """The arrays of feature maps, by layer."""
+    return {name: one.features for name, one in maps.items()}
+
+
 @pytest.fixture(scope="module")
 def maps(vgg, goldens):
     """All 13 feature maps of the goldens' picture."""
     image = jnp.asarray(goldens["image"], jnp.float32) / 255
-    return jax.jit(VGG16(LAYERS).apply)(vgg, image)
+    return features(jax.jit(VGG16(LAYERS).apply)(vgg, image))
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -77,7 +82,7 @@ def test_the_gradient_for_the_image_agrees_with_one_step_along_it(vgg, goldens):
 
     @jax.jit
     def loss(image):
-        return jnp.square(network.apply(vgg, image)["block3_conv1"] / 100).sum()
+        return jnp.square(network.apply(vgg, image)["block3_conv1"].features / 100).sum()
 
     gradient = jax.grad(loss)(image)
     step = 1e-3 * gradient / jnp.linalg.norm(gradient)
@@ -101,15 +106,15 @@ def test_nothing_deeper_than_the_deepest_layer_is_computed(layers, depth, image)
     assert convolutions(VGG16(layers), image) == depth
 
     def gradient(run):
-        return jax.grad(lambda x: sum(m.sum() for m in run(x).values()))
+        return jax.grad(lambda x: sum(m.features.sum() for m in run(x).values()))
 
     assert convolutions(VGG16(layers), image, gradient) == 2 * depth
 
 
 def test_both_kinds_of_names_mean_the_same_map(small, image):
-    asked = VGG16(("relu2_1", "block1_conv1", "block2_conv1")).apply(small, image)
+    asked = features(VGG16(("relu2_1", "block1_conv1", "block2_conv1")).apply(small, image))
     assert list(asked) == ["block1_conv1", "block2_conv1"]
-    again = VGG16(("block2_conv1", "relu1_1")).apply(small, image)
+    again = features(VGG16(("block2_conv1", "relu1_1")).apply(small, image))
     assert list(again) == ["block1_conv1", "block2_conv1"]
     assert asked["block1_conv1"].shape == (16, 24, 64) and asked["block2_conv1"].shape == (8, 12, 128)
     for name in asked:
@@ -125,8 +130,8 @@ def test_a_wrong_name_is_refused(name, small, image):
 
 def test_replicate_padding_changes_the_border_alone(small, image):
     layers = ("relu1_1",)
-    zero = VGG16(layers).apply(small, image)["block1_conv1"]
-    replicate = VGG16(layers, padding="replicate").apply(small, image)["block1_conv1"]
+    zero = VGG16(layers).apply(small, image)["block1_conv1"].features
+    replicate = VGG16(layers, padding="replicate").apply(small, image)["block1_conv1"].features
     same = np.asarray(zero == replicate).all(axis=2)
     assert same[1:-1, 1:-1].all()
     assert not same[0].any() and not same[-1].any() and not same[:, 0].any() and not same[:, -1].any()
@@ -134,7 +139,7 @@ def test_replicate_padding_changes_the_border_alone(small, image):
 
 def test_replicate_padding_leaves_a_flat_picture_flat_after_the_first_convolution(small):
     flat = jnp.broadcast_to(jnp.asarray([0.9, 0.2, 0.6]), (8, 8, 3))
-    maps = VGG16(("relu1_1", "relu1_2"), padding="replicate").apply(small, flat)
+    maps = features(VGG16(("relu1_1", "relu1_2"), padding="replicate").apply(small, flat))
     spread = np.ptp(np.asarray(maps["block1_conv1"]), axis=(0, 1))
     assert spread.max() < 1e-5  # the same sums; float32 may order them differently at the border
     deeper = np.ptp(np.asarray(maps["block1_conv2"]), axis=(0, 1))
@@ -143,11 +148,11 @@ def test_replicate_padding_leaves_a_flat_picture_flat_after_the_first_convolutio
 
 @pytest.mark.parametrize(("pooling", "pool"), [("max", ops.max_pool), ("average", ops.average_pool)])
 def test_pooling_lies_between_the_blocks(pooling, pool, small, image):
-    maps = VGG16(("relu1_2", "relu2_1"), pooling=pooling).apply(small, image)
+    maps = features(VGG16(("relu1_2", "relu2_1"), pooling=pooling).apply(small, image))
     layer, flipped = small["params"]["block2_conv1"], small["backward"]["block2_conv1"]["kernel"]
     expected = ops.conv_relu(pool(maps["block1_conv2"]), layer["kernel"], flipped, layer["bias"])
     np.testing.assert_allclose(maps["block2_conv1"], expected, rtol=0, atol=1e-5)  # the same sums of order 1
-    other = VGG16(("relu2_1",), pooling={"max": "average", "average": "max"}[pooling]).apply(small, image)
+    other = features(VGG16(("relu2_1",), pooling={"max": "average", "average": "max"}[pooling]).apply(small, image))
     assert np.abs(other["block2_conv1"] - expected).max() > 0.01
 
 
@@ -155,13 +160,13 @@ def test_the_input_is_normalised_by_the_variables(small, image):
     mean, std = small["preprocessing"]["mean"], small["preprocessing"]["std"]
     layer, flipped = small["params"]["block1_conv1"], small["backward"]["block1_conv1"]["kernel"]
     expected = ops.conv_relu((image - mean) / std, layer["kernel"], flipped, layer["bias"])
-    ours = VGG16(("relu1_1",)).apply(small, image)["block1_conv1"]
+    ours = VGG16(("relu1_1",)).apply(small, image)["block1_conv1"].features
     np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5)  # the same sums of order 1
 
 
 def test_bfloat16_maps_are_near_and_the_parameters_stay_as_they_are(small, image):
-    exact = VGG16(("relu2_1",)).apply(small, image)["block2_conv1"]
-    rough = VGG16(("relu2_1",), dtype=jnp.bfloat16).apply(small, image)["block2_conv1"]
+    exact = VGG16(("relu2_1",)).apply(small, image)["block2_conv1"].features
+    rough = VGG16(("relu2_1",), dtype=jnp.bfloat16).apply(small, image)["block2_conv1"].features
     assert rough.dtype == jnp.bfloat16 and exact.dtype == jnp.float32
     error = np.abs(np.asarray(rough, np.float32) - np.asarray(exact)).max() / np.asarray(exact).max()
     assert 1e-5 < error < 0.03  # three roundings to 8 bits
@@ -173,7 +178,7 @@ def test_the_parameters_are_arguments_not_constants(small, image):
     network = VGG16(("relu2_1",))
 
     def loss(v, x):
-        return network.apply(v, x)["block2_conv1"].sum()
+        return network.apply(v, x)["block2_conv1"].features.sum()
 
     jaxpr = jax.make_jaxpr(jax.grad(loss, argnums=1))(small, image)
     assert sum(np.size(c) for c in jaxpr.consts) <= 16

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool
@@ -40,7 +41,8 @@ class Adam(Solver):
 
     def tick(self, evaluate: Evaluate, at: Point, state: Scalar, memory: Memory, first: Bool[Array, ""]) -> Step:
         """Applies the last gradient, then evaluates. Not finite: the lane has diverged and keeps its image."""
-        updates, moved = self._engine().update(memory.gradient, memory.inner)
+        with jax.numpy_dtype_promotion("standard"):  # optax raises a float to the power of an integer
+            updates, moved = self._engine().update(memory.gradient, memory.inner)
         inner = hold(first, self._engine().init(at.image), moved)
         trial = at.image + jnp.where(first, 0, state * updates)
         (loss, terms), gradient = evaluate(trial)
