@@ -12,7 +12,7 @@ from jaxstyle.style import lbfgs, solver
 from jaxstyle.style.adam import Adam
 from jaxstyle.style.lbfgs import JaxoptZoom, Lbfgs
 from jaxstyle.style.objective import Terms
-from jaxstyle.style.solver import Status
+from jaxstyle.style.status import Status
 
 SHAPE = (3, 4, 3)
 

@@ -10,7 +10,7 @@ from jaxstyle.errors import InputError
 from jaxstyle.settings import RenderSettings, StylizeSettings
 from jaxstyle.style import initial
 from jaxstyle.style.initial import pad_reflect
-from jaxstyle.style.solver import Status
+from jaxstyle.style.status import Status
 from jaxstyle.style.stylize import stylize
 from jaxstyle.style.stylizer import stylizer as stylizer_for
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -11,26 +10,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxstyle.style.objective import Terms
+from jaxstyle.style.status import Status
 
 WINDOW = 10
 """Evaluations over which the relative decrease of the loss is compared with the tolerance."""
 
 Evaluate = Callable[[Float[Array, "H W 3"]], tuple[tuple[Float[Array, ""], Any], Float[Array, "H W 3"]]]
 """image -> ((loss, terms), gradient), as `jax.value_and_grad(..., has_aux=True)` gives it."""
-
-
-class Status(enum.IntEnum):
-    """How a lane stands."""
-
-    RUNNING = 0
-    BUDGET = 1
-    """All evaluations spent: the normal end."""
-    CONVERGED = 2
-    """The loss fell by less than the tolerance over a window."""
-    STALLED = 3
-    """No acceptable step; the image is the best one found."""
-    DIVERGED = 4
-    """The loss was not finite; the image is the last one at which it was, or the start."""
 
 
 class Step(NamedTuple):

@@ -12,7 +12,8 @@ import numpy as np
 from jaxstyle.errors import InputError
 from jaxstyle.settings import STRIDE, StylizeSettings
 from jaxstyle.style.initial import initial, pad_reflect
-from jaxstyle.style.solver import Lane, Status
+from jaxstyle.style.solver import Lane
+from jaxstyle.style.status import Status
 from jaxstyle.style.stylizer import stylizer
 
 

@@ -24,7 +24,8 @@ from jaxstyle.style.adam import Adam
 from jaxstyle.style.initial import pad_reflect
 from jaxstyle.style.lbfgs import JaxoptZoom, Lbfgs
 from jaxstyle.style.objective import ContentTargets, StyleTargets
-from jaxstyle.style.solver import Lane, Solver, Status
+from jaxstyle.style.solver import Lane, Solver
+from jaxstyle.style.status import Status
 
 by_lane, all_of_it = P("lanes"), P()
 """How arrays lie on several devices."""
