@@ -17,12 +17,15 @@ from PIL import Image
 from ratios import pictures
 
 from jaxstyle.data import image
-from jaxstyle.engine import pipeline, preflight
-from jaxstyle.engine.decode import Decoders
-from jaxstyle.engine.feed import Feed, Lot
-from jaxstyle.engine.lanes import Lanes, rungs
-from jaxstyle.engine.plan import plan
+from jaxstyle.decode.pool import Decoders
+from jaxstyle.engine import pipeline
+from jaxstyle.engine.lanes import BatchScheduler
 from jaxstyle.engine.prepare import prepare
+from jaxstyle.engine.queues import Queues
+from jaxstyle.planning import preflight
+from jaxstyle.planning.batches import batch_sizes
+from jaxstyle.planning.contract import Group
+from jaxstyle.planning.plan import plan
 from jaxstyle.settings import RenderSettings
 
 TESTS = Path(__file__).parent.parent / "tests"
@@ -49,26 +52,26 @@ def throughput(arguments):
 
         def alone() -> tuple[float, float]:
             """Seconds and occupancy of the lanes, with all tasks in memory and the results dropped."""
-            device, feed = pipeline.device_for(ready), Feed(lambda _: settings.batch, window=10 * number)
+            device, queues = pipeline.device_for(ready), Queues(lambda _: settings.batch, window=10 * number)
             for task in tasks:
-                feed.ready(Lot(task.job.bucket), task)
-            feed.end()
-            lanes = Lanes(device, feed, settings.evaluations, lambda *_: None)
+                queues.ready(Group(task.job.bucket), task)
+            queues.end()
+            lanes = BatchScheduler(device, queues, settings.evaluations, lambda *_: None)
             began = time.perf_counter()
-            while (chosen := feed.choose()) is not None:
+            while (chosen := queues.choose()) is not None:
                 for _ in lanes.run(*chosen, settings.batch, print):
                     pass
             return time.perf_counter() - began, lanes.usage.spent / lanes.usage.offered
 
         for bucket in {task.job.bucket for task in tasks}:  # compiles every program that the runs may want
             device = pipeline.device_for(ready)
-            for size in rungs(settings.batch, device.count):
-                batch = device.batch(Lot(bucket), size)
+            for size in batch_sizes(settings.batch, device.count):
+                batch = device.batch(Group(bucket), size)
                 task = next(task for task in tasks if task.job.bucket == bucket)
                 for lane in range(size):
                     batch.put(lane, task.content, task.init)
                 batch.advance(1)
-                for smaller in rungs(size, device.count)[1:]:
+                for smaller in batch_sizes(size, device.count)[1:]:
                     batch = batch.keep(range(smaller), smaller)
         seconds = [alone()[0]]
         began = time.perf_counter()
@@ -100,7 +103,7 @@ began = time.perf_counter()
 sys.path.insert(0, sys.argv[1])
 import stub
 from jaxstyle.engine.pipeline import render
-from jaxstyle.engine.watch import Silent
+from jaxstyle.engine.events import Silent
 from jaxstyle.settings import RenderSettings
 stub.install()
 class Clock(Silent):
@@ -166,7 +169,7 @@ _START = """
 import json, sys, time
 began = time.perf_counter()
 import jaxstyle.engine.device, jaxstyle.engine.pipeline as pipeline
-from jaxstyle.engine.watch import Silent
+from jaxstyle.engine.events import Silent
 from jaxstyle.settings import RenderSettings
 imported = time.perf_counter()
 class Clock(Silent):

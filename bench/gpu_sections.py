@@ -18,7 +18,7 @@ import numpy as np
 from lab import CHUNK, PRODUCTS, Lab, OutOfTime, Program, Skip, batch_of, evaluation
 
 from jaxstyle.bench import rates
-from jaxstyle.engine import cost
+from jaxstyle.planning import memory
 
 BOUNDS = {"float32": (1e-4, 0.02), "tf32": (0.01, 0.3), "bfloat16": (0.1, 0.6)}
 """Largest errors against float32 on the CPU that are rounding: of a loss, and of a gradient's length. A ReLU or a
@@ -214,7 +214,7 @@ def _cell(lab: Lab, precision: str, side: int, batch: int) -> dict[str, Any]:
         "utilisation": rate / lab.rates[precision],
         "compile_seconds": program.compile_seconds,
         "memory": program.memory,
-        "memory_by_model": cost.fixed_bytes(settings) + batch * cost.lane_bytes((side, side), settings),
+        "memory_by_model": memory.fixed_bytes(settings) + batch * memory.lane_bytes((side, side), settings),
         "peak_bytes_so_far": told.get("peak_bytes_in_use"),
     }
 

@@ -12,7 +12,8 @@ from PIL import Image
 from ratios import alternate, batch_of, pictures
 
 from jaxstyle.data import image
-from jaxstyle.engine import cost, pipeline
+from jaxstyle.engine import pipeline
+from jaxstyle.planning import cost
 from jaxstyle.settings import RenderSettings, StylizeSettings
 from jaxstyle.style.stylizer import stylizer
 

@@ -19,8 +19,8 @@ from PIL import Image, ImageOps
 
 import jaxstyle.demo.styles
 import jaxstyle.style.stylizer as stylizers
-from jaxstyle.engine import cost
 from jaxstyle.model.weights import Weights
+from jaxstyle.planning import cost
 from jaxstyle.settings import CHUNK, StylizeSettings
 from jaxstyle.style.initial import initial
 from jaxstyle.style.stylizer import Stylizer

@@ -20,7 +20,7 @@ from jaxstyle.data.image import work_size
 from jaxstyle.demo.demo import PHOTOS
 from jaxstyle.demo.styles import STYLES
 from jaxstyle.settings import RenderSettings, StylizeSettings
-from jaxstyle.style.solver import Status
+from jaxstyle.style.status import Status
 from jaxstyle.style.stylizer import Stylizer, stylizer
 
 CROP = (4, 3)

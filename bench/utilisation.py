@@ -11,7 +11,7 @@ from ratios import alternate, batch_of, evaluation_of, pictures
 
 from jaxstyle.bench import rates
 from jaxstyle.data import image
-from jaxstyle.engine import cost
+from jaxstyle.planning import cost
 from jaxstyle.settings import StylizeSettings
 from jaxstyle.style.stylizer import stylizer
 

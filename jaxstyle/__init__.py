@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxstyle.engine.pipeline import Summary, render
     from jaxstyle.settings import Objective, RenderSettings, StylizeSettings
-    from jaxstyle.style.solver import Status
+    from jaxstyle.style.status import Status
     from jaxstyle.style.stylize import Solution, stylize
     from jaxstyle.style.stylizer import Stylizer
 
@@ -18,7 +18,7 @@ _HOMES = {
     "stylize": "style.stylize",
     "Stylizer": "style.stylizer",
     "Solution": "style.stylize",
-    "Status": "style.solver",
+    "Status": "style.status",
     "render": "engine.pipeline",
     "Summary": "engine.pipeline",
     "Objective": "settings",

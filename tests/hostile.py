@@ -129,7 +129,7 @@ def start(line, *, log=subprocess.PIPE, **switches) -> subprocess.Popen:
 def in_workers(folder: Path, code: str) -> Path:
     """Makes worker processes whose PYTHONPATH has the folder run some code before they begin; returns the folder."""
     folder.mkdir()
-    test = 'import sys\nif any("jaxstyle.data.worker" in word for word in sys.orig_argv):\n    '
+    test = 'import sys\nif any("jaxstyle.decode.worker" in word for word in sys.orig_argv):\n    '
     (folder / "sitecustomize.py").write_text(test + code.strip().replace("\n", "\n    "))
     return folder
 

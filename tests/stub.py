@@ -21,11 +21,10 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from jaxstyle.engine import pipeline, preflight
-from jaxstyle.engine.lanes import Look, OutOfMemory, Result
-from jaxstyle.engine.publish import DIVERGED, ENDINGS
-
-BUDGET = ENDINGS.index("budget")
+from jaxstyle.engine import pipeline
+from jaxstyle.planning import preflight
+from jaxstyle.planning.contract import OutOfMemory, Result, Snapshot
+from jaxstyle.style.status import Status
 
 
 def hexed(image):
@@ -41,40 +40,41 @@ class StubDevice:
         self.switches = {name[5:].lower(): value for name, value in os.environ.items() if name.startswith("STUB_")}
 
     @property
-    def compiled(self):
+    def n_compiled(self):
         return len(self.made)
 
-    count = 1
+    count, precision = 1, "float32"
 
-    def takes(self, bucket, lanes):
+    def memory_bytes(self, bucket, lanes):
         return lanes * 2**20
 
-    def fits(self, bucket):
+    def max_batch(self, bucket):
         return 10**6
 
-    def suits(self, bucket):
+    def preferred_batch(self, bucket):
         return 8
 
-    def pays(self, lot, lanes, evaluations):
+    def worth_shrinking(self, group, lanes, evaluations):
         return True
 
-    def batch(self, lot, size):
-        self.made.add((lot, size))
-        return StubBatch(self, lot, size)
+    def batch(self, group, size):
+        self.made.add((group, size))
+        return StubBatch(self, group, size)
 
 
 class StubBatch:
-    def __init__(self, device, lot, size):
-        self.device, self.lot = device, lot
+    def __init__(self, device, group, size):
+        self.device, self.group = device, group
         self.images = [None] * size
-        self.evaluations, self.status = np.zeros(size, int), np.full(size, BUDGET)
+        self.evaluations, self.status = np.zeros(size, int), np.full(size, Status.BUDGET)
 
-    def put(self, lane, content, init):
+    def put(self, lane, inputs, evaluations):
+        content, init = inputs["content"], inputs["init"]
         if len(self.images) > int(self.device.switches.get("room", 10**9)):
             raise OutOfMemory("RESOURCE_EXHAUSTED: the stub has no room")
-        width, height = self.lot.bucket
+        width, height = self.group.bucket
         assert content.shape == init.shape == (height, width, 3)
-        self.device.put[self.lot, len(self.images)] += 1
+        self.device.put[self.group, len(self.images)] += 1
         self.images[lane], self.evaluations[lane], self.status[lane] = content, 0, 0
 
     def advance(self, ticks):
@@ -85,17 +85,17 @@ class StubBatch:
             os.kill(os.getpid(), signal.SIGSEGV)
         running = self.status == 0
         self.evaluations[running] += ticks
-        self.status[running & (self.evaluations >= device.ready.settings.evaluations)] = BUDGET
+        self.status[running & (self.evaluations >= device.ready.settings.evaluations)] = Status.BUDGET
         for lane in np.flatnonzero(running):
             if not np.isfinite(self._image(lane)).all():
-                self.status[lane] = DIVERGED
-        return Look(self.status.copy(), self.evaluations.copy(), np.ones(len(self.images)))
+                self.status[lane] = Status.DIVERGED
+        return Snapshot(self.status.copy(), self.evaluations.copy(), np.ones(len(self.images)))
 
     def _image(self, lane):
         """The image mirrored, with its colours turned round: easily told from its input."""
         image, switches = self.images[lane], self.device.switches
         name = hexed(image)
-        broken = [switches.get("nan")] + ([] if self.lot.careful else [switches.get("nan_once")])
+        broken = [switches.get("nan")] + ([] if self.group.careful else [switches.get("nan_once")])
         if any(text and name.startswith(text) for text in broken):
             return np.full_like(image, np.nan)
         if name.startswith(switches.get("black", "none")):
@@ -106,8 +106,8 @@ class StubBatch:
         image = self._image(lane)
         return Result(image, {"content": float(np.mean(image)), "style": 1.0, "tv": 0.0}, 4.0, "float32")
 
-    def keep(self, lanes, size):
-        smaller = self.device.batch(self.lot, size)
+    def select(self, lanes, size):
+        smaller = self.device.batch(self.group, size)
         for new, old in enumerate(lanes):
             smaller.images[new], smaller.evaluations[new] = self.images[old], self.evaluations[old]
             smaller.status[new] = self.status[old]

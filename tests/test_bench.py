@@ -13,7 +13,7 @@ from PIL import Image
 from jaxstyle.bench import measure, rates
 from jaxstyle.bench.measure import Sweep, choose
 from jaxstyle.bench.report import Report
-from jaxstyle.engine import cost
+from jaxstyle.planning import cost
 from jaxstyle.report import plot
 from jaxstyle.report.plot import Bars, Panel
 from jaxstyle.settings import RenderSettings

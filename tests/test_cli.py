@@ -109,12 +109,12 @@ def asked(monkeypatch):
     """Settings that a run, or a plan, was asked for; it ends there."""
     heard = []
 
-    def hear(inputs, style, output, settings, **_):
+    def hear(inputs, style, output, settings, *_, **__):
         heard.append(settings)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("jaxstyle.engine.pipeline.render", hear)
-    monkeypatch.setattr("jaxstyle.engine.forecast.forecast", hear)
+    monkeypatch.setattr("jaxstyle.planning.forecast.forecast", hear)
     return heard
 
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxstyle.engine import cost
 from jaxstyle.model.weights import SHAPES, Weights
+from jaxstyle.planning import cost, host, memory
 from jaxstyle.settings import LAYERS, PRESETS, Objective, StylizeSettings
 from jaxstyle.style.objective import StyleTargets
 from jaxstyle.style.stylizer import Stylizer
@@ -110,27 +110,27 @@ def test_parameters_are_those_of_the_network():
     variables = engine().variables
     for layers in (LAYERS, LAYERS[:5]):
         held = {part: {name: variables[part][name] for name in layers} for part in ("params", "backward")}
-        assert cost.parameter_bytes(layers) == sum(leaf.nbytes for leaf in jax.tree.leaves(held))
+        assert memory.parameter_bytes(layers) == sum(leaf.nbytes for leaf in jax.tree.leaves(held))
 
 
 def test_bytes_by_hand():
     parameters, biases, grams = 14_714_688, 4224, 64**2 + 128**2 + 256**2 + 2 * 512**2
-    assert cost.fixed_bytes(StylizeSettings()) == 4 * (2 * parameters - biases + grams)
+    assert memory.fixed_bytes(StylizeSettings()) == 4 * (2 * parameters - biases + grams)
     image, feature_map, gram = 32 * 32 * 3 * 4, 32 * 32 * 64 * 4, 64**2 * 4
     adam = StylizeSettings(solver="adam", **SHALLOW)
     # The map; the gradients of its Gram matrix and of its content term; their sum, and behind the convolution.
-    evaluation = 4 * feature_map + image + cost.GRAMS * gram + cost.IMAGES * image
+    evaluation = 4 * feature_map + image + memory.GRAMS * gram + memory.IMAGES * image
     target = scratch = feature_map
-    assert cost.lane_bytes((32, 32), adam) == 4 * image + target + evaluation + scratch
+    assert memory.lane_bytes((32, 32), adam) == 4 * image + target + evaluation + scratch
 
 
 def test_a_pair_of_the_history_costs_two_images_and_a_copy_of_them():
-    five, six = (cost.lane_bytes((96, 64), StylizeSettings(history=n)) for n in (5, 6))
+    five, six = (memory.lane_bytes((96, 64), StylizeSettings(history=n)) for n in (5, 6))
     assert six - five == 4 * 96 * 64 * 3 * 4
 
 
 def test_max_pooling_keeps_a_number_for_each_that_it_reads():
-    most, mean = (cost.lane_bytes((32, 32), StylizeSettings(pooling=pooling)) for pooling in ("max", "average"))
+    most, mean = (memory.lane_bytes((32, 32), StylizeSettings(pooling=pooling)) for pooling in ("max", "average"))
     last = 4**2 * 512
     ties = 32**2 * 64 + 16**2 * 128 + 8**2 * 256 + last
     # Worst is the pooling of block 4, with a gradient of a quarter of its input; without ties its last convolution.
@@ -139,7 +139,8 @@ def test_max_pooling_keeps_a_number_for_each_that_it_reads():
 
 def test_bfloat16_halves_the_maps_and_nothing_else():
     wide, narrow = (
-        cost.lane_bytes((32, 32), StylizeSettings(solver="adam", precision=p, **SHALLOW)) for p in ("auto", "bfloat16")
+        memory.lane_bytes((32, 32), StylizeSettings(solver="adam", precision=p, **SHALLOW))
+        for p in ("auto", "bfloat16")
     )
     assert wide - narrow == 2 * (5 * 32 * 32 * 64 + 32 * 32 * 3)  # the content's target and what `evaluation` has above
 
@@ -149,7 +150,7 @@ def test_bfloat16_halves_the_maps_and_nothing_else():
 def test_more_pixels_cost_more_whichever_way_they_lie(first, second, chosen):
     small = tuple(map(min, first, second))
     objective = chosen.objective()
-    for measure in (lambda b: cost.lane_bytes(b, chosen), lambda b: cost.evaluation_flops(b, objective)):
+    for measure in (lambda b: memory.lane_bytes(b, chosen), lambda b: cost.evaluation_flops(b, objective)):
         assert measure(small) <= measure(first)
         assert (measure(small) < measure(first)) == (small != first)
         assert measure(first) == measure(first[::-1]) > 0
@@ -167,37 +168,37 @@ def test_against_the_program_that_xla_makes(fields):
     assert 1 < ratio < 1.08
 
     # The program gets no layers that it does not use. The model adds what the convolutions take outside of it.
-    memory = program.memory_analysis()
-    xla = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
-    xla -= memory.alias_size_in_bytes
+    account = program.memory_analysis()
+    xla = account.argument_size_in_bytes + account.output_size_in_bytes + account.temp_size_in_bytes
+    xla -= account.alias_size_in_bytes
     unused = set(LAYERS) - set(cost.layers_used(objective))
-    model = cost.fixed_bytes(chosen) - cost.parameter_bytes(unused) + batch * cost.lane_bytes(bucket, chosen)
+    model = memory.fixed_bytes(chosen) - memory.parameter_bytes(unused) + batch * memory.lane_bytes(bucket, chosen)
     assert 0.9 < model / xla < 1.2
 
 
 @PROPERTY
-@given(bucket=st.tuples(SIDE, SIDE), chosen=CHOICES, memory=st.integers(0, 400 * GIB))
-def test_the_largest_batch_fits_and_one_more_does_not(bucket, chosen, memory):
-    batch = cost.largest_batch(bucket, chosen, memory)
-    fixed, lane, usable = cost.fixed_bytes(chosen), cost.lane_bytes(bucket, chosen), (1 - cost.MARGIN) * memory
+@given(bucket=st.tuples(SIDE, SIDE), chosen=CHOICES, room=st.integers(0, 400 * GIB))
+def test_the_largest_batch_fits_and_one_more_does_not(bucket, chosen, room):
+    batch = memory.largest_batch(bucket, chosen, room)
+    fixed, lane, usable = memory.fixed_bytes(chosen), memory.lane_bytes(bucket, chosen), (1 - memory.MARGIN) * room
     assert batch >= 0
     assert batch == 0 or fixed + batch * lane <= usable
     assert fixed + (batch + 1) * lane > usable - 1
 
 
 def test_no_lane_fits_where_there_is_no_room():
-    assert cost.largest_batch((512, 512), StylizeSettings(), 100 * 2**20) == 0
-    assert cost.largest_batch((512, 512), StylizeSettings(), 80 * GIB) > 64
+    assert memory.largest_batch((512, 512), StylizeSettings(), 100 * 2**20) == 0
+    assert memory.largest_batch((512, 512), StylizeSettings(), 80 * GIB) > 64
 
 
 def test_it_is_known_without_jax():
-    show = "import sys, jaxstyle.engine.cost; print('jax' in sys.modules)"
+    show = "import sys, jaxstyle.planning.cost; print('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 def test_the_memory_of_this_machine():
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    assert 0 < cost.host_memory() <= physical
+    assert 0 < host.host_memory() <= physical
 
 
 def machine(root, files):
@@ -245,15 +246,15 @@ GROUPS = {
 
 @pytest.mark.parametrize("files, expected", GROUPS.values(), ids=GROUPS)
 def test_the_memory_that_a_control_group_leaves(tmp_path, files, expected):
-    assert cost.host_memory(machine(tmp_path, files)) == expected
+    assert host.host_memory(machine(tmp_path, files)) == expected
 
 
 def test_without_proc_it_is_the_whole_memory_and_without_that_a_guess(tmp_path, monkeypatch):
     pages = {"SC_PHYS_PAGES": 1000, "SC_PAGE_SIZE": 4096}
     monkeypatch.setattr(os, "sysconf", pages.__getitem__)
-    assert cost.host_memory(tmp_path) == 4_096_000
+    assert host.host_memory(tmp_path) == 4_096_000
     monkeypatch.delattr(os, "sysconf")
-    assert cost.host_memory(tmp_path) == 4 * GIB
+    assert host.host_memory(tmp_path) == 4 * GIB
 
 
 def test_deeper_layers_cost_more():

@@ -11,7 +11,7 @@ from PIL import Image
 
 from jaxstyle.demo import demo
 from jaxstyle.demo.styles import SIZE, STYLES
-from jaxstyle.engine.watch import Silent
+from jaxstyle.engine.events import Silent
 
 
 def test_every_photograph_has_its_provenance():

@@ -8,17 +8,18 @@ from hypothesis import strategies as st
 from pictures import painting, photo
 
 from jaxstyle.engine.device import CARE, JaxDevice, _memory_errors
-from jaxstyle.engine.feed import Feed, Lot
-from jaxstyle.engine.lanes import Lanes, OutOfMemory
-from jaxstyle.engine.plan import in_shard
-from jaxstyle.engine.preflight import Ready
+from jaxstyle.engine.lanes import BatchScheduler
+from jaxstyle.engine.queues import Queues
+from jaxstyle.planning.contract import Group, OutOfMemory
+from jaxstyle.planning.plan import in_shard
+from jaxstyle.planning.preflight import Ready
 from jaxstyle.settings import RenderSettings
 from jaxstyle.style import solver as solvers
 from jaxstyle.style.lbfgs import FIRST_STEP
-from jaxstyle.style.solver import Status
+from jaxstyle.style.status import Status
 
 SIZE, NUMBER = 32, 5
-LOT = Lot((SIZE, SIZE))
+GROUP = Group((SIZE, SIZE))
 FEW = dict(style_layers=("relu1_1", "relu2_1", "relu3_1"), content_layers=("relu3_1",))  # quickly compiled
 SETTINGS = RenderSettings(size=SIZE, evaluations=24, tolerance=0.325, **FEW)  # lanes end at different times
 
@@ -27,6 +28,7 @@ class Task:
     def __init__(self, number):
         self.number = number
         self.content = self.init = photo(SIZE, SIZE, seed=number).astype(np.float32) / 255
+        self.inputs = {"content": self.content, "init": self.init}
 
 
 @pytest.fixture(scope="module")
@@ -34,19 +36,19 @@ def device(network):
     return JaxDevice(SETTINGS, network, painting().astype(np.float32) / 255)
 
 
-def rendered(device, numbers, batch, known=None):
+def rendered(device, numbers, batch, pending=None):
     """Results of these tasks by number, rendered in this order."""
-    feed = Feed(lambda _: batch, window=100)
+    queues = Queues(lambda _: batch, window=100)
     for number in numbers:
-        feed.ready(LOT, Task(number))
-    feed.end()
-    lot, there = feed.choose()
-    lanes = Lanes(device, feed, SETTINGS.evaluations, lambda *_: None)
-    device.pays, pays = lambda *_: False, device.pays  # one batch size to the end
+        queues.ready(GROUP, Task(number))
+    queues.end()
+    group, there = queues.choose()
+    lanes = BatchScheduler(device, queues, SETTINGS.evaluations, lambda *_: None)
+    device.worth_shrinking, worth_shrinking = lambda *_: False, device.worth_shrinking  # one batch size to the end
     try:
-        return {ended.task.number: ended for ended in lanes.run(lot, known or there, batch, print)}
+        return {ended.task.number: ended for ended in lanes.run(group, pending or there, batch, print)}
     finally:
-        device.pays = pays
+        device.worth_shrinking = worth_shrinking
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,7 @@ def test_a_result_is_the_same_to_the_bit_whatever_its_neighbours_order_refills_a
     device, reference, order, number, batch, shard
 ):
     chosen = [n for n in order[:number] if shard is None or in_shard(f"{n}.png", shard)]
-    for n, ended in rendered(device, chosen, batch, known=batch).items() if chosen else ():
+    for n, ended in rendered(device, chosen, batch, pending=batch).items() if chosen else ():
         expected = reference[batch][n]
         np.testing.assert_array_equal(ended.result.image, expected.result.image)
         assert (ended.result.terms, ended.status, ended.evaluations) == (
@@ -83,12 +85,12 @@ def test_batches_of_other_sizes_agree_to_rounding_after_ten_evaluations_unless_a
     short = JaxDevice(RenderSettings(size=SIZE, evaluations=10, **FEW), network, painting().astype(np.float32) / 255)
     found = {}
     for batch in (1, 2, 4):
-        feed = Feed(lambda _, batch=batch: batch, window=100)
+        queues = Queues(lambda _, batch=batch: batch, window=100)
         for number in range(6):
-            feed.ready(LOT, Task(number))
-        feed.end()
-        lanes = Lanes(short, feed, 10, lambda *_: None)
-        found[batch] = {e.task.number: e for e in lanes.run(*feed.choose(), batch, print)}
+            queues.ready(GROUP, Task(number))
+        queues.end()
+        lanes = BatchScheduler(short, queues, 10, lambda *_: None)
+        found[batch] = {e.task.number: e for e in lanes.run(*queues.choose(), batch, print)}
     for batch in (2, 4):
         apart = []
         for number, one in found[1].items():
@@ -101,18 +103,18 @@ def test_batches_of_other_sizes_agree_to_rounding_after_ten_evaluations_unless_a
 
 
 def test_a_smaller_batch_goes_on_where_the_larger_was(device):
-    batch = device.batch(LOT, 4)
+    batch = device.batch(GROUP, 4)
     for lane in range(4):
-        batch.put(lane, Task(lane).content, Task(lane).init)
+        batch.put(lane, Task(lane).inputs, 24)
     before = batch.advance(5)
     images = [batch.result(lane).image for lane in range(4)]
-    smaller = batch.keep([3, 1], 2)
+    smaller = batch.select([3, 1], 2)
     np.testing.assert_array_equal(smaller.result(0).image, images[3])
     np.testing.assert_array_equal(smaller.result(1).image, images[1])
     after = smaller.advance(5)
     assert after.evaluations.tolist() == [10, 10] and (after.loss < before.loss[[3, 1]]).all()
     # a lane that is there only to fill the batch does no harm
-    filled = smaller.keep([1], 2)
+    filled = smaller.select([1], 2)
     assert filled.result(0).image.shape == (SIZE, SIZE, 3) and filled.advance(1).status[0] == Status.RUNNING
 
 
@@ -126,8 +128,8 @@ def test_nothing_is_computed_once_all_lanes_have_ended_and_lanes_that_were_never
     tick = solvers.tick
     monkeypatch.setattr(solvers, "tick", counted)
     few = RenderSettings(size=SIZE, evaluations=3, precision="float32", history=3, **FEW)  # traced with the counter
-    batch = JaxDevice(few, network, painting().astype(np.float32) / 255).batch(LOT, 2)
-    batch.put(0, Task(0).content, Task(0).init)
+    batch = JaxDevice(few, network, painting().astype(np.float32) / 255).batch(GROUP, 2)
+    batch.put(0, Task(0).inputs, 3)
     look = batch.advance(50)
     jax.effects_barrier()
     assert list(look.status) == [Status.BUDGET, Status.BUDGET] and list(look.evaluations) == [3, 0]
@@ -135,8 +137,8 @@ def test_nothing_is_computed_once_all_lanes_have_ended_and_lanes_that_were_never
 
 
 def test_the_start_loss_is_that_of_the_start(device):
-    batch = device.batch(LOT, 1)
-    batch.put(0, Task(0).content, Task(0).init)
+    batch = device.batch(GROUP, 1)
+    batch.put(0, Task(0).inputs, 24)
     first = batch.advance(1)
     start = batch.result(0).start_loss
     assert start == pytest.approx(float(first.loss[0])) and np.isfinite(start)
@@ -146,8 +148,8 @@ def test_the_start_loss_is_that_of_the_start(device):
 def test_a_careful_lane_takes_a_smaller_first_step_in_float32(device):
     moved = {}
     for careful in (False, True):
-        batch = device.batch(Lot(LOT.bucket, careful), 1)
-        batch.put(0, Task(0).content, Task(0).init)
+        batch = device.batch(Group(GROUP.bucket, careful), 1)
+        batch.put(0, Task(0).inputs, 24)
         batch.advance(2)  # the start, and the first step
         moved[careful] = float(np.abs(batch.result(0).image - Task(0).init).mean())
     assert moved[False] == pytest.approx(FIRST_STEP, rel=1e-3)
@@ -155,12 +157,16 @@ def test_a_careful_lane_takes_a_smaller_first_step_in_float32(device):
 
 
 def test_programs_are_counted_from_when_the_device_was_made(device, network):
-    again = JaxDevice(SETTINGS, network, device.painting)
-    assert again.compiled == 0
-    batch = again.batch(LOT, 1)
-    batch.put(0, Task(0).content, Task(0).init)
+    again = JaxDevice(SETTINGS, network, device.style_image)
+    assert again.n_compiled == 0
+    batch = again.batch(GROUP, 1)
+    batch.put(0, Task(0).inputs, 24)
     batch.advance(1)
-    assert again.compiled <= 1 and again.memory > 0 and again.suits(LOT.bucket) <= again.fits(LOT.bucket)
+    assert (
+        again.n_compiled <= 1
+        and again.memory > 0
+        and again.preferred_batch(GROUP.bucket) <= again.max_batch(GROUP.bucket)
+    )
 
 
 def test_what_devices_raise_when_memory_is_out_is_one_error():
@@ -181,4 +187,4 @@ def test_an_allocation_that_cannot_be_is_out_of_memory():
 
 
 def test_ready_is_all_that_a_device_needs():
-    assert {"settings", "network", "painting"} <= set(Ready.__annotations__)
+    assert {"settings", "network", "style_image"} <= set(Ready.__annotations__)

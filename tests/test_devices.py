@@ -14,8 +14,9 @@ sys.path.insert(0, sys.argv[1])
 import jax, numpy as np
 from pictures import painting, photo
 from jaxstyle.engine.device import JaxDevice
-from jaxstyle.engine.feed import Feed, Lot
-from jaxstyle.engine.lanes import Lanes
+from jaxstyle.planning.contract import Group
+from jaxstyle.engine.queues import Queues
+from jaxstyle.engine.lanes import BatchScheduler
 from jaxstyle.errors import SettingsError
 from jaxstyle.model import weights
 from jaxstyle.settings import RenderSettings
@@ -24,18 +25,19 @@ class Task:
     def __init__(self, number):
         self.number = number
         self.content = self.init = photo(32, 32, seed=number).astype(np.float32) / 255
+        self.inputs = {"content": self.content, "init": self.init}
 
 def rendered(devices, batch, order=range(6)):
     few = dict(style_layers=("relu1_1", "relu2_1"), content_layers=("relu2_2",))  # quickly compiled
     settings = RenderSettings(size=32, evaluations=10, devices=devices, **few)
     device = JaxDevice(settings, weights.load(None), painting().astype(np.float32) / 255)
-    feed = Feed(lambda _: batch, window=100)
+    queues = Queues(lambda _: batch, window=100)
     for number in order:
-        feed.ready(Lot((32, 32)), Task(number))
-    feed.end()
-    lanes = Lanes(device, feed, 10, lambda *_: None)
-    device.pays = lambda *_: False
-    ended = list(lanes.run(*feed.choose(), batch, print))
+        queues.ready(Group((32, 32)), Task(number))
+    queues.end()
+    lanes = BatchScheduler(device, queues, 10, lambda *_: None)
+    device.worth_shrinking = lambda *_: False
+    ended = list(lanes.run(*queues.choose(), batch, print))
     return device, {e.task.number: e for e in ended}
 
 one, alone = rendered(1, 1)
@@ -44,17 +46,17 @@ moved = rendered("all", 4, [5, 2, 0, 3, 1, 4])[1]
 loss = lambda ended: sum(ended.result.terms.values())
 same = [bool((shared[n].result.image == moved[n].result.image).all()) for n in moved]
 apart = [abs(loss(shared[n]) / loss(alone[n]) - 1) for n in alone]
-batch = four.batch(Lot((32, 32)), 4)
+batch = four.batch(Group((32, 32)), 4)
 for lane in range(4):
-    batch.put(lane, Task(lane).content, Task(lane).init)
+    batch.put(lane, Task(lane).inputs, 24)
 engine, (lanes, content) = batch._engine, batch._state
 text = engine._advance.lower(engine._everywhere, lanes, content, batch._style, 2, 0.0).compile().as_text()
 collectives = [name for name in ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
                if name + "(" in text or name + "-start(" in text]
-smaller = four.batch(Lot((32, 32)), 8)
+smaller = four.batch(Group((32, 32)), 8)
 for lane in range(8):
-    smaller.put(lane, Task(lane).content, Task(lane).init)
-picked = smaller.keep([6, 1, 3], 4)
+    smaller.put(lane, Task(lane).inputs, 24)
+picked = smaller.select([6, 1, 3], 4)
 try:
     JaxDevice(RenderSettings(devices=5), weights.load(None), painting() / 255)
     refused = ""
@@ -62,10 +64,10 @@ except SettingsError as error:
     refused = str(error)
 print(json.dumps({
     "devices": len(jax.local_devices()), "count": four.count, "same": same, "apart": apart, "refused": refused,
-    "programs": [one.compiled, four.compiled], "collectives": collectives,
+    "programs": [one.n_compiled, four.n_compiled], "collectives": collectives,
     "spread": len(lanes.image.sharding.device_set), "shard": list(lanes.image.addressable_shards[0].data.shape),
     "picked": [bool((picked.result(k).image == Task(n).init).all()) for k, n in enumerate([6, 1, 3])],
-    "suits": [one.suits((32, 32)), four.suits((32, 32))],
+    "preferred_batch": [one.preferred_batch((32, 32)), four.preferred_batch((32, 32))],
 }))
 """
 
@@ -82,7 +84,7 @@ def found(network, cache):
 
 def test_all_devices_are_used_with_equal_parts_of_a_batch(found):
     assert found["devices"] == found["count"] == found["spread"] == 4
-    assert found["shard"] == [1, 32, 32, 3] and found["suits"] == [16, 16]
+    assert found["shard"] == [1, 32, 32, 3] and found["preferred_batch"] == [16, 16]
 
 
 def test_a_lane_is_the_same_to_the_bit_on_whichever_device_it_is(found):
@@ -111,14 +113,17 @@ import json, sys
 sys.path.insert(0, sys.argv[1])
 import jax, numpy as np
 from pictures import painting
-from jaxstyle.engine import cost, device
+from jaxstyle.engine import device, jax_setup
+from jaxstyle.planning import host
 from jaxstyle.model import weights
 from jaxstyle.settings import RenderSettings
 
-device.cores = lambda: int(sys.argv[2])
-cost.host_memory = lambda: int(float(sys.argv[3]) * 2**30)
+jax_setup.cores = lambda: int(sys.argv[2])
+jax_setup.set_up()
+host.host_memory = lambda: int(float(sys.argv[3]) * 2**30)
 made = device.JaxDevice(RenderSettings(size=512, devices=eval(sys.argv[4])), weights.load(None), painting() / 255)
-print(json.dumps([jax.local_device_count(), made.count, made.suits((512, 384)), made.suits((64, 48))]))
+sizes = [made.preferred_batch(bucket) for bucket in ((512, 384), (64, 48))]
+print(json.dumps([jax.local_device_count(), made.count, *sizes]))
 """
 
 
@@ -145,14 +150,14 @@ def test_a_cpu_of_several_cores_is_two_devices_unless_jax_was_told(
 BENCHED = """
 import jax
 from jaxstyle.bench import measure, rates
-from jaxstyle.engine import device
+from jaxstyle.engine import jax_setup
 from jaxstyle.settings import RenderSettings
 
 def product(*_):
     print(jax.local_device_count())
     raise KeyboardInterrupt
 
-device.cores, rates.product = lambda: 4, product
+jax_setup.cores, rates.product = lambda: 4, product
 try:
     measure.measure(RenderSettings(), tell=lambda _: None)
 except KeyboardInterrupt:

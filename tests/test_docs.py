@@ -39,7 +39,7 @@ def test_the_two_commands_are_marked():
 
 WORK = {
     "render": "jaxstyle.engine.pipeline.render",
-    "plan": "jaxstyle.engine.forecast.forecast",
+    "plan": "jaxstyle.planning.forecast.forecast",
     "status": "jaxstyle.data.audit.status",
     "verify": "jaxstyle.data.audit.verify",
     "demo": "jaxstyle.demo.demo.run",

@@ -12,9 +12,9 @@ from pictures import painting, photo, save
 from PIL import Image
 
 from jaxstyle.engine import pipeline, publish
+from jaxstyle.engine.events import Silent
 from jaxstyle.engine.pipeline import render
 from jaxstyle.engine.stop import Stop
-from jaxstyle.engine.watch import Silent
 from jaxstyle.errors import DeviceError, ImageError, StorageError
 from jaxstyle.settings import RenderSettings
 
@@ -130,7 +130,7 @@ def test_what_comes_out_wrong_is_tried_once_more_and_never_called_done(
     assert row["status"] == status and words in row["reason"] + "".join(row["notes"])
     assert (tmp_path / "out" / key).exists() == (status == "done")
     assert summary.done == 23 - (status == "failed")
-    assert sum(number for (lot, _), number in devices[0].put.items() if lot.careful) == 1
+    assert sum(number for (group, _), number in devices[0].put.items() if group.careful) == 1
 
 
 def test_one_colour_is_no_result(style, tmp_path, devices):

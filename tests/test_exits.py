@@ -14,7 +14,7 @@ from pictures import photo, save
 from PIL import Image
 
 from jaxstyle.data.lock import locked
-from jaxstyle.engine.feed import Feed
+from jaxstyle.engine.queues import Queues
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +60,7 @@ def test_too_many_failures_exit_4_and_a_later_run_finishes(folder, base, meanwhi
     (folder / "in" / "bad.jpg").write_bytes(BROKEN)
     for k in range(4):
         save(folder / "in" / f"{k}.png", photo(32, 32, k))
-    meanwhile.append(called(monkeypatch, Feed, "stop"))
+    meanwhile.append(called(monkeypatch, Queues, "stop"))
     assert run(*base, "--max-failures", "0") == 4
     told = capfd.readouterr().err
     assert "Stopped (1 inputs have failed, more than 0)" in told and "run the same command again" in told
@@ -76,7 +76,7 @@ def test_a_limit_that_is_reached_with_nothing_left_is_no_stop(folder, base, devi
 
 
 def test_time_that_is_up_exits_4(base, meanwhile, monkeypatch, capfd):
-    meanwhile.append(called(monkeypatch, Feed, "stop"))
+    meanwhile.append(called(monkeypatch, Queues, "stop"))
     assert run(*base, "--max-duration", "0.01s") == 4
     assert "Stopped (its time is up)" in capfd.readouterr().err
 
@@ -84,7 +84,7 @@ def test_time_that_is_up_exits_4(base, meanwhile, monkeypatch, capfd):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_finishes_the_images_on_the_device(folder, base, meanwhile, monkeypatch, capfd, number, code):
     before = signal.getsignal(number)
-    meanwhile += [lambda: os.kill(os.getpid(), number), called(monkeypatch, Feed, "stop")]
+    meanwhile += [lambda: os.kill(os.getpid(), number), called(monkeypatch, Queues, "stop")]
     assert run(*base) == code and signal.getsignal(number) is before
     told = capfd.readouterr().err
     assert f"Stopping ({number.name})" in told and "run the same command again" in told
@@ -96,7 +96,7 @@ def test_a_signal_finishes_the_images_on_the_device(folder, base, meanwhile, mon
 def test_a_signal_that_comes_twice_at_once_is_one(base, meanwhile, monkeypatch, capfd):
     twice = lambda: [os.kill(os.getpid(), signal.SIGTERM) for _ in range(2)]  # noqa: E731  # as `timeout` does
     monkeypatch.setattr("jaxstyle.engine.stop.APART", 60)  # however slow this machine
-    meanwhile += [twice, called(monkeypatch, Feed, "stop"), twice]
+    meanwhile += [twice, called(monkeypatch, Queues, "stop"), twice]
     assert run(*base) == 143
     told = capfd.readouterr().err
     assert "Stopping (SIGTERM)" in told and "1 done, 0 skipped, 0 failed" in told
@@ -106,7 +106,7 @@ def test_a_signal_that_comes_twice_at_once_is_one(base, meanwhile, monkeypatch, 
 def test_a_second_signal_quits_at_once(base, meanwhile, monkeypatch, capfd, number, code):
     monkeypatch.setattr("jaxstyle.engine.stop.APART", 0)
     again = lambda: os.kill(os.getpid(), number)  # noqa: E731
-    meanwhile += [again, called(monkeypatch, Feed, "stop"), again, called(monkeypatch, Feed, "abandon")]
+    meanwhile += [again, called(monkeypatch, Queues, "stop"), again, called(monkeypatch, Queues, "abandon")]
     assert run(*base) == code
     told = capfd.readouterr().err
     assert "quit; run the same command again" in told and "done" not in told

@@ -19,12 +19,13 @@ import stub
 from pictures import painting, photo, save
 from PIL import Image
 
-from jaxstyle.data import worker
-from jaxstyle.engine import crew, preflight
-from jaxstyle.engine.crew import Crew
+from jaxstyle.decode import worker
+from jaxstyle.engine import threads
 from jaxstyle.engine.lanes import Ended
 from jaxstyle.engine.pipeline import render
+from jaxstyle.engine.threads import Crew
 from jaxstyle.errors import StorageError
+from jaxstyle.planning import preflight
 from jaxstyle.settings import RenderSettings
 from jaxstyle.style.initial import pad_reflect
 
@@ -130,7 +131,7 @@ def test_of_a_picture_cut_at_a_hundred_places_nothing_half_is_rendered(style, tm
 def test_a_writer_that_fails_leaves_no_input_without_a_row_or_a_second_try(
     device, source, style, tmp_path, monkeypatch
 ):
-    publish, calls = crew.publish, []
+    publish, calls = threads.publish, []
 
     def failing(ended, *arguments):
         calls.append(ended)
@@ -138,12 +139,12 @@ def test_a_writer_that_fails_leaves_no_input_without_a_row_or_a_second_try(
             raise RuntimeError("of nobody's making")
         return publish(ended, *arguments)
 
-    monkeypatch.setattr(crew, "publish", failing)
+    monkeypatch.setattr(threads, "publish", failing)
     with pytest.raises(RuntimeError, match="of nobody's making"):
         render(source, style, tmp_path / "out", TINY)
     kept = hostile.statuses(tmp_path / "out")
     assert set(kept) <= set(hostile.pictures_of(tmp_path / "out")) and len(kept) < 12
-    monkeypatch.setattr(crew, "publish", publish)
+    monkeypatch.setattr(threads, "publish", publish)
     summary = render(source, style, tmp_path / "out", TINY)
     assert summary.done == 12 == len(hostile.statuses(tmp_path / "out")) and summary.rendered == 12 - len(kept)
 

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from jaxstyle.engine import lanes as module
-from jaxstyle.engine.feed import Feed, Lot
-from jaxstyle.engine.lanes import RUNNING, Lanes, Look, OutOfMemory, Result, rungs
+from jaxstyle.engine.lanes import BatchScheduler
+from jaxstyle.engine.queues import Queues
 from jaxstyle.errors import DeviceError
+from jaxstyle.planning.batches import batch_sizes
+from jaxstyle.planning.contract import Group, OutOfMemory, Result, Snapshot
 
-LOT = Lot((32, 32))
-BUDGET, CONVERGED = 1, 2
+GROUP = Group((32, 32))
+RUNNING, BUDGET, CONVERGED = 0, 1, 2
 
 
 class Task:
@@ -25,7 +27,7 @@ class Task:
 
 
 class Device:
-    """Lanes that count.
+    """BatchScheduler that count.
 
     Args:
         tasks: by number.
@@ -33,12 +35,14 @@ class Device:
         each: evaluations a tick.
     """
 
-    count = 1
+    count, precision = 1, "float32"
 
-    def __init__(self, tasks, budget, room=10**9, pays=True, each=1):
+    def __init__(self, tasks, budget, room=10**9, worth_shrinking=True, each=1):
         self.tasks, self.budget, self.each, self.calls, self.sizes = tasks, budget, each, [], []
         self.fitting = room if callable(room) else lambda call, lanes: lanes <= room
-        self.pays = lambda lot, lanes, evaluations: self.asked.append((lanes, evaluations)) or pays
+        self.worth_shrinking = lambda group, lanes, evaluations: (
+            self.asked.append((lanes, evaluations)) or worth_shrinking
+        )
         self.asked, self.put, self.clock = [], [], 0.0
 
     def call(self, name, size):
@@ -46,8 +50,8 @@ class Device:
         if not self.fitting(name, size):
             raise OutOfMemory(f"{name} of {size}")
 
-    def batch(self, lot, size):
-        assert lot == LOT
+    def batch(self, group, size):
+        assert group == GROUP
         self.call("batch", size)
         self.sizes.append(size)
         return Batch(self, size)
@@ -59,12 +63,13 @@ class Batch:
         self.tasks, self.spent = [None] * size, np.zeros(size, int)
 
     def call(self, name):
-        assert not self.lost, "a batch is lost after OutOfMemory, and used up by keep"
+        assert not self.lost, "a batch is lost after OutOfMemory, and used up by select"
         self.lost = True
         self.device.call(name, len(self.tasks))
         self.lost = False
 
-    def put(self, lane, content, init):
+    def put(self, lane, inputs, evaluations):
+        content, init = inputs["content"], inputs["init"]
         assert self.tasks[lane] is None or self._status()[lane] != RUNNING
         assert init is content
         self.call("put")
@@ -84,15 +89,15 @@ class Batch:
             self.device.clock += 1
             self.spent[self._status() == RUNNING] += self.device.each
         loss = np.array([t.number if t else np.nan for t in self.tasks])
-        return Look(self._status(), self.spent.copy(), loss)
+        return Snapshot(self._status(), self.spent.copy(), loss)
 
     def result(self, lane):
         self.call("result")
         return Result(self.tasks[lane].content + self.spent[lane] / 1000, {"content": 1.0}, 2.0, "float32")
 
-    def keep(self, lanes, size):
+    def select(self, lanes, size):
         assert len(lanes) <= size < len(self.tasks)
-        self.call("keep")
+        self.call("select")
         self.lost = True
         self.device.sizes.append(size)
         smaller = Batch(self.device, size)
@@ -102,24 +107,24 @@ class Batch:
 
 
 class Rig:
-    """A device, its lanes, and a feed of decoded tasks with these lengths."""
+    """A device, its lanes, and a queues of decoded tasks with these lengths."""
 
     def __init__(self, lengths, batch, budget=20, **options):
         self.tasks = [Task(n, length) for n, length in enumerate(lengths)]
         self.device, self.batch = Device(self.tasks, budget, **options), batch
-        self.feed, self.smaller, self.reported = Feed(lambda _: batch, window=10**6), [], []
+        self.queues, self.smaller, self.reported = Queues(lambda _: batch, window=10**6), [], []
         for task in self.tasks:
-            self.feed.ready(LOT, task)
-        self.feed.end()
-        self.lanes = Lanes(self.device, self.feed, budget, lambda *told: self.reported.append(told))
+            self.queues.ready(GROUP, task)
+        self.queues.end()
+        self.lanes = BatchScheduler(self.device, self.queues, budget, lambda *told: self.reported.append(told))
 
-    def run(self, known=None):
-        lot, there = self.feed.choose()
-        return self.lanes.run(lot, there if known is None else known, self.batch, self.smaller.append)
+    def run(self, pending=None):
+        group, there = self.queues.choose()
+        return self.lanes.run(group, there if pending is None else pending, self.batch, self.smaller.append)
 
-    def all(self, known=None):
+    def all(self, pending=None):
         """Every task's end, by number; each is there once, with its own picture."""
-        ended = list(self.run(known))
+        ended = list(self.run(pending))
         assert Counter(one.task.number for one in ended) == Counter(range(len(self.tasks)))
         for one in ended:
             if one.result is not None:
@@ -135,12 +140,17 @@ class Rig:
 
 
 def test_each_rung_is_half_of_the_one_before():
-    assert rungs(8) == [8, 4, 2, 1] and rungs(1) == [1] and rungs(6) == [6, 3, 1] and rungs(100)[:3] == [100, 50, 25]
+    assert (
+        batch_sizes(8) == [8, 4, 2, 1]
+        and batch_sizes(1) == [1]
+        and batch_sizes(6) == [6, 3, 1]
+        and batch_sizes(100)[:3] == [100, 50, 25]
+    )
 
 
 @pytest.mark.parametrize("number", [1, 3, 4, 9, 24])
 def test_several_devices_get_equal_numbers_of_lanes(number):
-    assert rungs(12, 4) == [12, 4] and rungs(32, 4) == [32, 16, 8, 4] and rungs(3, 3) == [3]
+    assert batch_sizes(12, 4) == [12, 4] and batch_sizes(32, 4) == [32, 16, 8, 4] and batch_sizes(3, 3) == [3]
     rig = Rig([3 + 7 * n % 31 for n in range(number)], 12, budget=20)
     rig.device.count = 4
     ended = rig.all()
@@ -174,13 +184,13 @@ def test_every_task_ends_once_whatever_the_numbers(number, batch):
     rig = Rig([3 + 7 * n % 31 for n in range(number)], batch, budget=20)
     rig.all()
     assert sum(used for used, _ in rig.reported) == sum(min(3 + 7 * n % 31, 20) for n in range(number))
-    assert set(rig.device.sizes) <= set(rungs(batch))
+    assert set(rig.device.sizes) <= set(batch_sizes(batch))
 
 
 def test_the_first_batch_is_no_larger_than_what_is_known():
-    for known, size in ((9, 8), (8, 8), (7, 4), (3, 2), (1, 1), (0, 1)):
+    for pending, size in ((9, 8), (8, 8), (7, 4), (3, 2), (1, 1), (0, 1)):
         rig = Rig([10] * 8, batch=8)
-        rig.all(known)
+        rig.all(pending)
         assert rig.device.sizes[0] == size
 
 
@@ -189,9 +199,9 @@ def test_the_last_lanes_move_to_smaller_batches_if_that_pays():
     rig = Rig(lengths, batch=8, budget=200)
     rig.all()
     assert rig.device.sizes == [8, 4, 1]
-    assert rig.lanes.usage.offered == 80 * 8 + 20 * 4 + 100  # it pays as soon as half of the lanes are idle
+    assert rig.lanes.usage.offered == 80 * 8 + 20 * 4 + 100  # it worth_shrinking as soon as half of the lanes are idle
     assert rig.device.asked[0] == (4, 200 - 80)  # lanes and evaluations that would be saved
-    stays = Rig(lengths, batch=8, budget=200, pays=False)
+    stays = Rig(lengths, batch=8, budget=200, worth_shrinking=False)
     stays.all()
     assert stays.device.sizes == [8] and stays.lanes.usage.offered == 200 * 8
     assert stays.lanes.usage.spent == rig.lanes.usage.spent == sum(lengths)
@@ -199,12 +209,12 @@ def test_the_last_lanes_move_to_smaller_batches_if_that_pays():
 
 def test_a_batch_stays_as_it_is_while_more_may_come():
     rig = Rig([20, 20, 20, 200], batch=4, budget=200)
-    rig.feed._planned = False
+    rig.queues._planned = False
     ended = rig.run()
     assert next(ended).task.number == 0
-    assert rig.feed.offer(SimpleNamespace(bucket=LOT.bucket))  # which is not decoded in time
+    assert rig.queues.offer(SimpleNamespace(bucket=GROUP.bucket))  # which is not decoded in time
     assert [next(ended).task.number for _ in range(3)] == [1, 2, 3]
-    rig.feed.stop()
+    rig.queues.stop()
     assert list(ended) == [] and rig.device.sizes == [4] and not rig.device.asked
 
 
@@ -213,7 +223,7 @@ def test_lanes_of_many_lengths_are_occupied_for_95_of_100_ticks():
     rig = Rig([60 + 10 * (n % 15) for n in order], batch=8, budget=200)
     rig.all()
     assert rig.occupancy >= 0.95
-    stays = Rig([60 + 10 * (n % 15) for n in order], batch=8, budget=200, pays=False)
+    stays = Rig([60 + 10 * (n % 15) for n in order], batch=8, budget=200, worth_shrinking=False)
     stays.all()
     assert stays.occupancy < rig.occupancy and stays.lanes.usage.spent == rig.lanes.usage.spent == 60 * 130
 
@@ -228,7 +238,7 @@ def test_out_of_memory_the_batch_is_halved_until_it_fits_and_the_caller_is_told(
 LENGTHS = [5, 30, 12, 40, 40, 7, 22, 33, 8, 40, 1, 19, 26]
 
 
-@pytest.mark.parametrize("call", ["batch", "put", "advance", "result", "keep"])
+@pytest.mark.parametrize("call", ["batch", "put", "advance", "result", "select"])
 @pytest.mark.parametrize("turn", range(1, 12))
 def test_nothing_is_lost_or_doubled_wherever_the_memory_runs_out(call, turn):
     """The n-th call of a kind fails, and so does whatever batches as large as that one are asked."""
@@ -284,17 +294,17 @@ def test_an_abandoned_feed_ends_the_run(ended_before):
     ended = rig.run()
     for _ in range(ended_before):
         next(ended)
-    rig.feed.abandon()
+    rig.queues.abandon()
     chunks = rig.device.calls.count(("advance", 2))
     assert list(ended) == [] and rig.device.calls.count(("advance", 2)) == chunks
 
 
 def test_an_abandoned_feed_ends_a_run_that_waits_for_its_first_picture():
     rig, made = Rig([], batch=4), []
-    assert rig.feed.offer(SimpleNamespace(bucket=LOT.bucket))  # and nobody decodes it
+    assert rig.queues.offer(SimpleNamespace(bucket=GROUP.bucket))  # and nobody decodes it
     thread = threading.Thread(target=lambda: made.extend(rig.run()), daemon=True)
     thread.start()
-    rig.feed.abandon()
+    rig.queues.abandon()
     thread.join(60)
     assert not thread.is_alive() and made == []
 
@@ -303,12 +313,12 @@ def test_a_stopped_feed_lets_the_lanes_finish():
     rig = Rig([10, 20, 30] * 5, batch=2)
     ended = rig.run()
     first = next(ended)
-    rig.feed.stop()
+    rig.queues.stop()
     assert [one.task.number for one in (first, *ended)] == [0, 1]
 
 
 def test_the_time_of_a_chunk_is_shared_by_the_lanes_that_run(monkeypatch):
-    rig = Rig([10, 30, 30, 30], batch=4, budget=40, pays=False)
+    rig = Rig([10, 30, 30, 30], batch=4, budget=40, worth_shrinking=False)
     clock = SimpleNamespace(perf_counter=lambda: rig.device.clock, monotonic=lambda: rig.device.clock)
     monkeypatch.setattr(module, "time", clock)  # a tick takes a second
     ended = rig.all()
@@ -333,6 +343,6 @@ def test_a_solver_that_evaluates_several_times_a_tick_keeps_its_lanes_occupied()
 
 
 def test_reports_tell_evaluations_and_the_mean_loss_of_the_lanes_that_run():
-    rig = Rig([10, 20, 20], batch=4, budget=20, pays=False)
-    rig.all(known=4)
+    rig = Rig([10, 20, 20], batch=4, budget=20, worth_shrinking=False)
+    rig.all(pending=4)
     assert rig.reported == [(30, 1.0), (20, 1.5)]  # losses are 0, 1 and 2; the idle lane's is not a number

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from jaxstyle.data import ledger
 from jaxstyle.data.ledger import NAME, STATUSES, Ledger, Past, fold
-from jaxstyle.data.sink import TEMPORARY
+from jaxstyle.data.sinks.folders import TEMPORARY
 from jaxstyle.errors import SettingsMismatch, StorageError
 
 PROPERTY = settings(derandomize=True, database=None, deadline=None, max_examples=60)

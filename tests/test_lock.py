@@ -21,7 +21,7 @@ import pytest
 
 from jaxstyle.data import lock
 from jaxstyle.data.lock import PREFIX, holders, locked
-from jaxstyle.data.sink import TEMPORARY
+from jaxstyle.data.sinks.folders import TEMPORARY
 from jaxstyle.errors import OutputLocked, StorageError
 
 HOST = socket.gethostname()

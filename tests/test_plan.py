@@ -12,9 +12,10 @@ from PIL import Image
 
 from jaxstyle.data.image import work_size
 from jaxstyle.data.manifest import Row
-from jaxstyle.engine.decode import Decoders, Probed, Stat
-from jaxstyle.engine.plan import GROUP, LONG_SIDES, RESERVED, SHORT_SIDES, Finished, Job, bucket, in_shard, plan
+from jaxstyle.decode.pool import Decoders, Probed, Stat
 from jaxstyle.errors import InputError
+from jaxstyle.planning.buckets import LONG_SIDES, SHORT_SIDES, bucket
+from jaxstyle.planning.plan import GROUP, RESERVED, Job, Unchanged, in_shard, plan
 from jaxstyle.settings import STRIDE, RenderSettings
 
 MOST_BUCKETS = len(LONG_SIDES) * (2 * len(SHORT_SIDES) - 1)
@@ -118,13 +119,13 @@ def folder(tmp_path):
     return tmp_path
 
 
-def every(inputs, finished=(), folds=False, **overrides) -> list[Job | Row | Finished]:
+def every(inputs, finished=(), case_insensitive=False, **overrides) -> list[Job | Row | Unchanged]:
     made = RenderSettings(size=64, **overrides)
     with Decoders(0, max_pixels=made.max_pixels, timeout=60) as decoders:
-        return list(plan(inputs, made, lambda one: one.key in finished, decoders, folds=folds))
+        return list(plan(inputs, made, lambda one: one.key in finished, decoders, case_insensitive=case_insensitive))
 
 
-def planned(folder, finished=(), **overrides) -> dict[str, Job | Row | Finished]:
+def planned(folder, finished=(), **overrides) -> dict[str, Job | Row | Unchanged]:
     found = every([folder], finished, **overrides)
     assert len({one.key for one in found}) == len(found)
     return {one.key: one for one in found}
@@ -166,11 +167,11 @@ def test_finished_inputs_are_told_by_key_and_not_looked_at(folder, monkeypatch):
     monkeypatch.setattr(Decoders, "probe", lambda self, paths: probed.extend(paths) or probe(self, paths))
     found = planned(folder, finished)
     told = finished & set(everything)
-    assert found == everything | {key: Finished(key) for key in told}
+    assert found == everything | {key: Unchanged(key) for key in told}
     assert list(found) == list(everything)  # in the same order
     assert not told & {path.name for path in probed} and len(probed) == len(everything) - len(told) - 1  # the hidden
     probed.clear()
-    assert planned(folder, everything) == {key: Finished(key) for key in everything} and probed == []
+    assert planned(folder, everything) == {key: Unchanged(key) for key in everything} and probed == []
 
 
 def test_headers_are_asked_for_in_groups_that_grow_to_a_bound(tmp_path, monkeypatch):
@@ -207,15 +208,15 @@ def test_a_key_stays_in_its_shard_in_every_version():
     assert [next(k for k in range(1, 9) if in_shard(key, (k, 8))) for key in keys] == [2, 8, 4]
 
 
-@pytest.mark.parametrize("folds", [False, True])
-def test_names_that_differ_in_case_fail_where_the_outputs_would_be_one(tmp_path, folds):
+@pytest.mark.parametrize("case_insensitive", [False, True])
+def test_names_that_differ_in_case_fail_where_the_outputs_would_be_one(tmp_path, case_insensitive):
     for name in ("A.png", "a.png"):
         Image.new("RGB", (40, 40)).save(tmp_path / name)
     if len(list(tmp_path.iterdir())) < 2:
-        pytest.skip("this file system folds")
-    first, second = every([tmp_path], folds=folds)
+        pytest.skip("this file system takes both names for one")
+    first, second = every([tmp_path], case_insensitive=case_insensitive)
     assert isinstance(first, Job)
-    if folds:
+    if case_insensitive:
         assert isinstance(second, Row) and second.status == "failed" and "differs only in case" in second.reason
     else:
         assert isinstance(second, Job) and "differs only in case" in second.note

@@ -11,13 +11,13 @@ import stub
 from pictures import painting, photo, save
 from PIL import Image
 
-from jaxstyle.engine import crew, prepare
+from jaxstyle.engine import prepare, threads
 from jaxstyle.engine.device import JaxDevice
-from jaxstyle.engine.lanes import rungs
+from jaxstyle.engine.events import Silent
 from jaxstyle.engine.pipeline import render
-from jaxstyle.engine.plan import bucket
-from jaxstyle.engine.watch import Silent
 from jaxstyle.errors import InputError, SettingsError, SettingsMismatch
+from jaxstyle.planning.batches import batch_sizes
+from jaxstyle.planning.buckets import bucket
 from jaxstyle.settings import RenderSettings
 
 TINY = RenderSettings(size=32, evaluations=3, batch=2, workers=0)
@@ -195,7 +195,7 @@ def test_a_mixed_folder_compiles_few_programs(style, tmp_path):
     assert summary.done == len(sizes)
     buckets = Counter(bucket(tuple(row["work_size"]), 64) for row in rows(tmp_path / "out").values())
     # batches of a bucket are of 4, or where there are no 4 images of 2 or 1
-    most = sum(len([rung for rung in rungs(4) if rung <= n]) for n in buckets.values())
+    most = sum(len([batch_size for batch_size in batch_sizes(4) if batch_size <= n]) for n in buckets.values())
     assert 1 <= summary.programs <= most < len(sizes)
 
 
@@ -245,7 +245,7 @@ def test_a_picture_that_changes_after_planning_is_a_failed_row(tree, style, tmp_
             save(tree / "a.png", photo(99, 10))
         return before(job, *arguments)
 
-    monkeypatch.setattr(crew, "prepare", meddled)
+    monkeypatch.setattr(threads, "prepare", meddled)
     summary = render(tree, style, tmp_path / "out", TINY)
     assert summary.done == 2
     assert "changed" in rows(tmp_path / "out")["a.png"]["reason"]

@@ -13,9 +13,10 @@ import stub
 from pictures import painting, photo, save
 from PIL import Image
 
-from jaxstyle.engine import crew, pipeline, publish
+from jaxstyle.decode.pool import Decoders
+from jaxstyle.engine import pipeline, publish, threads
+from jaxstyle.engine.events import Silent
 from jaxstyle.engine.stop import Stop
-from jaxstyle.engine.watch import Silent
 from jaxstyle.settings import RenderSettings
 
 QUICK = RenderSettings(size=32, evaluations=10, batch=4, workers=0)
@@ -84,7 +85,7 @@ def place(tmp_path, monkeypatch):
 @pytest.fixture
 def at_once(monkeypatch):
     """Rows are kept, and limits looked at, after every event."""
-    monkeypatch.setattr(crew, "COMMIT_SECONDS", 0)
+    monkeypatch.setattr(threads, "COMMIT_SECONDS", 0)
 
 
 def test_every_output_is_its_own_whatever_batch_workers_and_order(place, tmp_path):
@@ -138,7 +139,7 @@ def test_a_bucket_after_one_that_ran_out_of_memory_begins_with_no_more_pixels(pl
     ear = Ear()
     assert place.run(RenderSettings(size=64, evaluations=10, workers=0, batch=8), progress=ear).done == 25
     assert ["4 images of 64 x 64" in ear.said[0], "2 images of 64 x 64" in ear.said[1]] == [True, True]
-    tried = [(lot.bucket, size) for lot, size in place.devices[0].made]
+    tried = [(group.bucket, size) for group, size in place.devices[0].made]
     assert {size for bucket, size in tried if bucket == (32, 64)} <= {4, 2, 1}
     place.check()
 
@@ -175,14 +176,14 @@ def test_a_stop_ends_a_plan_that_has_nothing_to_render(place, monkeypatch, at_on
     for n in range(500):
         (place.inputs / f"{n:04}.png").write_bytes(b"no picture")
     stop, stopping = Stop(), threading.Event()
-    probe, ear = pipeline.Decoders.probe, Ear(lambda row: limits or stop.request("enough"))
+    probe, ear = Decoders.probe, Ear(lambda row: limits or stop.request("enough"))
     ear.say = lambda text: stopping.set()
 
     def waits(decoders, paths):
         assert paths[0].name == "0000.png" or stopping.wait(60)
         return probe(decoders, paths)
 
-    monkeypatch.setattr(pipeline.Decoders, "probe", waits)
+    monkeypatch.setattr(Decoders, "probe", waits)
     assert place.run(stop=stop, progress=ear, **limits).stopped
     assert 4 <= len(place.rows()) < 500
 
@@ -204,8 +205,8 @@ def test_few_pictures_are_held_in_memory(place, monkeypatch, fate):
         most.append(sum(one() is not None for one in held))
         return prepared
 
-    prepare = crew.prepare
-    monkeypatch.setattr(crew, "prepare", watched)
+    prepare = threads.prepare
+    monkeypatch.setattr(threads, "prepare", watched)
     summary = place.run(RenderSettings(size=64, evaluations=10, workers=0, batch=2))
     assert summary.done == (0 if fate == "nan" else 150) and len(place.rows()) == 150
     # 2 on the device, 3 to follow, 3 of other buckets, 6 to be published, 2 in hands, and half as many again
@@ -228,7 +229,7 @@ def test_a_png_that_says_late_that_it_lies_on_its_side_is_rendered_upright(place
     row = place.rows()["a.png"]
     assert row["input_size"] == row["work_size"] == row["output_size"] == [30, 64]
     assert place.rows()["b.png"]["work_size"] == [64, 30]
-    assert {lot.bucket for lot, _ in place.devices[0].put} == {(64, 32), (32, 64)}
+    assert {group.bucket for group, _ in place.devices[0].put} == {(64, 32), (32, 64)}
     with Image.open(place.inputs / "a.png") as one, Image.open(place.out / "a.png") as other:
         np.testing.assert_array_equal(255 - np.rot90(np.asarray(one), -1), np.asarray(other))
     place.check("b.png")
@@ -250,18 +251,18 @@ def test_another_picture_of_the_same_length_is_rendered_and_a_copy_of_the_same_i
 
 def test_a_picture_that_changes_between_its_plan_and_its_turn_is_a_failed_row(place, monkeypatch):
     place.add("a.png", "b.png", "c.png")
-    prepare = crew.prepare
+    prepare = threads.prepare
 
     def meddled(job, *arguments):
         if job.key == "b.png":
             save(job.path, photo(32, 32, seed=99))
         return prepare(job, *arguments)
 
-    monkeypatch.setattr(crew, "prepare", meddled)
+    monkeypatch.setattr(threads, "prepare", meddled)
     summary = place.run()
     assert (summary.done, summary.failed) == (2, 1)
     assert place.rows()["b.png"]["reason"] == "changed while the run went on"
-    monkeypatch.setattr(crew, "prepare", prepare)
+    monkeypatch.setattr(threads, "prepare", prepare)
     assert place.run(retry_failed=True).done == 3
     place.check("a.png", "b.png", "c.png")
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from jaxstyle.data import sink
+from jaxstyle.data.sinks import folders as sink
 from jaxstyle.errors import InputError, StorageError
 
 OLD, NEW = b"old content", b"new content, which is longer"
@@ -31,19 +31,19 @@ def files(folder: Path) -> list[str]:
 
 def test_publish_makes_folders_and_leaves_the_whole_file_and_nothing_else(tmp_path):
     data = os.urandom(3_000_000)
-    sink.publish(tmp_path / "deep" / "er" / "a.png", data)
+    sink.write_file(tmp_path / "deep" / "er" / "a.png", data)
     assert (tmp_path / "deep/er/a.png").read_bytes() == data
     assert files(tmp_path) == ["deep/er/a.png"]
 
 
 def test_publish_takes_the_place_of_an_old_file(target):
-    sink.publish(target, NEW)
+    sink.write_file(target, NEW)
     assert target.read_bytes() == NEW and files(target.parent) == ["a.png"]
 
 
 def test_a_name_that_is_not_utf8_or_long_can_be_published(tmp_path):
     for name in (os.fsdecode(b"caf\xe9.png"), "x" * 251 + ".png"):
-        sink.publish(tmp_path / name, NEW)
+        sink.write_file(tmp_path / name, NEW)
         assert (tmp_path / name).read_bytes() == NEW
 
 
@@ -62,7 +62,7 @@ def test_the_content_is_on_the_disk_before_the_name_and_the_name_before_the_retu
 
     monkeypatch.setattr(os, "fsync", record_fsync)
     monkeypatch.setattr(os, "replace", record_replace)
-    sink.publish(target, NEW, part="2-of-8-")
+    sink.write_file(target, NEW, part="2-of-8-")
     temporary = calls[0][1]
     assert calls == [
         ("fsync file", temporary, NEW),
@@ -75,7 +75,7 @@ def test_the_content_is_on_the_disk_before_the_name_and_the_name_before_the_retu
 def test_without_sync_the_folder_is_left_to_the_caller(target, monkeypatch):
     synced = []
     monkeypatch.setattr(os, "fsync", lambda handle: synced.append(Path(os.readlink(f"/proc/self/fd/{handle}"))))
-    sink.publish(target, NEW, sync=False)
+    sink.write_file(target, NEW, sync=False)
     assert len(synced) == 1 and target.parent not in synced  # but the file
     sink.sync_folder(target.parent)
     assert synced[1:] == [target.parent] and target.read_bytes() == NEW
@@ -118,7 +118,7 @@ def test_a_failure_keeps_the_old_file_and_says_what_and_why(target, monkeypatch,
 
     monkeypatch.setattr(os, function, refuse)
     with pytest.raises(StorageError, match=r"a\.png cannot be written \(No space left on device\)") as caught:
-        sink.publish(target, NEW)
+        sink.write_file(target, NEW)
     assert caught.value.exit_code == 5 and caught.value.remedy
     assert target.read_bytes() == OLD and files(target.parent) == ["a.png"]
 
@@ -127,12 +127,12 @@ def test_a_write_cut_short_by_the_system_keeps_the_old_file(target):
     script = """
 import resource, signal, sys
 from pathlib import Path
-from jaxstyle.data.sink import publish
+from jaxstyle.data.sinks.folders import write_file
 from jaxstyle.errors import StorageError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
-    publish(Path(sys.argv[1]), bytes(100_000))
+    write_file(Path(sys.argv[1]), bytes(100_000))
 except StorageError as error:
     print(error)
 """
@@ -145,14 +145,14 @@ except StorageError as error:
 def test_an_obstacle_in_the_way_is_a_storage_error(target, obstacle):
     path = target / "b.png" if obstacle == "file as folder" else target.parent
     with pytest.raises(StorageError):
-        sink.publish(path, NEW)
+        sink.write_file(path, NEW)
     assert files(target.parents[1]) == ["sub/a.png"] and target.read_bytes() == OLD
 
 
 def test_an_error_about_an_undecodable_name_can_be_printed(tmp_path):
     path = tmp_path / os.fsdecode(b"caf\xe9")
     path.mkdir()
-    for function in (lambda: sink.publish(path, NEW), lambda: sink.prepare(path, [path])):
+    for function in (lambda: sink.write_file(path, NEW), lambda: sink.make_output_folder(path, [path])):
         with pytest.raises((StorageError, InputError)) as caught:
             function()
         assert "caf\\xe9" in str(caught.value)
@@ -185,7 +185,7 @@ def test_an_output_among_the_inputs_is_refused_and_nothing_is_made(tmp_path, mon
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(InputError, match="overlaps the input"):
-        sink.prepare(Path(output), [tmp_path / "other/absent", tmp_path / given])
+        sink.make_output_folder(Path(output), [tmp_path / "other/absent", tmp_path / given])
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -195,13 +195,13 @@ def test_an_output_beside_the_inputs_is_made(tmp_path, given):
     (tmp_path / "in/a.jpg").write_bytes(OLD)
     (tmp_path / "in-put").mkdir()
     output = tmp_path / "in-put-out" / "deep"
-    sink.prepare(output, [tmp_path / given])
+    sink.make_output_folder(output, [tmp_path / given])
     assert output.is_dir() and files(output) == []
 
 
 def test_a_single_file_may_be_rendered_into_a_folder_beside_it(tmp_path):
     (tmp_path / "a.jpg").write_bytes(OLD)
-    sink.prepare(tmp_path / "out", [tmp_path / "a.jpg"])
+    sink.make_output_folder(tmp_path / "out", [tmp_path / "a.jpg"])
     assert (tmp_path / "out").is_dir() and (tmp_path / "a.jpg").read_bytes() == OLD
 
 
@@ -239,7 +239,7 @@ def test_a_file_that_is_being_written_is_not_swept(target):
 
 def test_preparing_sweeps_nothing(swept):
     before = files(swept)
-    sink.prepare(swept, [])
+    sink.make_output_folder(swept, [])
     assert files(swept) == before
 
 
@@ -302,11 +302,11 @@ def test_an_output_that_cannot_be_written_is_a_storage_error(tmp_path, monkeypat
 
     monkeypatch.setattr(Path, function, refuse)
     with pytest.raises(StorageError, match=r"out cannot be written \(Read-only file system\)"):
-        sink.prepare(tmp_path / "out", [])
+        sink.make_output_folder(tmp_path / "out", [])
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-@pytest.mark.parametrize("function", [lambda path: sink.prepare(path, []), sink.check_writable])
+@pytest.mark.parametrize("function", [lambda path: sink.make_output_folder(path, []), sink.check_writable])
 def test_a_read_only_output_is_a_storage_error(tmp_path, function):
     (tmp_path / "out").mkdir(mode=0o555)
     with pytest.raises(StorageError, match="Permission denied"):
@@ -316,4 +316,4 @@ def test_a_read_only_output_is_a_storage_error(tmp_path, function):
 def test_an_output_that_is_a_file_is_a_storage_error(tmp_path):
     (tmp_path / "out").write_bytes(OLD)
     with pytest.raises(StorageError, match="out cannot be written"):
-        sink.prepare(tmp_path / "out", [])
+        sink.make_output_folder(tmp_path / "out", [])

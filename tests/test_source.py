@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxstyle.data import source
-from jaxstyle.data.source import Input, count, discover, printable
+from jaxstyle.data.sources import folders as source
+from jaxstyle.data.sources.base import Input, printable
+from jaxstyle.data.sources.folders import count, discover
 from jaxstyle.errors import InputError
 
 
@@ -29,15 +30,15 @@ def make(root: Path, *names: str) -> Path:
     return root
 
 
-def listed(*inputs: Path, folds: bool = False) -> dict[str, Input]:
-    found = list(discover(inputs, folds=folds))
+def listed(*inputs: Path, case_insensitive: bool = False) -> dict[str, Input]:
+    found = list(discover(inputs, case_insensitive=case_insensitive))
     keys = [one.key for one in found]
     assert len(set(keys)) == len(keys) == count(inputs)
     return {one.key: one for one in found}
 
 
-def reasons(*inputs: Path, folds: bool = False) -> dict[str, str]:
-    return {key: one.failed for key, one in listed(*inputs, folds=folds).items()}
+def reasons(*inputs: Path, case_insensitive: bool = False) -> dict[str, str]:
+    return {key: one.failed for key, one in listed(*inputs, case_insensitive=case_insensitive).items()}
 
 
 def fold(name: str) -> str:
@@ -326,7 +327,7 @@ def test_names_that_fold_to_one_are_noted_or_fail(tmp_path, one, two):
     make(tmp_path / "two", *two, "c/A.jpg", "d/a.jpg")
     first, second = sorted(one + two)
     inputs = (tmp_path / "one", tmp_path / "two")
-    apart, folded = listed(*inputs), listed(*inputs, folds=True)
+    apart, folded = listed(*inputs), listed(*inputs, case_insensitive=True)
     assert list(apart) == list(folded) and len(apart) == 5
     note = f"a name beside it differs only in case or Unicode form: {printable(first)}"
     reason = f"its output would replace that of {printable(first)}, whose name differs only in case or Unicode form"
@@ -342,7 +343,7 @@ def test_a_file_that_folds_to_a_folder_is_noted_or_fails_whichever_comes_first(t
     assert {key: one.note[-3:] for key, one in listed(*inputs).items()} == {
         "A": ": a", "b": ": B", "a/1.jpg": "", "B/2.jpg": "",
     }  # fmt: skip
-    found = reasons(*inputs, folds=True)
+    found = reasons(*inputs, case_insensitive=True)
     assert "take the place of the folder a," in found["A"] and "take the place of the folder B," in found["b"]
     assert found["a/1.jpg"] == found["B/2.jpg"] == ""
 
@@ -351,7 +352,7 @@ def test_of_many_names_that_fold_to_one_the_first_counts(tmp_path):
     make(tmp_path, "1/BB", "2/Bb", "3/bB", "3/bb", "4/bb")
     inputs = [tmp_path / name for name in "1234"]
     assert [one.note[-4:] for one in discover(inputs)] == ["", ": BB", ": BB", ": BB"]
-    found = reasons(*inputs, folds=True)
+    found = reasons(*inputs, case_insensitive=True)
     assert found["bb"].startswith("two inputs have this name") and "of BB," in found["Bb"] and "of BB," in found["bB"]
 
 
@@ -359,7 +360,7 @@ def test_skipped_names_have_no_output_to_replace(tmp_path):
     make(tmp_path, "one/.A.jpg", "two/.a.jpg", "two/.a/1", "one/sub/1.jpg")
     (tmp_path / "two/SUB").symlink_to("..")
     (tmp_path / "two/sub").mkdir()
-    found = listed(tmp_path / "one", tmp_path / "two", folds=True)
+    found = listed(tmp_path / "one", tmp_path / "two", case_insensitive=True)
     assert not any(one.failed or one.note for one in found.values()) and len(found) == 5
 
 
@@ -404,8 +405,8 @@ ENTRIES = st.lists(st.tuples(st.integers(0, 2), st.text(LETTERS, min_size=1, max
 
 
 @PROPERTY
-@given(entries=ENTRIES, folds=st.booleans())
-def test_rows_of_one_listing_have_keys_and_outputs_of_their_own(entries, folds):
+@given(entries=ENTRIES, case_insensitive=st.booleans())
+def test_rows_of_one_listing_have_keys_and_outputs_of_their_own(entries, case_insensitive):
     kinds = {(turn, name): folder for turn, name, folder in entries}
     walk = source._merge(
         [
@@ -415,7 +416,7 @@ def test_rows_of_one_listing_have_keys_and_outputs_of_their_own(entries, folds):
             )
             for (turn, name), folder in kinds.items()
         ],
-        folds,
+        case_insensitive,
     )  # fmt: skip
     found, below = [], []
     while not below:
@@ -433,7 +434,7 @@ def test_rows_of_one_listing_have_keys_and_outputs_of_their_own(entries, folds):
     walked = {name for _, name in folders}
     assert not walked & set(outputs)
     assert all(sum(there == key for _, there in kinds) == 1 for key in outputs)
-    if folds:
+    if case_insensitive:
         assert len({*map(fold, outputs)} | {*map(fold, walked)}) == len(outputs) + len({*map(fold, walked)})
     crowded = {key for key in {name for _, name in kinds} if [fold(n) for _, n in kinds].count(fold(key)) > 1}
     assert {one.key for one in found if one.failed or one.note} <= crowded
@@ -446,8 +447,8 @@ TREES = st.lists(st.lists(st.lists(NAMES, min_size=1, max_size=3), max_size=8), 
 
 
 @settings(PROPERTY, max_examples=60)
-@given(trees=TREES, folds=st.booleans())
-def test_keys_are_injective_and_every_file_is_accounted_for(trees, folds):
+@given(trees=TREES, case_insensitive=st.booleans())
+def test_keys_are_injective_and_every_file_is_accounted_for(trees, case_insensitive):
     with tempfile.TemporaryDirectory() as folder:
         roots = [Path(folder, str(n)) for n in range(len(trees))]
         for root, tree in zip(roots, trees, strict=True):
@@ -468,7 +469,7 @@ def test_keys_are_injective_and_every_file_is_accounted_for(trees, folds):
                         folders.add(str(key))
                     else:
                         files[str(key)].append(path)
-        found = {key: one for key, one in listed(*roots, folds=folds).items() if not one.skipped}
+        found = {key: one for key, one in listed(*roots, case_insensitive=case_insensitive).items() if not one.skipped}
         assert {key: one.path for key, one in found.items()} == {key: paths[0] for key, paths in files.items()}
         alike = defaultdict(set)
         for key in (*files, *folders):
@@ -477,5 +478,5 @@ def test_keys_are_injective_and_every_file_is_accounted_for(trees, folds):
             exact = len(files[key]) > 1 or key in folders
             others = alike[fold(key)] - {key}
             later = bool(others & folders) or min(alike[fold(key)] & files.keys(), key=list(found).index) != key
-            assert bool(one.failed) == (exact or (later and folds)), one
-            assert bool(one.note) == (later and not folds), one
+            assert bool(one.failed) == (exact or (later and case_insensitive)), one
+            assert bool(one.note) == (later and not case_insensitive), one

@@ -15,9 +15,9 @@ import pytest
 from pictures import photo, save
 from PIL import Image
 
-from jaxstyle.data import image, worker
-from jaxstyle.engine import process
-from jaxstyle.engine.decode import Decoders, _groups
+from jaxstyle.data import image
+from jaxstyle.decode import process, worker
+from jaxstyle.decode.pool import Decoders, _groups
 from jaxstyle.errors import ImageError, JaxstyleError
 
 LIMIT = 1_000_000
@@ -110,7 +110,7 @@ def test_a_worker_loads_no_jax_and_inherits_the_path(tmp_path, monkeypatch):
     path = save(tmp_path / "a.tif", photo(20, 20), compression="tiff_lzw")
     code = f"""
 import sys, only_here
-from jaxstyle.data import worker
+from jaxstyle.decode import worker
 real = worker._answer
 def answer(request):
     made = real(request)
@@ -126,7 +126,7 @@ worker._answer = answer
 
 
 def test_the_pool_itself_loads_no_jax():
-    code = "import sys, jaxstyle.engine.decode; print(*sys.modules)"
+    code = "import sys, jaxstyle.decode.pool; print(*sys.modules)"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not {name.split(".")[0] for name in shown.split()} & {"jax", "flax", "optax", "jaxopt"}
 

@@ -20,18 +20,19 @@ import numpy as np
 
 from jaxstyle.bench import rates
 from jaxstyle.bench.report import Cell, Machine, Rates, Report, Start, Whole
-from jaxstyle.data import image, sink
+from jaxstyle.data import image
 from jaxstyle.data.image import Size
+from jaxstyle.data.sinks.folders import make_output_folder, write_file
 from jaxstyle.demo.demo import PHOTOS
 from jaxstyle.demo.styles import example
-from jaxstyle.engine import cost, pipeline
-from jaxstyle.engine.device import JaxDevice, cores, divide_cpu
-from jaxstyle.engine.feed import Lot
-from jaxstyle.engine.lanes import Batch, OutOfMemory
-from jaxstyle.engine.plan import bucket
+from jaxstyle.engine import jax_setup, pipeline
+from jaxstyle.engine.device import JaxDevice
 from jaxstyle.model import weights
+from jaxstyle.planning import cost
+from jaxstyle.planning.buckets import bucket
+from jaxstyle.planning.contract import Batch, Group, OutOfMemory
+from jaxstyle.planning.host import cores
 from jaxstyle.settings import CHUNK, RenderSettings
-from jaxstyle.style import compiled
 from jaxstyle.style.initial import initial
 
 QUICK_SECONDS, FULL_SECONDS = 100.0, 1800.0
@@ -88,10 +89,10 @@ def run(output: Path, *, full: bool = False, precision: str = "auto", tell: Tell
         StorageError: the folder cannot be written.
         WeightsError: the network's weights cannot be had.
     """
-    sink.prepare(output, [])
+    make_output_folder(output, [])
     settings = RenderSettings(precision=precision)  # type: ignore[arg-type]  # checked there
     report = measure(settings, full=full, tell=tell)
-    sink.publish(output / "bench.json", (json.dumps(report.as_json()) + "\n").encode())
+    write_file(output / "bench.json", (json.dumps(report.as_json()) + "\n").encode())
     report.draw(output / "bench.png")
     return report
 
@@ -112,7 +113,7 @@ def measure(
         sweep: what to measure; chosen by the device's speed if left out.
     """
     began = time.perf_counter()
-    divide_cpu()  # as a run does, and before JAX is at work
+    jax_setup.divide_cpu()  # as the commands do, and before JAX is at work
     limit = seconds or (FULL_SECONDS if full else QUICK_SECONDS)
     tell("matrix products ...")
     before = [rates.product(dtype) for dtype in (jnp.float32, jnp.bfloat16)]
@@ -129,7 +130,7 @@ def measure(
             name = f"{shape[0]} x {shape[1]}, batch {batch}"
             tick = batch * cost.evaluation_flops(shape, bench.objective) / flops
             expected = start.compiled + 3 * tick + 3 * max(tick, sweep.timing)
-            if batch > bench.device.fits(shape):
+            if batch > bench.device.max_batch(shape):
                 left_out.append(f"{name}: no room in {bench.device.memory / 2**30:.1f} GiB")
             elif time.perf_counter() - began + expected > limit:
                 left_out.append(f"{name}: no time within {limit:.0f} s")
@@ -185,10 +186,12 @@ class _Bench:
         return image.resize(np.roll(pixels, 37 * (number // len(self.photos)), 1)[:down, :across], *shape)
 
     def _filled(self, shape: Size, batch: int) -> Batch:
-        lanes = self.device.batch(Lot(shape), batch)
+        lanes = self.device.batch(Group(shape), batch)
         for lane in range(batch):
             content = self._content(shape, lane)
-            lanes.put(lane, content, initial(self.settings, content, self.style, str(lane)))
+            lanes.put(
+                lane, {"content": content, "init": initial(self.settings, content, self.style, str(lane))}, ENDLESS
+            )
         return lanes
 
     def start(self, kept: bool, size: int) -> tuple[Start, float]:
@@ -258,11 +261,11 @@ def _seconds(lanes: Batch, ticks: int) -> float:
 def _programs_kept() -> Iterator[bool]:
     """Keeps compiled programs in a new folder, and nowhere else, meanwhile; False: JAX has been told to keep none."""
     with tempfile.TemporaryDirectory() as folder:
-        before = compiled.keep_in(Path(folder))
+        before = jax_setup.keep_in(Path(folder))
         try:
             yield bool(getattr(jax.config, "jax_enable_compilation_cache"))  # noqa: B009
         finally:
-            compiled.configure(before)
+            jax_setup.configure(before)
 
 
 def peak_bytes() -> int | None:

@@ -18,8 +18,8 @@ from jaxstyle.data import image, lock
 from jaxstyle.data.ledger import NAME, STATUSES, ledgers
 from jaxstyle.data.manifest import SETTINGS
 from jaxstyle.data.rows import Rows, unreadable
-from jaxstyle.data.sink import TEMPORARY
-from jaxstyle.data.source import printable
+from jaxstyle.data.sinks.folders import TEMPORARY
+from jaxstyle.data.sources.base import printable
 from jaxstyle.errors import ImageError, InputError
 
 OWN = (NAME, "manifest-*-of-*.jsonl", SETTINGS, "contact_sheet.png", f"{lock.PREFIX}*")

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxstyle.data.sink import withdraw, writing
-from jaxstyle.data.source import printable
+from jaxstyle.data.sinks.folders import withdraw, writing
+from jaxstyle.data.sources.base import printable
 from jaxstyle.errors import SettingsMismatch, StorageError
 
 NAME = "manifest.jsonl"

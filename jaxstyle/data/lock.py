@@ -23,8 +23,8 @@ from typing import Any
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-from jaxstyle.data.sink import TEMPORARY, publish
-from jaxstyle.data.source import printable
+from jaxstyle.data.sinks.folders import TEMPORARY, write_file
+from jaxstyle.data.sources.base import printable
 from jaxstyle.errors import JaxstyleError, OutputLocked, StorageError
 
 PREFIX = ".jaxstyle-lock"
@@ -83,7 +83,7 @@ def locked(output: Path, part: Part = (1, 1), settle: Callable[[], None] | None 
                 "process": _process,
                 "flock": not soft,
             }
-            publish(path, json.dumps(mine).encode())
+            write_file(path, json.dumps(mine).encode())
             if settle is not None:
                 settle()
         yield mine

@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from jaxstyle.data import ledger
 from jaxstyle.data.ledger import NAME, STATUSES, Ledger
-from jaxstyle.data.sink import publish, sync_folder
-from jaxstyle.data.source import printable
+from jaxstyle.data.sinks.folders import sync_folder, write_file
+from jaxstyle.data.sources.base import printable
 from jaxstyle.errors import SettingsMismatch, StorageError
 
 SETTINGS = "settings.json"
@@ -203,7 +203,7 @@ def settle(output: Path, run: Mapping[str, Any], *, overwrite: bool = False) -> 
     else:
         compare(output, run)
     if overwrite or not (output / SETTINGS).exists():
-        publish(output / SETTINGS, (json.dumps(run, indent=2) + "\n").encode())
+        write_file(output / SETTINGS, (json.dumps(run, indent=2) + "\n").encode())
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from jaxstyle.data.ledger import STATUSES, find, hashed, last_rows, ledgers
-from jaxstyle.data.source import printable
+from jaxstyle.data.sources.base import printable
 from jaxstyle.errors import StorageError
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from jaxstyle.data import image
-from jaxstyle.data.sink import publish
+from jaxstyle.data.sinks.folders import write_file
 from jaxstyle.demo.styles import STYLES
+from jaxstyle.engine.events import Progress
 from jaxstyle.engine.pipeline import render
-from jaxstyle.engine.plan import SHEET
-from jaxstyle.engine.watch import Progress
 from jaxstyle.errors import SettingsMismatch
+from jaxstyle.planning.plan import SHEET
 from jaxstyle.report.sheet import style_sheet
 from jaxstyle.settings import RenderSettings
 
@@ -31,7 +31,7 @@ def run(output: Path, progress: Progress) -> Path:
     rows = []
     for name, draw in STYLES.items():
         style = output / "styles" / f"{name}.png"
-        publish(style, image.encode(draw().astype(np.float32) / 255, None, "PNG", 0))
+        write_file(style, image.encode(draw().astype(np.float32) / 255, None, "PNG", 0))
         folder = output / name
         try:
             render(photographs, style, folder, SETTINGS, progress=progress)

@@ -6,53 +6,36 @@ Nothing else of the engine touches jax, so that runs can be planned, and tested 
 from __future__ import annotations
 
 import dataclasses
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import jax
 import numpy as np
 
 from jaxstyle.data.image import Size
-from jaxstyle.engine import cost
-from jaxstyle.engine.feed import Lot
-from jaxstyle.engine.lanes import Batch, Look, OutOfMemory, Result
 from jaxstyle.errors import DeviceError, SettingsError
 from jaxstyle.model.weights import Weights
+from jaxstyle.planning import cost, host, memory
+from jaxstyle.planning.contract import Batch, Group, OutOfMemory, Result, Snapshot
 from jaxstyle.settings import RenderSettings
-from jaxstyle.style import compiled
-from jaxstyle.style.objective import StyleTargets
+from jaxstyle.style.initial import lane_inputs
+from jaxstyle.style.stylizer import Batch as LaneBatch
 from jaxstyle.style.stylizer import Stylizer, stylizer
 
 CPU_BATCH, CPU_PIXELS = (2, 16), 2 * 256 * 192
 """Fewest and most images of a batch on the CPU, and the pixels that it aims at between them. On two cores a batch of 2
 takes 0.87 of an image's time alone at 128 pixels and 0.95 at 256, larger ones little less (bench/REPORT.md); at 64 a
 batch of 8 took 0.77 of one of 2 (bench/LOG.md)."""
-CPU_DEVICES = 2
-"""Devices that a CPU of several cores is for JAX: half of the lanes each, over the threads of all cores, so that one
-half works where the other waits for its slowest thread. Measured on two cores only (bench/REPORT.md)."""
 ACCELERATOR_PIXELS = 16 * 512**2
 """Pixels of a batch that are thought to fill an accelerator; unmeasured."""
 COMPILE_FLOPS = {"cpu": 5e11}
 """Floating-point operations that a device does in about the time of compiling a program: 2 s of two cores."""
 COMPILE_FLOPS_ACCELERATOR = 4e15
 """The same for others: 10 s of 400 TFLOP/s; unmeasured."""
-CARE = 0.1
+CAREFUL_STEP = 0.1
 """Factor on the first step of a careful second try."""
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def divide_cpu() -> None:
-    """Makes `CPU_DEVICES` of the CPU, unless JAX is at work already, has been told a number, or there is one core."""
-    told = jax.config.jax_num_cpu_devices  # type: ignore[attr-defined]
-    if told == -1 and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", "") and cores() > 1:
-        with suppress(RuntimeError):  # JAX is at work: the CPU is what it is
-            jax.config.update("jax_num_cpu_devices", CPU_DEVICES)
+NO_ROOM = "Free memory on it, or use another device."
 
 
 class JaxDevice:
@@ -60,19 +43,18 @@ class JaxDevice:
 
     Attributes:
         count: how many.
-        compiled: programs compiled for batches since this object was made.
+        precision: of the convolutions, "float32" or "bfloat16".
+        n_compiled: programs compiled for batches since this object was made.
     """
 
-    def __init__(self, settings: RenderSettings, network: Weights, painting: np.ndarray):
+    def __init__(self, settings: RenderSettings, network: Weights, style_image: np.ndarray):
         """Args:
-            painting: the style picture, h x w x 3 in [0, 1].
+            style_image: h x w x 3 in [0, 1].
 
         Raises:
             SettingsError: more devices are asked for than there are.
-            DeviceError: JAX has none that works.
+            DeviceError: JAX has none that works, or it has no room for the network.
         """
-        compiled.keep()
-        divide_cpu()
         there = self._there()
         self.count = there if settings.devices == "all" else int(settings.devices)
         if self.count > there:
@@ -80,11 +62,17 @@ class JaxDevice:
         self._cpu = jax.default_backend() == "cpu"
         if self._cpu and settings.devices == "all" and not self._room(settings, there):
             self.count = 1
-        self._usual = stylizer(settings, network, self.count)
-        self._exact = stylizer(dataclasses.replace(settings, precision="float32"), network, self.count)
-        self.settings, self.painting = dataclasses.replace(settings, precision=self._usual.settings.precision), painting
+        try:
+            with _memory_errors():
+                self._usual = stylizer(settings, network, self.count)
+                self._float32 = stylizer(dataclasses.replace(settings, precision="float32"), network, self.count)
+        except OutOfMemory as error:
+            raise DeviceError(f"the device has no room for the network ({error})", NO_ROOM) from error
+        self.precision = self._usual.settings.precision
+        self.settings = dataclasses.replace(settings, precision=self.precision)
+        self.style_image = style_image
         self._before = self._count()
-        self._targets: dict[Stylizer, StyleTargets] = {}
+        self._targets: dict[Stylizer, Any] = {}
         self.memory = self._memory()
 
     @staticmethod
@@ -98,88 +86,84 @@ class JaxDevice:
             raise DeviceError(f"JAX finds no device that works ({what})", remedy) from error
 
     @property
-    def compiled(self) -> int:
+    def n_compiled(self) -> int:
         return self._count() - self._before
 
     def _count(self) -> int:
-        return sum(one.compiled for one in {self._usual, self._exact})
+        return sum(one.n_compiled for one in {self._usual, self._float32})
 
     @staticmethod
     def _room(settings: RenderSettings, parts: int) -> bool:
         """Whether each part of the CPU's memory has room for a picture of the largest shape."""
-        return cost.largest_batch((settings.size, settings.size), settings, cost.host_memory() // parts) > 0
+        return memory.largest_batch((settings.size, settings.size), settings, host.host_memory() // parts) > 0
 
     def _memory(self) -> int:
         """Bytes that batches may take."""
         if self._cpu:
-            return cost.host_memory()
+            return host.host_memory()
         each = int((jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 0)) or 8 * 2**30
         return each * self.count
 
-    def takes(self, bucket: Size, lanes: int) -> int:
-        return self.count * cost.fixed_bytes(self.settings) + lanes * cost.lane_bytes(bucket, self.settings)
+    def memory_bytes(self, bucket: Size, lanes: int) -> int:
+        return self.count * memory.fixed_bytes(self.settings) + lanes * memory.lane_bytes(bucket, self.settings)
 
-    def fits(self, bucket: Size) -> int:
-        return self.count * max(1, cost.largest_batch(bucket, self.settings, self.memory // self.count))
+    def max_batch(self, bucket: Size) -> int:
+        return self.count * max(1, memory.largest_batch(bucket, self.settings, self.memory // self.count))
 
-    def suits(self, bucket: Size) -> int:
+    def preferred_batch(self, bucket: Size) -> int:
         pixels = bucket[0] * bucket[1]
         if self._cpu:  # however many devices it is divided into
             least, most = CPU_BATCH
             wanted = max(least, min(most, CPU_PIXELS // pixels))
         else:
             wanted = max(1, min(64, ACCELERATOR_PIXELS // pixels)) * self.count
-        return min(wanted, self.fits(bucket))
+        return min(wanted, self.max_batch(bucket))
 
-    def pays(self, lot: Lot, lanes: int, evaluations: int) -> bool:
+    def worth_shrinking(self, group: Group, lanes: int, evaluations: int) -> bool:
         each = lanes if self._cpu else lanes / self.count  # the parts of a CPU share its cores
-        flops = each * evaluations * cost.evaluation_flops(lot.bucket, self.settings.objective())
+        flops = each * evaluations * cost.evaluation_flops(group.bucket, self.settings.objective())
         return flops > COMPILE_FLOPS.get(jax.default_backend(), COMPILE_FLOPS_ACCELERATOR)
 
-    def batch(self, lot: Lot, size: int) -> Batch:
-        engine = self._exact if lot.careful else self._usual
+    def batch(self, group: Group, size: int) -> Batch:
+        engine = self._float32 if group.careful else self._usual
+        step_scale = CAREFUL_STEP if group.careful else 1.0
         with _memory_errors():
             if engine not in self._targets:
-                self._targets[engine] = engine.style_targets(self.painting)
-        return _JaxBatch(self, engine, self._targets[engine], size, CARE if lot.careful else 1.0)
+                self._targets[engine] = engine.style_targets(self.style_image)
+            style, (width, height) = self._targets[engine], group.bucket
+            blank = np.zeros((height, width, 3), np.float32)
+            one = engine.start(lane_inputs(blank, blank, height, width), style)
+            idle = engine.advance(engine.fill(one, size), 0)  # compiles
+            return _JaxBatch(engine, idle, self.settings.tolerance, step_scale)
 
 
 class _JaxBatch:
-    """See `lanes.Batch`. Lanes that were never filled hold copies of the first one that have ended."""
+    """See `planning.contract.Batch`. Lanes that were never filled have ended."""
 
-    def __init__(self, device: JaxDevice, engine: Stylizer, style: StyleTargets, size: int, care: float):
-        self._device, self._engine, self._style, self._size, self._care = device, engine, style, size, care
-        self._state: Any = None
+    def __init__(self, engine: Stylizer, batch: LaneBatch, tolerance: float, step_scale: float):
+        self._engine, self._batch, self._tolerance, self._step_scale = engine, batch, tolerance, step_scale
 
-    def put(self, lane: int, content: np.ndarray, init: np.ndarray) -> None:
+    def put(self, lane: int, inputs: Mapping[str, np.ndarray], evaluations: int) -> None:
         with _memory_errors():
-            one = self._engine.start(content, init, self._style, self._device.settings.evaluations, self._care)
-            if self._state is None:
-                self._state = self._engine.fill(one, self._size)
-            else:
-                self._state = self._engine.put(self._state, lane, one)
+            one = self._engine.start(inputs, self._batch.style, evaluations, self._step_scale)
+            self._batch = self._engine.put(self._batch, lane, one)
 
-    def advance(self, ticks: int) -> Look:
+    def advance(self, ticks: int) -> Snapshot:
         with _memory_errors():
-            state, self._state = self._state, None
-            state = self._engine.advance(state, self._style, ticks, self._device.settings.tolerance)
-            look = Look(*(np.asarray(a) for a in (state[0].status, state[0].evaluations, state[0].loss)))
-            self._state = state
-            return look
+            self._batch = self._engine.advance(self._batch, ticks, self._tolerance)
+            lanes = self._batch.lanes
+            return Snapshot(*jax.device_get((lanes.status, lanes.evaluations, lanes.result.loss)))
 
     def result(self, lane: int) -> Result:
         with _memory_errors():
-            lanes = self._state[0]
-            one = jax.device_get(jax.tree.map(lambda a: a[lane], (lanes.image, lanes.terms, lanes.start_loss)))
-        terms = {name: float(value) for name, value in one[1]._asdict().items()}
-        return Result(one[0], terms, float(one[2]), self._engine.settings.precision)
+            best, start_loss = jax.device_get(self._engine.result(self._batch, lane))
+        terms = {name: float(value) for name, value in best.terms.items()}
+        return Result(best.image, terms, float(start_loss), self._engine.settings.precision)
 
-    def keep(self, lanes: Sequence[int], size: int) -> Batch:
+    def select(self, lanes: Sequence[int], size: int) -> Batch:
         with _memory_errors():
-            state, self._state = self._state, None
-            smaller = _JaxBatch(self._device, self._engine, self._style, size, self._care)
-            smaller._state = self._engine.pick(state, lanes, size)
-            return smaller
+            smaller = self._engine.advance(self._engine.pick(self._batch, lanes, size), 0)  # compiles
+            return _JaxBatch(self._engine, smaller, self._tolerance, self._step_scale)
 
 
 @contextmanager

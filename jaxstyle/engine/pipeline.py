@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from jaxstyle.data import ledger, lock, manifest, sink
-from jaxstyle.data.ledger import Ledger
+from jaxstyle.data import ledger, lock, manifest
 from jaxstyle.data.manifest import Manifest, Row
-from jaxstyle.data.source import printable
-from jaxstyle.engine import preflight
-from jaxstyle.engine.crew import Crew
-from jaxstyle.engine.decode import Decoders
-from jaxstyle.engine.lanes import Device
-from jaxstyle.engine.plan import Finished, Job, plan
+from jaxstyle.data.sinks.folders import make_output_folder, sweep, withdraw
+from jaxstyle.data.sources.base import printable
+from jaxstyle.decode.pool import decoders_for
+from jaxstyle.engine.events import Progress, Silent, Summary
 from jaxstyle.engine.stop import Limits, Stop
-from jaxstyle.engine.watch import Progress, Silent, Summary
+from jaxstyle.engine.threads import Crew
 from jaxstyle.errors import JaxstyleError, OutputLocked, StorageError
+from jaxstyle.planning import preflight
+from jaxstyle.planning.contract import Device
+from jaxstyle.planning.plan import planned
 from jaxstyle.settings import RenderSettings
 
 
@@ -28,7 +27,7 @@ def device_for(ready: preflight.Ready) -> Device:
     """The device that a run renders on; jax is imported here, when everything else has been found in order."""
     from jaxstyle.engine.device import JaxDevice
 
-    return JaxDevice(ready.settings, ready.network, ready.painting)
+    return JaxDevice(ready.settings, ready.network, ready.style_image)
 
 
 def render(
@@ -69,7 +68,7 @@ def render(
     overwrite, part = settings.existing == "overwrite", settings.part()
     common: dict[str, Any] = {"style": printable(Path(style).name), "seed": settings.seed}
 
-    sink.prepare(output, ready.inputs)
+    make_output_folder(output, ready.inputs)
     with ExitStack() as opened:
         settle = lambda: manifest.settle(output, ready.run, overwrite=overwrite)  # noqa: E731
         opened.enter_context(lock.locked(output, part, settle))
@@ -88,7 +87,7 @@ def render(
                 if row.status != "done" and row.input_modified:  # its file was looked at, and is no longer what it was
                     past = rows.before.get(row.key)
                     if past is not None and past.status == "done":
-                        sink.withdraw(output / row.key)
+                        withdraw(output / row.key)
             rows.append(*new)
             for row in new:
                 failed += row.status == "failed"
@@ -113,7 +112,7 @@ def render(
 def _unite(output: Path) -> None:
     """Makes one manifest of the shards', and removes what no shard knows for its own."""
     ledger.fold(output)
-    sink.sweep(output)
+    sweep(output)
 
 
 def _without_hiding(leave: Callable[[], None]) -> Callable[..., None]:
@@ -127,17 +126,3 @@ def _without_hiding(leave: Callable[[], None]) -> Callable[..., None]:
                 raise
 
     return exit
-
-
-def planned(ready: preflight.Ready, before: Ledger, decoders: Decoders) -> Iterator[Job | Row | Finished]:
-    """What is to be done, by `plan`, where earlier runs have left these rows."""
-    finished = lambda one: preflight.finished(one, before, ready.output, ready.settings)  # noqa: E731
-    folds = not sink.tells_case_apart(ready.output)
-    return plan(ready.inputs, ready.settings, finished, decoders, folds=folds)
-
-
-def decoders_for(settings: RenderSettings) -> Decoders:
-    """As many processes as asked, or as half of the processor's cores, at most 8."""
-    half = max(1, min(8, (os.cpu_count() or 2) // 2))
-    workers = half if settings.workers == "auto" else int(settings.workers)
-    return Decoders(workers, max_pixels=settings.max_pixels, timeout=settings.stall_timeout)

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxstyle.data import image
-from jaxstyle.engine.decode import Decoders, Stat
-from jaxstyle.engine.plan import Job, shape
-from jaxstyle.engine.preflight import Ready
+from jaxstyle.decode.pool import Decoders, Stat
 from jaxstyle.errors import ImageError
+from jaxstyle.planning.buckets import shape
+from jaxstyle.planning.plan import Job
+from jaxstyle.planning.preflight import Ready
 from jaxstyle.style.initial import initial, pad_reflect
 
 
@@ -49,5 +50,5 @@ def prepare(job: Job, decoders: Decoders, ready: Ready) -> Prepared:
     width, height = job.bucket
     content = pad_reflect(decoded.pixels, height, width)
     start = None if ready.start is None else pad_reflect(image.resize(ready.start, *job.work), height, width)
-    init = initial(settings, content, ready.painting, job.key, start)
+    init = initial(settings, content, ready.style_image, job.key, start)
     return Prepared(job, decoded.sha256, decoded.alpha, decoded.notes, content, init)

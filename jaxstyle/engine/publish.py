@@ -9,32 +9,31 @@ from typing import Any, Literal
 
 import numpy as np
 
-from jaxstyle.data import image, sink
+from jaxstyle.data import image
 from jaxstyle.data.manifest import Row
+from jaxstyle.data.sinks.folders import write_file
 from jaxstyle.engine.lanes import Ended
-from jaxstyle.engine.plan import Job
 from jaxstyle.engine.prepare import Prepared
 from jaxstyle.errors import ImageError
+from jaxstyle.planning.plan import Job
 from jaxstyle.settings import RenderSettings
+from jaxstyle.style.status import Status
 
-ENDINGS = ("running", "budget", "converged", "stalled", "diverged")
-"""Names of `style.solver.Status`, in its order; this file works without jax."""
-DIVERGED, STALLED = ENDINGS.index("diverged"), ENDINGS.index("stalled")
 IMPROVED = 0.99
 """A lane that found no further step is well if its loss came below this part of the loss at its start."""
 BLACK = 2
 """No pixel above this of 255: a black picture."""
 
 
-def complaint(ended: Ended[Prepared]) -> str:
+def problem(ended: Ended[Prepared]) -> str:
     """What is wrong with a lane's end: a second try may help. Empty if nothing is."""
     result = ended.result
     if result is None:
         return ""  # no second try has more memory
     loss = sum(result.terms.values())
-    if ended.status == DIVERGED or not np.isfinite(result.image).all():
+    if ended.status == Status.DIVERGED or not np.isfinite(result.image).all():
         return "diverged: its loss was not finite"
-    if ended.status == STALLED and not loss < IMPROVED * result.start_loss:
+    if ended.status == Status.STALLED and not loss < IMPROVED * result.start_loss:
         return f"stalled: no step lowered its loss from {result.start_loss:.4g}"
     width, height = ended.task.job.work
     shown = image.to_bytes(result.image[: height : max(1, height // 32), : width : max(1, width // 32)])
@@ -52,7 +51,7 @@ def publish(ended: Ended[Prepared], settings: RenderSettings, output: Path, part
     """Writes a lane's picture and says so in its row; the caller syncs the picture's folder before the row is kept.
 
     Args:
-        part: see `sink.publish`.
+        part: see `write_file`.
 
     Raises:
         StorageError: the output cannot be written.
@@ -60,12 +59,12 @@ def publish(ended: Ended[Prepared], settings: RenderSettings, output: Path, part
     task, result = ended.task, ended.result
     job = task.job
     made: dict[str, Any] = {"evaluations": ended.evaluations, "seconds": round(ended.seconds, 4)}
-    wrong = complaint(ended)
+    wrong = problem(ended)
     if result is None:
         return row(task, "failed", reason="out of memory even alone: use a smaller --size", **made)
     if wrong:
-        twice = f"{wrong} (on the second try; on the first: {job.first_end})" if job.first_end else wrong
-        return row(task, "failed", reason=twice, ended=ENDINGS[ended.status], **made)
+        twice = f"{wrong} (on the second try; on the first: {job.first_problem})" if job.first_problem else wrong
+        return row(task, "failed", reason=twice, ended=Status(ended.status).name.lower(), **made)
     pixels = image.to_unit(result.image[: job.work[1], : job.work[0]])
     size = job.output_size(settings)
     pixels = image.resize(pixels, *size)
@@ -74,12 +73,12 @@ def publish(ended: Ended[Prepared], settings: RenderSettings, output: Path, part
         data = image.encode(pixels, alpha, job.header.format, settings.quality)
     except ImageError as error:
         return row(task, "failed", reason=str(error), **made)
-    sink.publish(output / job.key, data, part=part, sync=False)
-    again = (f"second try: the first {job.first_end}",) if job.first_end else ()
+    write_file(output / job.key, data, part=part, sync=False)
+    again = (f"second try: the first {job.first_problem}",) if job.first_problem else ()
     return row(
         task,
         "done",
-        ended=ENDINGS[ended.status],
+        ended=Status(ended.status).name.lower(),
         precision=result.precision,
         loss=dict(result.terms) | {"total": sum(result.terms.values())},
         start_loss=result.start_loss,
@@ -92,7 +91,7 @@ def publish(ended: Ended[Prepared], settings: RenderSettings, output: Path, part
 
 
 def row(of: Job | Prepared, status: Literal["done", "failed"], **fields: Any) -> Row:
-    """A row with what is known of the input."""
+    """A row with what is pending of the input."""
     job, sha256 = (of, "") if isinstance(of, Job) else (of.job, of.sha256)
     filled = Row(
         job.key,

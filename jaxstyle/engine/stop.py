@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from jaxstyle.data.source import printable
+from jaxstyle.data.sources.base import printable
 from jaxstyle.errors import DeviceError, StorageError
 from jaxstyle.settings import RenderSettings
 

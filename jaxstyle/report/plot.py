@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from jaxstyle.data import image, sink
+from jaxstyle.data import image
+from jaxstyle.data.sinks.folders import write_file
 from jaxstyle.report.sheet import PAPER
 
 INK, FAINT, GRID = (40, 38, 34), (110, 106, 98), (222, 218, 208)
@@ -155,7 +156,7 @@ class _Sheet:
 
     def save(self, path: Path) -> None:
         small = self._image.reduce(_FINE)
-        sink.publish(path, image.encode(np.asarray(small, np.float32) / 255, None, "PNG", 0))
+        write_file(path, image.encode(np.asarray(small, np.float32) / 255, None, "PNG", 0))
 
 
 @cache

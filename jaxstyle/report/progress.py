@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from jaxstyle.data.manifest import Row
-from jaxstyle.data.source import printable
-from jaxstyle.engine.watch import Progress
+from jaxstyle.data.sources.base import printable
+from jaxstyle.engine.events import Progress
 
 LINE_SECONDS = 30.0
 """Between two lines in a log."""

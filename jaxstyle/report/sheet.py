@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from jaxstyle.data import image, sink
+from jaxstyle.data import image
 from jaxstyle.data.image import work_size
+from jaxstyle.data.sinks.folders import write_file
 from jaxstyle.errors import ImageError
 from jaxstyle.settings import RenderSettings
 
@@ -57,7 +58,7 @@ def save(path: Path, grid: Sequence[Sequence[Image.Image | None]]) -> None:
                 sheet.paste(cell, (x + (column - cell.width) // 2, y + (height - cell.height) // 2))
             x += column + GAP
         y += height + GAP
-    sink.publish(path, image.encode(np.asarray(sheet, np.float32) / 255, None, "PNG", 0))
+    write_file(path, image.encode(np.asarray(sheet, np.float32) / 255, None, "PNG", 0))
 
 
 def _thumbnail(path: Path, longest: int = CELL) -> Image.Image | None:

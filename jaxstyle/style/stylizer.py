@@ -124,6 +124,7 @@ class Stylizer:
         self._advance = jax.jit(_highest_precision(self._advance_divided), donate_argnums=1)
         self._put = jax.jit(self._put_divided, donate_argnums=0)
         self._fill = {s: jax.jit(partial(self._filled, s), static_argnums=1, **self._lies(s)) for s in (True, False)}
+        self._result = jax.jit(lambda best, loss, index: jax.tree.map(lambda a: a[index], (best, loss)))
         self._pick = {s: jax.jit(_picked, **self._lies(s)) for s in (True, False)}
 
     def _lies(self, shared: bool) -> dict[str, Any]:
@@ -278,6 +279,10 @@ class Stylizer:
         """A batch of some lanes of a batch, in the order given, and as many that have ended as make up the size."""
         indices = np.asarray([*lanes, *[lanes[0]] * (size - len(lanes))], np.int32)
         return self._pick[batch.shared](batch, *jax.device_put((indices, np.int32(len(lanes)))))
+
+    def result(self, batch: Batch, index: int) -> tuple[base.Point, Any]:
+        """The best point of a lane, and the loss at its start; still on the device."""
+        return self._result(batch.lanes.result, batch.lanes.start_loss, jax.device_put(np.int32(index)))
 
     def advance(self, batch: Batch, ticks: int, tolerance: float = 0.0) -> Batch:
         """The batch after some ticks of every lane that is still running; the old batch is used up.

@@ -16,14 +16,16 @@ import pytest
 from pictures import photo, save
 from PIL import Image
 
-from jaxstyle.data import image, worker
-from jaxstyle.engine.decode import Decoders
+from jaxstyle.data import image
+from jaxstyle.decode import worker
+from jaxstyle.decode.pool import Decoders
 from jaxstyle.errors import ImageError
 
 LIMIT = 1_000_000
 HOOKS = """
 import os, signal, sys, time
-from jaxstyle.data import image, worker
+from jaxstyle.data import image
+from jaxstyle.decode import worker
 
 def hooked(real):
     def call(source, limit):
@@ -64,7 +66,7 @@ image.read, image.probe = hooked(image.read), hooked(image.probe)
 
 def command(code: str, *arguments: str) -> list[str]:
     """A worker that runs some code before it begins."""
-    return [sys.executable, "-P", "-c", f"{code}\nfrom jaxstyle.data.worker import main\nmain()", *arguments]
+    return [sys.executable, "-P", "-c", f"{code}\nfrom jaxstyle.decode.worker import main\nmain()", *arguments]
 
 
 def decoders(workers: int = 1, *, timeout: float = 60, code: str = HOOKS, max_pixels: int = LIMIT) -> Decoders:
@@ -219,7 +221,7 @@ def test_a_senseless_answer_counts_as_a_crash(tmp_path, lie):
     path = save(tmp_path / "a.png", photo(20, 20))
     code = f"""
 import json, os
-from jaxstyle.data import worker
+from jaxstyle.decode import worker
 real, answers = worker._answer, os.fdopen(os.dup(1), "wb")
 def answer(request):
     {lie}
@@ -238,7 +240,7 @@ def test_arrays_cut_short_count_as_a_crash(tmp_path):
     path = save(tmp_path / "a.png", photo(200, 200))
     code = """
 import os, threading
-from jaxstyle.data import worker
+from jaxstyle.decode import worker
 real = worker._answer
 def answer(request):
     line, arrays = real(request)
@@ -298,7 +300,7 @@ def test_workers_die_with_their_parent(tmp_path, busy):
     code = """
 import sys, time
 from pathlib import Path
-from jaxstyle.engine.decode import Decoders
+from jaxstyle.decode.pool import Decoders
 good, bad, busy, *command = sys.argv[1:]
 pool = Decoders(1, max_pixels=1000, timeout=1000, command=command)
 pool.probe([Path(good)])

@@ -18,10 +18,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from jaxstyle.data.image import FORMATS, Header, work_size
-from jaxstyle.data.worker import READY, Decoded, Probed, Stat
+from jaxstyle.decode.worker import READY, Decoded, Probed, Stat
 from jaxstyle.errors import ImageError, JaxstyleError
 
-COMMAND = (sys.executable or "", "-P", "-c", "from jaxstyle.data.worker import main; main()")
+COMMAND = (sys.executable or "", "-P", "-c", "from jaxstyle.decode.worker import main; main()")
 """Starts a worker."""
 LONGEST_LINE = 1 << 20
 """Bytes of an answer's line; those of 64 files with problems stay under 200 000."""

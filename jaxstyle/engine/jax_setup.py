@@ -1,4 +1,7 @@
-"""Compiled programs kept between runs, so that the second run of a command does not compile what the first one did."""
+"""JAX's settings of a whole process, made by the commands and never by a library call: compile cache, parts of the CPU.
+
+With the cache the second run of a command does not compile what the first one did.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,30 @@ import jax
 from filelock import FileLock
 from jax.experimental.compilation_cache import compilation_cache
 
+from jaxstyle.planning.host import cores
 from jaxstyle.settings import cache_directory
 
 MOST_BYTES = 2**30
 """Of the folder; beyond it JAX drops the programs that were not used for longest."""
+
+
+CPU_DEVICES = 2
+"""Devices that a CPU of several cores is for JAX: half of the lanes each, over the threads of all cores, so that one
+half works where the other waits for its slowest thread. Measured on two cores only (bench/REPORT.md)."""
+
+
+def set_up() -> None:
+    """Prepares JAX for a command: keeps compiled programs in the user's cache and divides the CPU."""
+    keep()
+    divide_cpu()
+
+
+def divide_cpu() -> None:
+    """Makes `CPU_DEVICES` of the CPU, unless JAX is at work already, has been told a number, or there is one core."""
+    told = jax.config.jax_num_cpu_devices  # type: ignore[attr-defined]
+    if told == -1 and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", "") and cores() > 1:
+        with suppress(RuntimeError):  # JAX is at work: the CPU is what it is
+            jax.config.update("jax_num_cpu_devices", CPU_DEVICES)
 
 
 def keep() -> Path | None:

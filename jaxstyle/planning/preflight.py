@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxstyle.data import image, ledger, lock, manifest, sink
+from jaxstyle.data import image, ledger, lock, manifest
 from jaxstyle.data.ledger import Ledger
-from jaxstyle.data.source import Input, discover, printable
+from jaxstyle.data.sinks.folders import TEMPORARY, check_writable, refuse_overlap
+from jaxstyle.data.sources.base import Input, printable
+from jaxstyle.data.sources.folders import discover
 from jaxstyle.errors import ImageError, InputError
 from jaxstyle.model import weights
 from jaxstyle.settings import INITS, RenderSettings
@@ -24,7 +26,7 @@ class Ready:
     """A run that has been found in order, with nothing written yet.
 
     Attributes:
-        painting: the style picture at its working size, h x w x 3 in [0, 1].
+        style_image: the style picture at its working size, h x w x 3 in [0, 1].
         start: the picture that `init` names, or None.
         run: see `describe`.
     """
@@ -32,7 +34,7 @@ class Ready:
     inputs: list[Path]
     output: Path
     settings: RenderSettings
-    painting: np.ndarray
+    style_image: np.ndarray
     start: np.ndarray | None
     network: weights.Weights
     run: dict[str, Any]
@@ -48,16 +50,16 @@ def check(
     paths = [Path(inputs)] if isinstance(inputs, str | Path) else [Path(p) for p in inputs]
     output, style = Path(output), Path(style)
     check_folders(paths, style, output, settings)
-    painting = own_picture(style, "style", settings)
+    style_image = own_picture(style, "style", settings)
     size = settings.style_size or settings.size
-    painting = image.resize(painting, *image.work_size(painting.shape[1], painting.shape[0], size))
+    style_image = image.resize(style_image, *image.work_size(style_image.shape[1], style_image.shape[0], size))
     start = None if settings.init in INITS else own_picture(Path(settings.init), "init picture", settings)
-    sink.check_writable(output)
+    check_writable(output)
     network = weights.load(settings.weights)
     run = describe(style, settings, network)
     if settings.existing != "overwrite":
         manifest.compare(output, run)
-    return Ready(paths, output, settings, painting, start, network, run)
+    return Ready(paths, output, settings, style_image, start, network, run)
 
 
 def check_folders(inputs: list[Path], style: Path, output: Path, settings: RenderSettings) -> None:
@@ -69,7 +71,7 @@ def check_folders(inputs: list[Path], style: Path, output: Path, settings: Rende
     if not inputs:
         raise InputError("there is no input", "Give files or folders of photographs.")
     next(discover(inputs), None)  # refuses what is absent or closed
-    sink.refuse_overlap(output, inputs)
+    refuse_overlap(output, inputs)
     for name, path in (("style", style), ("init picture", Path(settings.init))):
         if path.resolve().is_relative_to(output.resolve()) and path.is_file():
             raise InputError(f"the {name} {printable(path)} lies in the output folder", "Choose another output folder.")
@@ -81,7 +83,7 @@ def check_folders(inputs: list[Path], style: Path, output: Path, settings: Rende
         raise InputError(
             f"{printable(output)} has results already", "Choose another folder, or --existing resume or overwrite."
         )
-    ours = (lock.PREFIX, sink.TEMPORARY)
+    ours = (lock.PREFIX, TEMPORARY)
     if not (output / manifest.SETTINGS).exists() and any(not p.name.startswith(ours) for p in output.iterdir()):
         raise InputError(
             f"{printable(output)} has files in it that no run of jaxstyle wrote",
@@ -123,7 +125,7 @@ def describe(style: Path, settings: RenderSettings, network: weights.Weights) ->
     return {"decides": decides, "about": about}
 
 
-def finished(one: Input, before: Ledger, output: Path, settings: RenderSettings) -> bool:
+def is_unchanged(one: Input, before: Ledger, output: Path, settings: RenderSettings) -> bool:
     """Whether an earlier run is through with an input: what became of it still stands.
 
     Done needs the output to be there as well. A file stands as long as its length and its time do or, where a copy

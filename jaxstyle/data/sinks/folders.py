@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from jaxstyle.data.source import printable
+from jaxstyle.data.sources.base import printable
 from jaxstyle.errors import InputError, StorageError
 
 TEMPORARY = ".jaxstyle-partial-"
@@ -28,7 +28,7 @@ _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
 """What file systems answer that cannot sync a folder, or not one that may only be searched."""
 
 
-def publish(path: Path, data: bytes, *, part: str = "", sync: bool = True) -> None:
+def write_file(path: Path, data: bytes, *, part: str = "", sync: bool = True) -> None:
     """Writes a file: under a temporary name beside it, synced to the disk, renamed, the rename synced.
 
     Args:
@@ -44,7 +44,7 @@ def publish(path: Path, data: bytes, *, part: str = "", sync: bool = True) -> No
 
 @contextmanager
 def writing(path: Path, *, part: str = "", sync: bool = True) -> Iterator[BinaryIO]:
-    """As `publish`, for a file that is written piece by piece; an error on the way leaves nothing behind."""
+    """As `write_file`, for a file that is written piece by piece; an error on the way leaves nothing behind."""
     temporary = path.parent / f"{TEMPORARY}{part}{_own}-{next(_numbers)}"
     try:
         _make_folder(path.parent)
@@ -153,7 +153,7 @@ def check_writable(output: Path) -> None:
         raise StorageError(f"{printable(there)} has {free:,} bytes free", "Make room, then run again.")
 
 
-def prepare(output: Path, inputs: Iterable[Path]) -> None:
+def make_output_folder(output: Path, inputs: Iterable[Path]) -> None:
     """Makes the output folder and checks that it can be written.
 
     Raises:

@@ -6,21 +6,23 @@ import dataclasses
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxstyle.data import image, ledger, sink
+from jaxstyle.data import image, ledger
 from jaxstyle.data.image import Size
 from jaxstyle.data.manifest import Row
-from jaxstyle.data.source import printable
-from jaxstyle.engine import cost, pipeline, preflight
-from jaxstyle.engine.feed import Lot
-from jaxstyle.engine.lanes import Device, rung, rungs, side_by_side
-from jaxstyle.engine.plan import Finished
+from jaxstyle.data.sinks.folders import existing
+from jaxstyle.data.sources.base import printable
+from jaxstyle.decode.pool import decoders_for
+from jaxstyle.planning import cost, preflight
+from jaxstyle.planning.batches import batch_size, batch_sizes, chosen_batch
+from jaxstyle.planning.contract import Device, Group
+from jaxstyle.planning.plan import Unchanged, planned
 from jaxstyle.settings import RenderSettings
 
 BYTES = {"JPEG": 1.3, "MPO": 1.3, "PNG": 2.5, "TIFF": 3.0, "WEBP": 0.8, "AVIF": 0.9, "GIF": 1.4}
@@ -106,12 +108,14 @@ def forecast(
     style: Path | str,
     output: Path | str,
     settings: RenderSettings,
+    device_for: Callable[[preflight.Ready], Device],
     *,
     measure: bool = True,
 ) -> Forecast:
     """Looks at every input's header, as a run would, and writes nothing.
 
     Args:
+        device_for: makes the device; called only if there is something to render.
         measure: time some evaluations on the device.
 
     Raises what `pipeline.render` raises before it begins.
@@ -122,9 +126,9 @@ def forecast(
     before = ledger.Ledger([] if overwrite else ledger.ledgers(output))
     made, reasons = Forecast(output), Counter[str]()
     images: Counter[Size] = Counter()
-    with pipeline.decoders_for(settings) as decoders:
-        for one in pipeline.planned(ready, before, decoders):
-            if isinstance(one, Finished):
+    with decoders_for(settings) as decoders:
+        for one in planned(ready, before, decoders):
+            if isinstance(one, Unchanged):
                 made.finished += 1
             elif isinstance(one, Row):
                 made.skipped += one.status == "skipped"
@@ -138,14 +142,14 @@ def forecast(
                 if made.render == settings.limit:
                     break
     made.reasons = reasons.most_common(REASONS)
-    made.disk_free = shutil.disk_usage(sink.existing(output)).free
+    made.disk_free = shutil.disk_usage(existing(output)).free
     if images:
-        device = pipeline.device_for(ready)
+        device = device_for(ready)
         made.memory = device.memory
         for bucket, number in images.most_common():
-            batch = rung(side_by_side(device, bucket, settings.batch), number, device.count)
-            ladder = rungs(batch, device.count)
-            made.buckets.append(Bucket(*bucket, number, batch, len(ladder), device.takes(bucket, batch)))
+            batch = batch_size(chosen_batch(device, bucket, settings.batch), number, device.count)
+            ladder = batch_sizes(batch, device.count)
+            made.buckets.append(Bucket(*bucket, number, batch, len(ladder), device.memory_bytes(bucket, batch)))
         if measure:
             _time(made, ready, device)
     return made
@@ -153,16 +157,16 @@ def forecast(
 
 def _time(made: Forecast, ready: preflight.Ready, device: Device) -> None:
     """Fills in the times: some ticks of a small batch, scaled by the floating-point operations of the others."""
-    lot, objective = Lot((PROBE, PROBE)), ready.settings.objective()
-    size = device.suits(lot.bucket)
-    batch = device.batch(lot, size)
-    picture = image.resize(ready.painting, PROBE, PROBE)
+    group, objective = Group((PROBE, PROBE)), ready.settings.objective()
+    size = device.preferred_batch(group.bucket)
+    batch = device.batch(group, size)
+    picture = image.resize(ready.style_image, PROBE, PROBE)
     for lane in range(size):
-        batch.put(lane, picture, np.ascontiguousarray(picture[:, ::-1]))
+        batch.put(lane, {"content": picture, "init": np.ascontiguousarray(picture[:, ::-1])}, 10**9)
     batch.advance(TICKS)
     began = time.perf_counter()
     batch.advance(TICKS)
-    each = (time.perf_counter() - began) / (TICKS * size) / cost.evaluation_flops(lot.bucket, objective)
+    each = (time.perf_counter() - began) / (TICKS * size) / cost.evaluation_flops(group.bucket, objective)
     made.seconds_an_evaluation = each * cost.evaluation_flops((512, 512), objective)
     flops = sum(one.images * cost.evaluation_flops((one.width, one.height), objective) for one in made.buckets)
     made.seconds = each * flops * ready.settings.evaluations

@@ -10,33 +10,15 @@ import os
 import stat
 import unicodedata
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from jaxstyle.data.sources.base import Input, printable
 from jaxstyle.errors import InputError
 
 
-@dataclass(frozen=True)
-class Input:
-    """One input.
-
-    Attributes:
-        key: path relative to the given folder, with forward slashes; the output gets the same.
-        path: of the file.
-        skipped: reason not to look at it, or "".
-        failed: reason that it cannot be looked at, or that its output has no place of its own, or "".
-        note: what to know about it even if all goes well, or "".
-    """
-
-    key: str
-    path: Path
-    skipped: str = ""
-    failed: str = ""
-    note: str = ""
-
-
-def discover(inputs: Iterable[Path | str], *, folds: bool = False) -> Iterator[Input]:
+def discover(inputs: Iterable[Path | str], *, case_insensitive: bool = False) -> Iterator[Input]:
     """All files below the inputs, each key once, in a stable order: a folder's files, then its folders, by name.
 
     Of files with one key the first input's comes, as failed, unless all are one file; so does a file with the key of
@@ -44,8 +26,8 @@ def discover(inputs: Iterable[Path | str], *, folds: bool = False) -> Iterator[I
     listed, as is a folder that cannot be read. Files are listed without looking at them, so they may have vanished.
 
     Args:
-        folds: the outputs' file system holds names for one that differ only in case or Unicode form. Of files with
-            such names all but the first fail; elsewhere they have a note.
+        case_insensitive: the outputs' file system takes names that differ only in case or Unicode form for one. All
+            files with such names but the first then fail; otherwise they get a note.
 
     Raises:
         InputError: an input does not exist or cannot be looked at.
@@ -53,7 +35,7 @@ def discover(inputs: Iterable[Path | str], *, folds: bool = False) -> Iterator[I
     roots, files = _given(inputs)
     waiting = [roots]
     while waiting:
-        below = yield from _level(waiting.pop(), files, folds)
+        below = yield from _level(waiting.pop(), files, case_insensitive)
         waiting += reversed(below)
         files = []
 
@@ -65,17 +47,6 @@ def count(inputs: Iterable[Path | str]) -> int:
         InputError: see `discover`.
     """
     return sum(1 for _ in discover(inputs))
-
-
-def printable(name: object) -> str:
-    """A name that can be printed: bytes that are not UTF-8, and characters that steer terminals, are shown escaped."""
-    text = str(name)
-    try:
-        data = text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # half a character, which no file's name has, but a ledger may
-        data = text.encode("utf-8", "backslashreplace")
-    shown = data.decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
 
 
 _HIDDEN, _FILE, _FOLDER = range(3)
@@ -145,7 +116,9 @@ def _closed(path: Path, error: OSError) -> InputError:
     )
 
 
-def _level(folders: list[_Folder], files: list[_Entry], folds: bool) -> Generator[Input, None, list[list[_Folder]]]:
+def _level(
+    folders: list[_Folder], files: list[_Entry], case_insensitive: bool
+) -> Generator[Input, None, list[list[_Folder]]]:
     """Yields what is listed in these folders and beside them; returns the folders below, those to list together."""
     entries, failed = list(files), set[str]()
     for folder in folders:
@@ -160,7 +133,7 @@ def _level(folders: list[_Folder], files: list[_Entry], folds: bool) -> Generato
             if key not in failed:
                 failed.add(key)
                 yield Input(key, folder.path, failed=f"folder cannot be read ({error.strerror or error})")
-    return (yield from _merge(entries, folds))
+    return (yield from _merge(entries, case_insensitive))
 
 
 def _listing(folder: _Folder) -> Iterator[_Entry]:
@@ -176,7 +149,7 @@ def _listing(folder: _Folder) -> Iterator[_Entry]:
             yield _Entry(stage, folder.key, entry.name, folder.turn, folder.path, regular, hidden)
 
 
-def _merge(entries: list[_Entry], folds: bool) -> Generator[Input, None, list[list[_Folder]]]:
+def _merge(entries: list[_Entry], case_insensitive: bool) -> Generator[Input, None, list[list[_Folder]]]:
     """As `_level`, of names that are listed already. Looks at those only that collide or may be links."""
     entries.sort()
     groups = _alike([entry.name for entry in entries])
@@ -194,7 +167,7 @@ def _merge(entries: list[_Entry], folds: bool) -> Generator[Input, None, list[li
             continue
         if n == groups[n][0]:
             group = [entries[member] for member in groups[n]]
-            rows = _settle([(_look(one), one.stage == _FOLDER) for one in group], folds)
+            rows = resolve_collision([(_look(one), one.stage == _FOLDER) for one in group], case_insensitive)
             settled.update(zip(groups[n], rows, strict=True))
         found = settled.pop(n)
         if found:
@@ -247,8 +220,8 @@ def _same(one: Path, other: Path) -> bool:
         return os.path.realpath(one) == os.path.realpath(other)
 
 
-def _settle(
-    group: Sequence[tuple[Input, bool]], folds: bool, same: Callable[[Path, Path], bool] = _same
+def resolve_collision(
+    group: Sequence[tuple[Input, bool]], case_insensitive: bool, same: Callable[[Path, Path], bool] = _same
 ) -> list[Input | None]:
     """What becomes of names that fold to one, given with whether each is a folder to walk.
 
@@ -266,7 +239,7 @@ def _settle(
         row = _one_row([group[n][0] for n in members], folders.get(key), same)
         if not row.skipped:
             folder_key = next((other for other in folders if other != key), "")
-            row = _beside(row, earlier, folder_key, folds)
+            row = _beside(row, earlier, folder_key, case_insensitive)
             earlier = earlier or key
         rows[members[0]] = row
     return rows
@@ -288,11 +261,11 @@ def _one_row(files: list[Input], folder: Input | None, same: Callable[[Path, Pat
     return first
 
 
-def _beside(row: Input, file: str, folder: str, folds: bool) -> Input:
+def _beside(row: Input, file: str, folder: str, case_insensitive: bool) -> Input:
     """A row beside an earlier file's key or a folder's, either "", that fold to the same as its own."""
     if not (file or folder):
         return row
-    if not folds:
+    if not case_insensitive:
         note = f"a name beside it differs only in case or Unicode form: {printable(folder or file)}"
         return replace(row, note=note)
     victim = f"take the place of the folder {printable(folder)}" if folder else f"replace that of {printable(file)}"

@@ -1,6 +1,6 @@
 """The threads of a run, and what passes between them.
 
-    planner  ->  feed  ->  decoders  ->  feed  ->  device  ->  publishers  ->  main
+    planner  ->  queues  ->  decoders  ->  queues  ->  device  ->  publishers  ->  main
                 (jobs)                 (pictures)            (ended lanes)    (rows)
 
 Every queue is bounded, so the slowest one sets the pace and memory does not grow with the number of inputs. The main
@@ -19,20 +19,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jaxstyle.data import sink
 from jaxstyle.data.image import Size
 from jaxstyle.data.manifest import Row
-from jaxstyle.data.source import discover
-from jaxstyle.engine.decode import Decoders
-from jaxstyle.engine.feed import Feed, Lot
-from jaxstyle.engine.lanes import Device, Ended, Lanes, side_by_side
-from jaxstyle.engine.plan import Finished, Job, in_shard
-from jaxstyle.engine.preflight import Ready
+from jaxstyle.data.sinks.folders import sweep, sync_folder
+from jaxstyle.data.sources.folders import discover
+from jaxstyle.decode.pool import Decoders
+from jaxstyle.engine.events import Broken, Progress, Result, Summary, Tell
+from jaxstyle.engine.lanes import BatchScheduler, Ended
 from jaxstyle.engine.prepare import Prepared, prepare
-from jaxstyle.engine.publish import complaint, publish, row
+from jaxstyle.engine.publish import problem, publish, row
+from jaxstyle.engine.queues import Queues
 from jaxstyle.engine.stop import Stop, Watchdog
-from jaxstyle.engine.watch import Broken, Progress, Result, Summary, Tell
 from jaxstyle.errors import ImageError
+from jaxstyle.planning.batches import chosen_batch
+from jaxstyle.planning.contract import Device, Group
+from jaxstyle.planning.plan import Job, Unchanged, in_shard
+from jaxstyle.planning.preflight import Ready
 
 WINDOW = 2048
 """Jobs that the planner may be ahead."""
@@ -52,7 +54,7 @@ class Crew:
     def __init__(
         self,
         ready: Ready,
-        planned: Iterable[Job | Row | Finished],
+        planned: Iterable[Job | Row | Unchanged],
         decoders: Decoders,
         device_for: Callable[[Ready], Device],
         progress: Progress,
@@ -68,8 +70,8 @@ class Crew:
         index, parts = self._settings.part()
         self._part = "" if parts == 1 else f"{index}-of-{parts}-"
         batch = 2 if self._settings.batch == "auto" else int(self._settings.batch)
-        self._feed: Feed[Prepared] = Feed(lambda _: batch, window=max(WINDOW, 4 * batch))
-        self._lanes: Lanes[Prepared] | None = None
+        self._queues: Queues[Prepared] = Queues(lambda _: batch, window=max(WINDOW, 4 * batch))
+        self._scheduler: BatchScheduler[Prepared] | None = None
         self._device: Device | None = None
         self._making: float | None = None
         self._most_pixels = 2**63
@@ -102,7 +104,7 @@ class Crew:
         began = committed = time.monotonic()
         self._progress.begin(self._settings.evaluations)
         if stop.reason:
-            self._feed.stop()
+            self._queues.stop()
         for thread in self._threads:
             thread.start()
         working, stopping = set(self._threads), False
@@ -124,12 +126,12 @@ class Crew:
                 if reason := exceeded():
                     stop.request(reason)
                 self._watchdog.look(
-                    self._lanes.usage.since if self._lanes else self._making, list(self._writing.values())
+                    self._scheduler.usage.since if self._scheduler else self._making, list(self._writing.values())
                 )
             if stop.reason and not stopping:
                 stopping = True
                 self._progress.say(f"Stopping ({stop.reason}): finishing the images on the device.")
-                self._feed.stop()
+                self._queues.stop()
         self._seconds = time.monotonic() - began
         if self.unfinished and not stopping:
             raise AssertionError(f"{self._jobs - self._settled} images have no row")
@@ -141,7 +143,7 @@ class Crew:
 
     def leave(self) -> None:
         """Ends all threads, and keeps what has been published."""
-        self._feed.abandon()
+        self._queues.abandon()
         deadline = time.monotonic() + LEAVE_SECONDS
         try:
             for thread in self._threads:
@@ -156,10 +158,10 @@ class Crew:
     def account(self, summary: Summary) -> None:
         """Fills in what the threads know."""
         summary.seconds, summary.examples = self._seconds, self._examples
-        if self._lanes is not None and self._device is not None:
-            usage = self._lanes.usage
+        if self._scheduler is not None and self._device is not None:
+            usage = self._scheduler.usage
             summary.occupancy = usage.spent / usage.offered if usage.offered else 0.0
-            summary.device_seconds, summary.programs = usage.seconds, self._device.compiled
+            summary.device_seconds, summary.programs = usage.seconds, self._device.n_compiled
 
     def _take(self, event: Result | Tell) -> None:
         if isinstance(event, Tell):
@@ -182,7 +184,7 @@ class Crew:
         rows, self._rows = self._rows, []
         folders, self._folders = self._folders, set()
         for folder in folders:
-            sink.sync_folder(folder)
+            sync_folder(folder)
         if rows:
             self._keep(rows)
 
@@ -215,63 +217,65 @@ class Crew:
         self._post(Tell(name, arguments))
 
     def _count(self) -> None:
-        sink.sweep(self._ready.output, self._part, lambda: self._feed.abandoned)
+        sweep(self._ready.output, self._part, lambda: self._queues.abandoned)
         part, number = self._settings.part(), 0
         for one in discover(self._ready.inputs):
             number += in_shard(one.key, part)
-            if self._feed.stopped:
+            if self._queues.stopped:
                 return
         self._tell("inputs", number)
 
     def _plan(self) -> None:
         finished = 0
         for planned in self._planned:
-            if isinstance(planned, Finished):
+            if isinstance(planned, Unchanged):
                 finished += 1
                 if finished % 100 == 0:
                     self._tell("finished", 100)
             elif isinstance(planned, Row):
                 self._post(Result(planned))
             else:
-                self._jobs += self._feed.offer(planned)
+                self._jobs += self._queues.offer(planned)
                 if self._jobs == self._settings.limit:
                     break
-            if self._feed.stopped:
+            if self._queues.stopped:
                 return
         self._tell("finished", finished % 100)
         self._through = True
-        self._feed.end()
+        self._queues.end()
 
     def _decode(self) -> None:
-        while (taken := self._feed.job()) is not None:
-            lot, job = taken
+        while (taken := self._queues.job()) is not None:
+            group, job = taken
             try:
                 task = prepare(job, self._decoders, self._ready)
             except ImageError as error:
                 self._post(Result(row(job, "failed", reason=str(error)), job.path))
-                self._feed.decoded(lot, None)
+                self._queues.decoded(group, None)
             else:
-                place = Lot(task.job.bucket, lot.careful)
-                if place != lot:
-                    self._feed.again(place, task.job)
-                self._feed.decoded(lot, task if place == lot else None)
+                place = Group(task.job.bucket, group.careful)
+                if place != group:
+                    self._queues.requeue(place, task.job)
+                self._queues.decoded(group, task if place == group else None)
 
     def _render(self) -> None:
         try:
-            if not self._feed.anything():
+            if not self._queues.anything():
                 return
             self._making = time.monotonic()
             self._device = self._device_for(self._ready)
-            self._feed.suit(self._batch)
-            self._lanes = Lanes(
-                self._device, self._feed, self._settings.evaluations, lambda *told: self._tell("advance", *told)
+            self._queues.suit(self._batch)
+            self._scheduler = BatchScheduler(
+                self._device, self._queues, self._settings.evaluations, lambda *told: self._tell("advance", *told)
             )
-            while (chosen := self._feed.choose()) is not None:
-                lot, known = chosen
-                for ended in self._lanes.run(lot, known, self._batch(lot.bucket), partial(self._halve, lot)):
-                    if not lot.careful and (wrong := complaint(ended)):
-                        job = dataclasses.replace(ended.task.job, first_end=wrong)
-                        self._feed.again(Lot(lot.bucket, True), job)
+            while (chosen := self._queues.choose()) is not None:
+                group, pending = chosen
+                for ended in self._scheduler.run(
+                    group, pending, self._batch(group.bucket), partial(self._halve, group)
+                ):
+                    if not group.careful and (wrong := problem(ended)):
+                        job = dataclasses.replace(ended.task.job, first_problem=wrong)
+                        self._queues.requeue(Group(group.bucket, True), job)
                     else:
                         self._put(self._ended, ended)
         finally:
@@ -279,14 +283,14 @@ class Crew:
                 self._put(self._ended, None)
 
     def _batch(self, bucket: Size) -> int:
-        """Lanes side by side: as asked or as suits the device, and no more than it has had room for."""
+        """Lanes side by side: as asked or as the device prefers, and no more than it has had room for."""
         assert self._device is not None
-        wanted = side_by_side(self._device, bucket, self._settings.batch)
+        wanted = chosen_batch(self._device, bucket, self._settings.batch)
         count = self._device.count
         return max(count, min(wanted, self._most_pixels // (bucket[0] * bucket[1]) // count * count))
 
-    def _halve(self, lot: Lot, batch: int) -> None:
-        width, height = lot.bucket
+    def _halve(self, group: Group, batch: int) -> None:
+        width, height = group.bucket
         self._most_pixels = batch * width * height
         self._tell("say", f"The device is out of memory: going on with {batch} images of {width} x {height} at a time.")
 

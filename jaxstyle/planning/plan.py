@@ -7,18 +7,21 @@ import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from jaxstyle.data import image
-from jaxstyle.data.image import Size, work_size
-from jaxstyle.data.ledger import NAME
+from jaxstyle.data.image import Size
+from jaxstyle.data.ledger import NAME, Ledger
 from jaxstyle.data.manifest import SETTINGS, Row
-from jaxstyle.data.source import Input, discover
-from jaxstyle.data.worker import UNKNOWN, Stat
-from jaxstyle.engine.decode import Decoders, Probed
-from jaxstyle.settings import STRIDE, RenderSettings
+from jaxstyle.data.sinks.folders import tells_case_apart
+from jaxstyle.data.sources.base import Input
+from jaxstyle.data.sources.folders import discover
+from jaxstyle.decode.pool import Decoders, Probed
+from jaxstyle.decode.worker import UNKNOWN, Stat
+from jaxstyle.planning.buckets import shape
+from jaxstyle.planning.preflight import Ready, is_unchanged
+from jaxstyle.settings import RenderSettings
 
 GROUP = 64
 """Headers that are asked for at a time."""
@@ -26,11 +29,6 @@ SHEET = "contact_sheet.png"
 RESERVED = (NAME, SETTINGS, SHEET)
 """Names that a run writes into OUT for itself, with those of shards' ledgers:"""
 LEDGER = re.compile(r"manifest-\d+-of-\d+\.jsonl")
-
-LONG_SIDES = tuple(Fraction(n, 8) for n in (8, 6, 4, 2, 1))
-"""Long sides of buckets as parts of the working size; those under 1 serve pictures that are smaller than it."""
-SHORT_SIDES = tuple(Fraction(n, 48) for n in (48, 39, 36, 32, 27, 24, 16, 8))
-"""Short sides as parts of the long side: square, 5:4, 4:3, 3:2, 16:9, 2:1 and beyond."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Job:
         work: size at which it is optimised.
         bucket: size of the array that holds it, filled up with its mirror image; compiled once for all its jobs.
         note: for its row.
-        first_end: what was wrong with a first try; empty on the first.
+        first_problem: what was wrong with a first try; empty on the first.
     """
 
     key: str
@@ -55,31 +53,17 @@ class Job:
     work: Size
     bucket: Size
     note: str = ""
-    first_end: str = ""
+    first_problem: str = ""
 
     def output_size(self, settings: RenderSettings) -> Size:
         """Of the picture that will be written."""
         return (self.header.width, self.header.height) if settings.output_size == "input" else self.work
 
 
-class Finished(NamedTuple):
+class Unchanged(NamedTuple):
     """An input that an earlier run is through with."""
 
     key: str
-
-
-def bucket(work: Size, size: int) -> Size:
-    """The smallest bucket of the ladder that holds a picture of this working size."""
-    long, short = max(work), min(work)
-    longs = (_round_up(part * size) for part in reversed(LONG_SIDES))
-    long_side = next(side for side in longs if side >= long)
-    shorts = (_round_up(part * long_side) for part in reversed(SHORT_SIDES))
-    short_side = next(side for side in shorts if side >= short)
-    return (long_side, short_side) if work[0] >= work[1] else (short_side, long_side)
-
-
-def _round_up(length: Fraction) -> int:
-    return max(STRIDE, -(-length // STRIDE) * STRIDE)
 
 
 def plan(
@@ -88,8 +72,8 @@ def plan(
     finished: Callable[[Input], bool],
     decoders: Decoders,
     *,
-    folds: bool = False,
-) -> Iterator[Job | Row | Finished]:
+    case_insensitive: bool = False,
+) -> Iterator[Job | Row | Unchanged]:
     """A job or a row for every input that is not finished, in the order of `discover`. Reads headers only.
 
     Inputs are looked at in groups that grow, so that the first jobs come at once. Those of other shards do not appear.
@@ -97,12 +81,12 @@ def plan(
     Args:
         finished: whether an input has its row, and need not be looked at.
         decoders: read the headers.
-        folds: see `discover`.
+        case_insensitive: see `discover`.
 
     Raises:
         InputError: see `discover`.
     """
-    mine = (one for one in discover(inputs, folds=folds) if in_shard(one.key, settings.part()))
+    mine = (one for one in discover(inputs, case_insensitive=case_insensitive) if in_shard(one.key, settings.part()))
     size = 4
     while group := list(itertools.islice(mine, size)):
         size = min(2 * size, GROUP)
@@ -111,11 +95,18 @@ def plan(
         probed = iter(decoders.probe(looked_at))
         for one, past in zip(group, done, strict=True):
             if past:
-                yield Finished(one.key)
+                yield Unchanged(one.key)
             elif one.failed or one.skipped:
                 yield _row(one, "failed" if one.failed else "skipped", one.failed or one.skipped)
             else:
                 yield _judge(one, next(probed), settings)
+
+
+def planned(ready: Ready, before: Ledger, decoders: Decoders) -> Iterator[Job | Row | Unchanged]:
+    """The plan of a run, given the rows that earlier runs into its folder have left."""
+    finished = lambda one: is_unchanged(one, before, ready.output, ready.settings)  # noqa: E731
+    case_insensitive = not tells_case_apart(ready.output)
+    return plan(ready.inputs, ready.settings, finished, decoders, case_insensitive=case_insensitive)
 
 
 def in_shard(key: str, part: tuple[int, int]) -> bool:
@@ -136,12 +127,6 @@ def _judge(one: Input, probed: Probed, settings: RenderSettings) -> Job | Row:
         return _row(one, "failed", f"its output would take the place of the run's own {own}: rename it", probed.stat)
     stat, header = probed.stat, probed.header
     return Job(one.key, one.path, stat.length, stat.modified, header, *shape(header, settings.size), one.note)
-
-
-def shape(header: image.Header, size: int) -> tuple[Size, Size]:
-    """The working size and the bucket of a picture with this header."""
-    work = work_size(header.width, header.height, size)
-    return work, bucket(work, size)
 
 
 def _row(one: Input, status: Literal["skipped", "failed"], reason: str, stat: Stat = UNKNOWN) -> Row:

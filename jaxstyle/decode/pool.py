@@ -1,6 +1,6 @@
 """Decodes pictures in worker processes: a file that crashes its decoder, hangs it or eats memory costs its own row.
 
-Workers are programs of their own (`data.worker.main`) behind two pipes: multiprocessing would either import the
+Workers are programs of their own (`worker.main`) behind two pipes: multiprocessing would either import the
 caller's script again or fork a process that runs JAX.
 """
 
@@ -15,11 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jaxstyle.data import worker
-from jaxstyle.data.worker import UNKNOWN, Decoded, Probed, Stat
-from jaxstyle.engine import process
-from jaxstyle.engine.process import Crash, TooLong, Worker, not_started
+from jaxstyle.decode import process, worker
+from jaxstyle.decode.process import Crash, TooLong, Worker, not_started
+from jaxstyle.decode.worker import UNKNOWN, Decoded, Probed, Stat
 from jaxstyle.errors import ImageError, JaxstyleError
+from jaxstyle.settings import RenderSettings
 
 GROUP, GROUP_BYTES = 64, 60_000
 """Files and bytes of a request to probe; it fits into a pipe, unless it is one enormous name."""
@@ -69,7 +69,7 @@ class Decoders:
         return [probed for group in _groups(paths) for probed in self._probe(group)]
 
     def read(self, path: Path, size: int, *, full_alpha: bool) -> Decoded:
-        """Decodes a picture, see `data.worker.read`.
+        """Decodes a picture, see `worker.read`.
 
         Raises:
             ImageError: it cannot be read or decoded, crashed its decoder twice, or took too long.
@@ -193,6 +193,13 @@ class Decoders:
         with self._change:
             self._all.discard(one)
             self._change.notify_all()
+
+
+def decoders_for(settings: RenderSettings) -> Decoders:
+    """A pool of as many processes as the settings ask for; "auto" is half of the CPU cores, at most 8."""
+    half = max(1, min(8, (os.cpu_count() or 2) // 2))
+    workers = half if settings.workers == "auto" else int(settings.workers)
+    return Decoders(workers, max_pixels=settings.max_pixels, timeout=settings.stall_timeout)
 
 
 def _groups(paths: Sequence[Path]) -> Iterator[list[Path]]:

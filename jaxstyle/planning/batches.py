@@ -1,0 +1,32 @@
+"""How many images are optimised side by side."""
+
+from __future__ import annotations
+
+from jaxstyle.data.image import Size
+from jaxstyle.planning.contract import Device
+
+
+def batch_sizes(batch: int, count: int = 1) -> list[int]:
+    """Sizes that a batch may shrink to, largest first: each half of the one before, so that few are compiled.
+
+    Args:
+        count: of devices; all sizes are multiples of it.
+    """
+    sizes = [batch]
+    while sizes[-1] > count:
+        sizes.append(max(count, sizes[-1] // 2 // count * count))
+    return sizes
+
+
+def batch_size(batch: int, pending: int, count: int = 1) -> int:
+    """The largest of `batch_sizes` that so many tasks fill; the smallest if they fill none."""
+    return next(size for size in batch_sizes(batch, count) if size <= max(pending, count))
+
+
+def chosen_batch(device: Device, bucket: Size, asked: int | str) -> int:
+    """Most lanes of a bucket: the number asked for if it fits, or what the device prefers ("auto").
+
+    Rounded up to a multiple of the devices.
+    """
+    wanted = device.preferred_batch(bucket) if asked == "auto" else min(int(asked), device.max_batch(bucket))
+    return -(-wanted // device.count) * device.count

@@ -1,0 +1,118 @@
+"""What a device is to the rest of the program: makes batches, runs their lanes, says what they cost.
+
+`engine.device.JaxDevice` is the real one; tests have others. tests/test_contract.py says what all of them must do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from jaxstyle.data.image import Size
+
+
+class OutOfMemory(Exception):
+    """The device has no room for a batch of this size."""
+
+
+class Group(NamedTuple):
+    """Tasks that one compiled program can work on.
+
+    Attributes:
+        bucket: width and height of the arrays in pixels.
+        careful: they are second tries: float32 and smaller steps.
+        stage: index of the job's stage that they are at.
+    """
+
+    bucket: Size
+    careful: bool = False
+    stage: int = 0
+
+
+class Snapshot(NamedTuple):
+    """The state of the N lanes of a batch.
+
+    Attributes:
+        status: N int, values of `style.status.Status`.
+        evaluations: N int, spent on the image in the lane.
+        loss: N float; any value for a lane that was never filled.
+    """
+
+    status: np.ndarray
+    evaluations: np.ndarray
+    loss: np.ndarray
+
+
+class Result(NamedTuple):
+    """The image of a lane and its losses.
+
+    Attributes:
+        image: H x W x 3 float32 as optimised, not clipped.
+        terms: the objective's terms by name, weights applied; their sum is the loss.
+        start_loss: the loss before the first step.
+        precision: of the convolutions.
+    """
+
+    image: np.ndarray
+    terms: Mapping[str, float]
+    start_loss: float
+    precision: str
+
+
+class Batch(Protocol):
+    """Lanes side by side on a device. Every method may raise OutOfMemory, after which the batch is lost."""
+
+    def put(self, lane: int, inputs: Mapping[str, np.ndarray], evaluations: int) -> None:
+        """Starts an image in a lane.
+
+        Args:
+            inputs: of `style.initial.lane_inputs`, of the bucket's size H x W: "content" and "init", H x W x 3 float32,
+                and "inside", H x W float32: 1 on the picture, 0 on the border that fills the bucket up.
+            evaluations: budget of this image.
+        """
+
+    def advance(self, ticks: int) -> Snapshot:
+        """Runs some ticks of every lane that is running and returns when the device has done them. Never compiles."""
+
+    def result(self, lane: int) -> Result:
+        """The image of a lane and its losses."""
+
+    def select(self, lanes: Sequence[int], size: int) -> Batch:
+        """A batch of `size` lanes that goes on with these lanes in this order; this batch is used up. May compile."""
+
+
+class Device(Protocol):
+    """Makes batches. It may be several devices that share every batch.
+
+    Attributes:
+        count: how many; the number of lanes of a batch is a multiple of it.
+        memory: bytes that batches may take, on all of them together.
+        n_compiled: programs compiled for batches so far.
+        precision: of the convolutions, resolved: "float32" or "bfloat16".
+    """
+
+    @property
+    def count(self) -> int: ...
+    @property
+    def memory(self) -> int: ...
+    @property
+    def n_compiled(self) -> int: ...
+    @property
+    def precision(self) -> str: ...
+
+    def memory_bytes(self, bucket: Size, lanes: int) -> int:
+        """Bytes that so many lanes take, with what they share."""
+
+    def max_batch(self, bucket: Size) -> int:
+        """Most lanes of a bucket that the memory has room for by estimate; at least one a device, to be tried."""
+
+    def preferred_batch(self, bucket: Size) -> int:
+        """Lanes of a bucket where the user asks for no number."""
+
+    def worth_shrinking(self, group: Group, lanes: int, evaluations: int) -> bool:
+        """Whether `evaluations` of so many idle lanes cost more than compiling a smaller batch."""
+
+    def batch(self, group: Group, size: int) -> Batch:
+        """A batch of idle lanes whose programs are compiled."""

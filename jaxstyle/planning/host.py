@@ -1,0 +1,69 @@
+"""What this machine has for this process: CPU cores and memory, within the limits of its control groups."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+_UNKNOWN = 4 * 2**30
+"""Bytes of memory assumed where the system does not say."""
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def host_memory(root: Path = Path("/")) -> int:
+    """Bytes of RAM that this process may still take: what the machine has available, or its control group if less.
+
+    Args:
+        root: of the file system with `proc` and `sys`.
+
+    Inactive page cache is not counted as used: the kernel drops it first. Where the system does not say how much is
+    available, this is the whole RAM; where it does not even say that, 4 GiB.
+    """
+    offers = [*_meminfo(root), *_groups(root)]
+    if offers:
+        return max(0, min(offers))
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # Windows has no such function, others not these names
+        return _UNKNOWN
+
+
+def _meminfo(root: Path) -> Iterator[int]:
+    """MemAvailable in bytes."""
+    for line in _text(root / "proc/meminfo").splitlines():
+        if line.startswith("MemAvailable:"):
+            yield int(line.split()[1]) * 1024
+
+
+def _groups(root: Path) -> Iterator[int]:
+    """What each control group with a limit leaves, from the process's own to the topmost; versions 1 and 2."""
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            mount, limit, usage, cached = "sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"
+        elif "memory" in controllers.split(","):
+            mount, limit, usage = "sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+            cached = "total_inactive_file"
+        else:
+            continue
+        # In a container the path may be that outside of it; the mount's own top is then the process's group.
+        group = Path(path.lstrip("/"))
+        for one in (group, *group.parents) if group.parts else (group,):
+            folder = root / mount / one
+            most, taken = _text(folder / limit).strip(), _text(folder / usage).strip()
+            if most.isdecimal() and taken.isdecimal():
+                stat = (entry.split() for entry in _text(folder / "memory.stat").splitlines())
+                cache = sum(int(entry[1]) for entry in stat if entry[0] == cached)
+                yield int(most) - max(0, int(taken) - cache)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
