@@ -70,10 +70,9 @@ def lane_bytes(bucket: tuple[int, int], settings: StylizeSettings) -> int:
 def _evaluation(bucket: tuple[int, int], objective: Objective) -> int:
     """Numbers alive at the worst moment of one evaluation, maps and their gradients only.
 
-    When the gradient reaches a layer, alive are, of it and of all layers before it: the map (where it is 0 the ReLU
-    has no gradient); the gradient of its Gram matrix and its difference to the content's, both of which XLA computes
-    at once and keeps; and, of a map before a max pooling, the ties of its maxima, one number each. Beside them the
-    gradient that arrives and the one that leaves.
+    When the gradient reaches a layer, these are alive of it and of every layer before it: the map, the gradient of its
+    Gram matrix, and its difference to the content's (XLA computes the last two at once and keeps them). Beside them
+    the gradient that arrives and the one that leaves.
     """
     used = layers_used(objective)
     held = worst = 0
@@ -83,7 +82,6 @@ def _evaluation(bucket: tuple[int, int], objective: Objective) -> int:
         before = layer_shape(bucket, layer)[0] * input_channels(layer)
         worst = max(worst, held + own + before)
         if after and after.endswith("conv1"):
-            held += own * (objective.pooling == "max")
             worst = max(worst, held + own + own // 4)
     return worst
 
