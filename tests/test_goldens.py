@@ -1,0 +1,45 @@
+"""The default objective on the real weights against torch in float64: every term, and the gradient of their sum."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxstyle.settings import StylizeSettings
+from jaxstyle.style.initial import lane_inputs
+from jaxstyle.style.stylizer import stylizer as stylizer_for
+
+
+@pytest.fixture(scope="module")
+def goldens():
+    with np.load(Path(__file__).parent / "goldens" / "objective.npz") as file:
+        return dict(file)
+
+
+@pytest.fixture(scope="module")
+def found(network, goldens):
+    """((loss, terms), gradient) of the default settings in float32."""
+    stylizer = stylizer_for(StylizeSettings(precision="float32"), network)
+    content, style, start = (goldens[name] / 255 for name in ("content", "style", "start"))
+    one = stylizer.start(lane_inputs(content, start, *content.shape[:2]), stylizer.style_targets(style))
+    with jax.default_matmul_precision("highest"):
+        evaluate = jax.jit(stylizer.evaluate(stylizer.variables, one.targets, one.inside))
+        return evaluate(jnp.asarray(start, jnp.float32))
+
+
+def test_every_term_agrees_with_torch(found, goldens):
+    (loss, terms), _ = found
+    assert list(terms) == ["content", "style", "tv"]
+    np.testing.assert_allclose(list(terms.values()), goldens["terms"], rtol=1e-4)  # float32 maps, 11 layers deep
+    assert float(loss) == pytest.approx(goldens["terms"].sum(), rel=1e-4)
+
+
+def test_the_gradient_agrees_with_torch(found, goldens):
+    """Where maxima of the pooling tie, torch gives the gradient to the first, we to all in equal parts; few do."""
+    ours, theirs = np.asarray(found[1]), goldens["gradient"]
+    scale = np.abs(theirs).max()
+    assert scale > 0.01
+    assert np.linalg.norm(ours - theirs) < 1e-3 * np.linalg.norm(theirs)
+    assert np.abs(ours - theirs).max() < 5e-3 * scale
