@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxstyle.architecture import ARCHITECTURES, VGG16, VGG19
 from jaxstyle.engine import cost
-from jaxstyle.model.weights import SHAPES, Weights
-from jaxstyle.settings import LAYERS, PRESETS, Objective, StylizeSettings
+from jaxstyle.model.weights_file import Weights
+from jaxstyle.settings import PRESETS, Objective, StylizeSettings
 from jaxstyle.style.objective import StyleTargets
 from jaxstyle.style.stylizer import Stylizer
 
@@ -32,17 +33,20 @@ GIB = 2**30
 
 def engine(**fields):
     """A stylizer whose weights are all 0: what it costs does not depend on them."""
+    chosen = StylizeSettings(**fields)
+    network = ARCHITECTURES[chosen.network]
     zeros = {
-        name: {"kernel": np.zeros(s, np.float32), "bias": np.zeros(s[3:], np.float32)} for name, s in SHAPES.items()
+        name: {"kernel": np.zeros(s, np.float32), "bias": np.zeros(s[3:], np.float32)}
+        for name, s in network.kernel_shapes.items()
     }
-    return Stylizer(StylizeSettings(**fields), Weights(zeros, "torchvision", "zeros"))
+    return Stylizer(chosen, Weights(zeros, "torchvision", "zeros", network))
 
 
 def arrays(stylizer, bucket, batch):
     """Shapes of what `Stylizer.advance` takes: lanes with their content targets, and the style's targets."""
     width, height = bucket
     image = jax.ShapeDtypeStruct((height, width, 3), np.float32)
-    grams = {name: (SHAPES[name][3],) * 2 for name in stylizer.objective.style_layers}
+    grams = {name: (stylizer.objective.architecture.channels(name),) * 2 for name in stylizer.objective.style_layers}
     style = StyleTargets({name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in grams.items()})
     one = jax.eval_shape(stylizer.start, image, image, style)
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct((batch, *a.shape), a.dtype), one), style
@@ -91,9 +95,12 @@ def products(jaxpr):
     return total
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_operations_are_those_of_the_program(preset):
-    stylizer = engine(preset=preset)
+DEEP_VGG19 = dict(network="vgg19", content_layers=("relu3_4", "relu5_4"))
+
+
+@pytest.mark.parametrize("fields", [*(dict(preset=one) for one in PRESETS), DEEP_VGG19], ids=[*PRESETS, "vgg19"])
+def test_operations_are_those_of_the_program(fields):
+    stylizer = engine(**fields)
     (lanes, content), style = arrays(stylizer, (96, 64), 1)
     one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), (lanes.image, content))
     evaluate = lambda image, targets: stylizer.evaluate(stylizer.variables, style_zeros, targets)(image)  # noqa: E731
@@ -106,11 +113,15 @@ def test_operations_are_those_of_the_program(preset):
     assert cost.evaluation_flops((96, 64), stylizer.objective) == expected
 
 
-def test_parameters_are_those_of_the_network():
-    variables = engine().variables
-    for layers in (LAYERS, LAYERS[:5]):
+@pytest.mark.parametrize("network", [VGG16, VGG19], ids=["vgg16", "vgg19"])
+def test_parameters_are_those_of_the_network(network):
+    stylizer = engine(network=network.name)
+    variables = stylizer.variables
+    for layers in (network.layers, network.layers[:5]):
         held = {part: {name: variables[part][name] for name in layers} for part in ("params", "backward")}
-        assert cost.parameter_bytes(layers) == sum(leaf.nbytes for leaf in jax.tree.leaves(held))
+        assert cost.parameter_bytes(network, layers) == sum(leaf.nbytes for leaf in jax.tree.leaves(held))
+    grams = cost.fixed_bytes(stylizer.settings) - cost.parameter_bytes(network, network.layers)
+    assert grams == 4 * sum(network.channels(name) ** 2 for name in stylizer.objective.style_layers)
 
 
 def test_bytes_by_hand():
@@ -170,8 +181,8 @@ def test_against_the_program_that_xla_makes(fields):
     memory = program.memory_analysis()
     xla = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
     xla -= memory.alias_size_in_bytes
-    unused = set(LAYERS) - set(cost.layers_used(objective))
-    model = cost.fixed_bytes(chosen) - cost.parameter_bytes(unused) + batch * cost.lane_bytes(bucket, chosen)
+    unused = set(VGG16.layers) - set(cost.layers_used(objective))
+    model = cost.fixed_bytes(chosen) - cost.parameter_bytes(VGG16, unused) + batch * cost.lane_bytes(bucket, chosen)
     assert 0.9 < model / xla < 1.2
 
 
@@ -257,5 +268,9 @@ def test_without_proc_it_is_the_whole_memory_and_without_that_a_guess(tmp_path, 
 
 
 def test_deeper_layers_cost_more():
-    costs = [cost.evaluation_flops((64, 64), Objective(content_layers=(n,), style_layers=(LAYERS[0],))) for n in LAYERS]
-    assert all(shallow < deep for shallow, deep in pairwise(costs))
+    shallow = VGG16.layers[:1]
+    costs = [
+        cost.evaluation_flops((64, 64), Objective(content_layers=(name,), style_layers=shallow))
+        for name in VGG16.layers
+    ]
+    assert all(less < more for less, more in pairwise(costs))

@@ -6,11 +6,13 @@ A bucket is (width, height) in pixels. The bytes follow the arrays that are aliv
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from jaxstyle.settings import CHANNELS, LAYERS, Objective, StylizeSettings, layer_name
+from jaxstyle.architecture import Architecture
+from jaxstyle.settings import Objective, StylizeSettings
 
 IMAGES = 8
 """Arrays of the image's size, float32, that a solver's tick has alive beside its state during an evaluation: the trial
@@ -26,33 +28,22 @@ _UNKNOWN = 4 * 2**30
 """Bytes of memory assumed where no system tells."""
 
 
-def _shape(bucket: tuple[int, int], layer: str) -> tuple[int, int]:
-    """Positions of a layer's map, and its channels."""
-    block = layer.split("_")[0]
-    shrink = 2 ** (int(block.removeprefix("block")) - 1)
-    return (bucket[0] // shrink) * (bucket[1] // shrink), CHANNELS[block]
+def _positions(bucket: tuple[int, int], layer: str) -> int:
+    """Positions of a layer's map."""
+    shrink = 2 ** (int(layer.split("_")[0].removeprefix("block")) - 1)
+    return (bucket[0] // shrink) * (bucket[1] // shrink)
 
 
-def _map(bucket: tuple[int, int], layer: str) -> int:
+def _map(bucket: tuple[int, int], network: Architecture, layer: str) -> int:
     """Numbers in a layer's map."""
-    positions, channels = _shape(bucket, layer)
-    return positions * channels
-
-
-def _inputs(layer: str) -> int:
-    """Channels that a layer's convolution reads."""
-    index = LAYERS.index(layer)
-    return CHANNELS[LAYERS[index - 1].split("_")[0]] if index else 3
-
-
-def _names(layers: Iterable[str]) -> list[str]:
-    return [layer_name(name) for name in layers]
+    return _positions(bucket, layer) * network.channels(layer)
 
 
 def layers_used(objective: Objective) -> tuple[str, ...]:
     """The layers that an evaluation computes, from shallow to deep."""
-    wanted = _names((*objective.content_layers, *objective.style_layers))
-    return LAYERS[: 1 + max(map(LAYERS.index, wanted))]
+    network = objective.architecture
+    wanted = map(network.layer_name, (*objective.content_layers, *objective.style_layers))
+    return network.layers[: 1 + max(map(network.layers.index, wanted))]
 
 
 def evaluation_flops(bucket: tuple[int, int], objective: Objective) -> int:
@@ -61,19 +52,17 @@ def evaluation_flops(bucket: tuple[int, int], objective: Objective) -> int:
     Convolutions and Gram products, each with a gradient of the same work (`ops.gram_sum` has one product there); the
     rest, about 1%, is left out. Taps that read zeros beyond a border count, as if it had none.
     """
-    total = 0
+    network, total = objective.architecture, 0
     for layer in layers_used(objective):
-        positions, channels = _shape(bucket, layer)
-        total += 4 * positions * channels * 9 * _inputs(layer)
-    for layer in _names(objective.style_layers):
-        positions, channels = _shape(bucket, layer)
-        total += 4 * positions * channels**2
+        total += 4 * _positions(bucket, layer) * math.prod(network.kernel_shapes[layer])
+    for layer in map(network.layer_name, objective.style_layers):
+        total += 4 * _positions(bucket, layer) * network.channels(layer) ** 2
     return total
 
 
-def parameter_bytes(layers: Iterable[str]) -> int:
+def parameter_bytes(network: Architecture, layers: Iterable[str]) -> int:
     """Kernels, flipped kernels and biases of layers, float32."""
-    return sum(_FLOAT * (2 * 9 * _inputs(name) + 1) * CHANNELS[name.split("_")[0]] for name in layers)
+    return sum(_FLOAT * (2 * math.prod(network.kernel_shapes[name]) + network.channels(name)) for name in layers)
 
 
 def fixed_bytes(settings: StylizeSettings) -> int:
@@ -83,12 +72,13 @@ def fixed_bytes(settings: StylizeSettings) -> int:
     they are counted.
     """
     objective = settings.objective()
-    rounded = parameter_bytes(layers_used(objective)) if settings.precision == "bfloat16" else 0
-    return parameter_bytes(LAYERS) + rounded + _gram_bytes(objective)
+    network = objective.architecture
+    rounded = parameter_bytes(network, layers_used(objective)) if settings.precision == "bfloat16" else 0
+    return parameter_bytes(network, network.layers) + rounded + _gram_bytes(objective)
 
 
 def _gram_bytes(objective: Objective) -> int:
-    return sum(_FLOAT * CHANNELS[name.split("_")[0]] ** 2 for name in objective.style_layers)
+    return sum(_FLOAT * objective.architecture.channels(name) ** 2 for name in objective.style_layers)
 
 
 def lane_bytes(bucket: tuple[int, int], settings: StylizeSettings) -> int:
@@ -105,14 +95,15 @@ def lane_bytes(bucket: tuple[int, int], settings: StylizeSettings) -> int:
         # Image, gradient, and the pairs s and y; the donated pairs count once, but a rejected step wants the old ones
         # back, so that the new ones are a copy.
         state = (2 + 2 * 2 * settings.history) * image
-    targets = number * sum(_map(bucket, name) for name in objective.content_layers)
+    network = objective.architecture
+    targets = number * sum(_map(bucket, network, name) for name in objective.content_layers)
 
     # The CPU's convolutions have memory of their own, which XLA does not account for: by the growth of the process
     # at 256 pixels 60 to 90 float32 a pixel, which is their largest input (64 channels) padded into a copy.
-    scratch = _FLOAT * max(_map(bucket, name) for name in layers_used(objective))
+    scratch = _FLOAT * max(_map(bucket, network, name) for name in layers_used(objective))
     evaluation = number * _evaluation(bucket, objective) + GRAMS * _gram_bytes(objective) + IMAGES * image
     if settings.solver == "jaxopt-zoom":
-        evaluation = 2 * evaluation + parameter_bytes(layers_used(objective))
+        evaluation = 2 * evaluation + parameter_bytes(network, layers_used(objective))
     return state + targets + evaluation + scratch
 
 
@@ -124,12 +115,12 @@ def _evaluation(bucket: tuple[int, int], objective: Objective) -> int:
     at once and keeps; and, of a map before a max pooling, the ties of its maxima, one number each. Beside them the
     gradient that arrives and the one that leaves.
     """
-    used = layers_used(objective)
+    used, network = layers_used(objective), objective.architecture
     held = worst = 0
     for layer, after in zip(used, (*used[1:], None), strict=True):
-        own = _map(bucket, layer)
+        own = _map(bucket, network, layer)
         held += own * (1 + (layer in objective.style_layers) + (layer in objective.content_layers))
-        before = _shape(bucket, layer)[0] * _inputs(layer)
+        before = _positions(bucket, layer) * network.kernel_shapes[layer][2]
         worst = max(worst, held + own + before)
         if after and after.endswith("conv1"):
             held += own * (objective.pooling == "max")

@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from jaxstyle.architecture import STRIDE
 from jaxstyle.data import image
 from jaxstyle.data.image import Size, work_size
 from jaxstyle.data.ledger import NAME
@@ -18,7 +19,7 @@ from jaxstyle.data.manifest import SETTINGS, Row
 from jaxstyle.data.source import Input, discover
 from jaxstyle.data.worker import UNKNOWN, Stat
 from jaxstyle.engine.decode import Decoders, Probed
-from jaxstyle.settings import STRIDE, RenderSettings
+from jaxstyle.settings import RenderSettings
 
 GROUP = 64
 """Headers that are asked for at a time."""

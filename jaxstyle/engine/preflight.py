@@ -53,7 +53,7 @@ def check(
     painting = image.resize(painting, *image.work_size(painting.shape[1], painting.shape[0], size))
     start = None if settings.init in INITS else own_picture(Path(settings.init), "init picture", settings)
     sink.check_writable(output)
-    network = weights.load(settings.weights)
+    network = weights.load(settings.weights, settings.network)
     run = describe(style, settings, network)
     if settings.existing != "overwrite":
         manifest.compare(output, run)

@@ -112,7 +112,7 @@ def layer_weights(objective: Objective) -> tuple[float, ...]:
 
 
 Network = Callable[[Any, Image], Maps]
-"""(variables, image) -> maps by layer name; what `VGG16.apply` is."""
+"""(variables, image) -> maps by layer name; what `VGG.apply` is."""
 
 
 def style_targets(objective: Objective, network: Network, variables: Any, style: Image) -> StyleTargets:

@@ -9,8 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxstyle.architecture import STRIDE
 from jaxstyle.errors import InputError
-from jaxstyle.settings import STRIDE, StylizeSettings
+from jaxstyle.settings import StylizeSettings
 from jaxstyle.style.initial import initial, pad_reflect
 from jaxstyle.style.solver import Lane, Status
 from jaxstyle.style.stylizer import stylizer

@@ -16,8 +16,9 @@ from jax.sharding import PartitionSpec as P
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
-from jaxstyle.model import vgg16, weights
-from jaxstyle.settings import CAFFE_GAIN, CHUNK, INITS, RESCALED_GAIN, STRIDE, StylizeSettings
+from jaxstyle.architecture import CAFFE_GAIN, RESCALED_GAIN, STRIDE
+from jaxstyle.model import vgg, weights
+from jaxstyle.settings import CHUNK, INITS, StylizeSettings
 from jaxstyle.style import objective as objectives
 from jaxstyle.style import solver as solvers
 from jaxstyle.style.adam import Adam
@@ -90,9 +91,9 @@ class Stylizer:
 
     def __init__(self, settings: StylizeSettings, network_weights: weights.Weights, devices: int = 1):
         self.settings, self.devices = settings, devices
-        self.weights = network_weights
+        self.weights = network_weights.require(settings.network)
         self.objective = settings.objective()
-        self.variables = vgg16.variables(self.weights.parameters, self.weights.mean, self.weights.std)
+        self.variables = vgg.variables(self.weights.parameters, self.weights.mean, self.weights.std)
         self._everywhere = self.variables  # targets are computed by one device, with its own
         self.compiled = 0
         self._solver = solver(settings)
@@ -120,7 +121,8 @@ class Stylizer:
 
     def _network(self, layers: Sequence[str]) -> objectives.Network:
         dtype = jnp.bfloat16 if self.settings.precision == "bfloat16" else jnp.float32
-        module = vgg16.VGG16(tuple(layers), pooling=self.objective.pooling, padding=self.objective.padding, dtype=dtype)
+        own = self.objective
+        module = vgg.VGG(own.architecture, tuple(layers), pooling=own.pooling, padding=own.padding, dtype=dtype)
         gain = self.objective.feature_gain
         if gain is None:
             gain = CAFFE_GAIN if self.weights.feature_scale == "caffe" else RESCALED_GAIN
@@ -248,4 +250,5 @@ def stylizer(settings: StylizeSettings, network_weights: weights.Weights | None 
     # What is an argument of the compiled functions, or happens before them, must not compile them again.
     own |= dict(seed=0, init=INITS[0], evaluations=1, tolerance=0.0, weights=None)
     own |= dict(precision=precision(settings.precision))
-    return _stylizer(StylizeSettings(**own), network_weights or weights.load(settings.weights), devices)
+    network_weights = network_weights or weights.load(settings.weights, settings.network)
+    return _stylizer(StylizeSettings(**own), network_weights, devices)
