@@ -10,6 +10,8 @@ import stub
 from command import BROKEN, run
 from PIL import Image
 
+from jaxstyle.model import weights
+
 
 def jaxstyle(*arguments, **environment):
     """Runs the installed program in a process of its own."""
@@ -197,6 +199,11 @@ def test_weights_commands(capfd, tmp_path):
     assert run("weights", "list") == 0
     (vgg16, vgg19, *_) = capfd.readouterr().out.splitlines()
     assert vgg16 == f"vgg16  {described['path']}  (converted)" and vgg19.startswith("vgg19  ")
+
+
+def test_weights_of_another_network_than_asked_for_exit_2(base, network, capfd):
+    assert run(*base, "--network", "vgg19", "--weights", weights.default_path()) == 2
+    assert "Use `--network vgg16`, or give `--weights` a file of VGG19." in capfd.readouterr().err
 
 
 def test_weights_of_a_package_that_is_not_installed(capfd, monkeypatch):

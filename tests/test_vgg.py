@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 from jaxstyle.architecture import VGG16, VGG19
-from jaxstyle.errors import SettingsError
+from jaxstyle.errors import SettingsError, WeightsError
 from jaxstyle.model import ops
 from jaxstyle.model.vgg import VGG, variables, variables_of
+from jaxstyle.model.weights_file import Weights
+from jaxstyle.settings import StylizeSettings
+from jaxstyle.style.stylizer import Stylizer
 
 TORCH_NAMES = tuple(name.replace("block", "relu").replace("_conv", "_") for name in VGG16.layers)
 vgg16 = partial(VGG, VGG16)
@@ -210,3 +213,34 @@ def test_equal_weights_share_their_variables(network):
     assert variables_of(network) is first
     assert variables_of.cache_info().maxsize == 2
     variables_of.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def vgg19_at_random():
+    """Weights of a VGG19 that keep the maps' size through the depth."""
+    rng, parameters = np.random.default_rng(3), {}
+    for name, shape in VGG19.kernel_shapes.items():
+        kernel = rng.standard_normal(shape, np.float32) * (2 / (9 * shape[2])) ** 0.5
+        parameters[name] = {"kernel": kernel, "bias": np.full(shape[3], 0.1, np.float32)}
+    return Weights(parameters, "torchvision", "random", VGG19)
+
+
+def test_an_objective_compares_the_maps_of_its_own_network(vgg19_at_random, image):
+    style_layers = ("relu3_4", "relu4_1")
+    settings = StylizeSettings(network="vgg19", style_layers=style_layers, evaluations=3)
+    engine = Stylizer(settings, vgg19_at_random)
+    targets = engine.style_targets(np.tile(image, (2, 2, 1)))
+    maps = VGG(VGG19, style_layers, padding="replicate").apply(
+        variables_of(vgg19_at_random), jnp.tile(image, (2, 2, 1))
+    )
+    for name, features in maps.items():
+        flat = np.asarray(features, np.float64).reshape(-1, features.shape[-1])
+        expected = flat.T @ flat / len(flat)
+        np.testing.assert_allclose(targets.grams[name], expected, rtol=0, atol=1e-4 * expected.max())
+
+
+def test_weights_of_another_network_never_reach_an_objective(network, vgg19_at_random):
+    """VGG16's layers are in VGG19 under the same names and of the same shapes: it would compute something."""
+    for settings, others in ((StylizeSettings(), vgg19_at_random), (StylizeSettings(network="vgg19"), network)):
+        with pytest.raises(WeightsError, match="the network is"):
+            Stylizer(settings, others)
