@@ -11,6 +11,7 @@ from command import BROKEN, run
 from PIL import Image
 
 from jaxstyle.model import weights
+from jaxstyle.model import weights_file as W
 
 
 def jaxstyle(*arguments, **environment):
@@ -204,6 +205,13 @@ def test_weights_commands(capfd, tmp_path):
 def test_weights_of_another_network_than_asked_for_exit_2(base, network, capfd):
     assert run(*base, "--network", "vgg19", "--weights", weights.default_path()) == 2
     assert "Use `--network vgg16`, or give `--weights` a file of VGG19." in capfd.readouterr().err
+
+
+def test_a_plan_with_another_network_takes_its_weights(base, folder, vgg19):
+    W.save(vgg19, folder / "vgg19.h5")
+    command = ["plan", *base[1:], "--no-measure", "--network", "vgg19", "--weights", folder / "vgg19.h5"]
+    assert run(*command) == 0
+    (folder / "vgg19.h5").unlink()
 
 
 def test_weights_of_a_package_that_is_not_installed(capfd, monkeypatch):

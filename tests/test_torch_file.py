@@ -243,6 +243,13 @@ def test_an_old_file_cut_short_is_refused(cut, tmp_path):
         read_foreign(path)
 
 
+def test_a_storage_of_another_length_than_its_tensors_say_is_refused(tmp_path):
+    path = legacy(tmp_path / "bad.pth", state_dict())
+    path.write_bytes(path.read_bytes().replace(NUMBERS.to_bytes(8, "little"), (NUMBERS - 1).to_bytes(8, "little")))
+    with pytest.raises(WeightsError, match="the storage 0 is cut short"):
+        read_foreign(path)
+
+
 @pytest.mark.parametrize("place", range(5))
 def test_no_pickle_of_an_old_file_may_ask_for_anything_else(place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -201,6 +201,12 @@ def test_variables_hold_the_flipped_kernels(small):
         np.testing.assert_array_equal(flipped, kernel[::-1, ::-1].transpose(0, 1, 3, 2))
 
 
+def test_variables_reach_the_device_by_an_explicit_transfer(network):
+    with jax.transfer_guard("disallow"):
+        leaves = jax.tree.leaves(variables(network.parameters, network.mean, network.std))
+    assert all(isinstance(leaf, jax.Array) and leaf.dtype == jnp.float32 for leaf in leaves)
+
+
 def test_equal_weights_share_their_variables(network):
     variables_of.cache_clear()
     first = variables_of(network)

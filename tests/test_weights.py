@@ -212,13 +212,20 @@ def test_a_file_is_read_once_under_any_of_its_names(saved, reads, tmp_path, monk
     assert len(reads) == 1 and all(one is found[0] for one in found)
 
 
-def test_a_changed_file_is_read_again(vgg19, saved, reads):
+def test_a_changed_file_is_read_again(vgg19, saved, reads, tmp_path):
     first, stat = weights.load(saved), saved.stat()
     os.utime(saved, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
     assert weights.load(saved) is not first and len(reads) == 2
+    os.utime(saved, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert weights.load(saved) is first and len(reads) == 2
+    (tmp_path / "new").write_bytes(saved.read_bytes())
+    os.utime(tmp_path / "new", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    (tmp_path / "new").replace(saved)  # another file of the same length and time
+    weights.load(saved)
+    assert len(reads) == 3
     W.save(vgg19, saved)
     os.utime(saved, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert weights.load(saved, "vgg19") == vgg19 and len(reads) == 3
+    assert weights.load(saved, "vgg19") == vgg19 and len(reads) == 4
     with open(saved, "r+b") as file:
         file.truncate(1000)
     os.utime(saved, ns=(stat.st_atime_ns, stat.st_mtime_ns))

@@ -92,20 +92,20 @@ def _recognised(present: Iterable[Any], key: Callable[[Architecture], tuple], wh
     Args:
         present: names or numbers of the file's convolutions.
         key: the network's, in the same terms.
-        what: a convolution as a format, for the message.
+        what: format of a convolution in the message.
 
     Raises:
-        WeightsError: none has; says what the likest network has and the file has not, or the other way round.
+        WeightsError: none has; says which convolutions of the closest network are missing, or which are too many.
     """
     found = set(present)
-    likest = min(ARCHITECTURES.values(), key=lambda one: len(found ^ set(key(one))))
-    missing, extra = (sorted(one) for one in (set(key(likest)) - found, found - set(key(likest))))
+    closest = min(ARCHITECTURES.values(), key=lambda one: len(found ^ set(key(one))))
+    missing, extra = (sorted(one) for one in (set(key(closest)) - found, found - set(key(closest))))
     if not missing and not extra:
-        return likest
+        return closest
     problem = "has no layer" if missing else "has the layer"
     some = ", ".join(what.format(one) for one in (missing or extra)[:4])
     known = " or ".join(one.title for one in ARCHITECTURES.values())
-    raise WeightsError(f"{source} {problem} {some}, unlike {likest.title}", f"It must be a whole {known}.")
+    raise WeightsError(f"{source} {problem} {some}, unlike {closest.title}", f"It must be a whole {known}.")
 
 
 def _refuse_normalisation(names: Iterable[str], source: str) -> None:
@@ -146,7 +146,7 @@ def _named(group: Any, title: str) -> Architecture:
 
 
 def _counted(group: Any, title: str) -> Architecture:
-    """The same where the names only count: conv2d, conv2d_1, ..."""
+    """The network whose layers a group has under counted names: conv2d, conv2d_1, ..."""
     _refuse_normalisation(group, title)
     present = [name for name in group if re.fullmatch(r"conv2d(_\d+)?", name)]
     return _recognised(present, _counting_names, "{}", title)

@@ -50,7 +50,7 @@ class Package:
 
     def path(self) -> Path | None:
         """The file, if the package is installed."""
-        spec = importlib.util.find_spec(self.module)  # of a package without a dot: finds it, imports nothing
+        spec = importlib.util.find_spec(self.module)  # imports nothing: the name has no dot
         folders = list(spec.submodule_search_locations or ()) if spec else []
         path = Path(folders[0], self.file) if folders else None
         return path if path is not None and path.is_file() else None

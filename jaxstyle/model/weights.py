@@ -65,7 +65,7 @@ def _installed(package: Package, network: str) -> Path:
 
 
 def _once(reader: Callable[[Path], Weights], path: Path) -> Weights:
-    """What the reader makes of a file, from memory if the file has not changed."""
+    """The weights that the reader finds in a file; from memory if the file has not changed."""
     try:
         found = path.stat()
     except OSError:
