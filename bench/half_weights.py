@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxstyle.architecture import VGG16
 from jaxstyle.model import weights
-from jaxstyle.model.weights import Weights
-from jaxstyle.settings import LAYERS
+from jaxstyle.model.weights_file import PREPROCESSING, Weights, checked
 
 FILE = Path(__file__).parent / "carry" / "vgg16-half.npz"
 
@@ -27,7 +27,7 @@ def write(network: Weights, path: Path) -> float:
         ValueError: a number has no room in float16.
     """
     arrays, worst = {}, 0.0
-    for name in LAYERS:
+    for name in VGG16.layers:
         kernel, bias = (np.asarray(network.parameters[name][part]) for part in ("kernel", "bias"))
         half = kernel.astype(np.float16)
         if not np.isfinite(half).all():
@@ -48,11 +48,11 @@ def load(path: Path) -> Weights:
         OSError, KeyError, ValueError: it is no such file.
     """
     with np.load(path, allow_pickle=False) as file:
-        parameters = {name: {part: file[f"{name}/{part}"] for part in ("kernel", "bias")} for name in LAYERS}
+        parameters = {name: {part: file[f"{name}/{part}"] for part in ("kernel", "bias")} for name in VGG16.layers}
         scale, source = str(file["preprocessing"]), str(file["source"])
-    if scale not in weights.PREPROCESSING:
+    if scale not in PREPROCESSING:
         raise ValueError(f"{path} names the preprocessing {scale!r}")
-    return Weights(weights.checked(parameters, str(path)), scale, f"{source}, kernels rounded to float16")
+    return Weights(checked(parameters, str(path), VGG16), scale, f"{source}, kernels rounded to float16", VGG16)
 
 
 def main() -> None:

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from jaxstyle.settings import LAYERS
 from jaxstyle.style.objective import layer_weights
 
 VERSION = torch.__version__
@@ -45,7 +44,8 @@ class Strong:
         torch.backends.cudnn.benchmark = True
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
         wanted = {*objective.content_layers, *objective.style_layers}
-        self._layers = LAYERS[: 1 + max(map(LAYERS.index, wanted))]
+        layers = engine.objective.architecture.layers
+        self._layers = layers[: 1 + max(map(layers.index, wanted))]
         self._wanted = wanted
         self._mean, self._std = (
             torch.tensor(v, dtype=torch.float32, device=device).view(1, 3, 1, 1)

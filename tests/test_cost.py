@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxstyle.model.weights import SHAPES, Weights
+from jaxstyle.architecture import ARCHITECTURES, VGG16, VGG19
+from jaxstyle.model.weights_file import Weights
 from jaxstyle.planning import cost, host, memory
-from jaxstyle.settings import LAYERS, PRESETS, Objective, StylizeSettings
+from jaxstyle.settings import PRESETS, Objective, StylizeSettings
 from jaxstyle.style.initial import lane_inputs
 from jaxstyle.style.stylizer import Stylizer
 
@@ -32,10 +33,13 @@ GIB = 2**30
 
 def engine(**fields):
     """A stylizer whose weights are all 0: what it costs does not depend on them."""
+    chosen = StylizeSettings(**fields)
+    network = ARCHITECTURES[chosen.network]
     zeros = {
-        name: {"kernel": np.zeros(s, np.float32), "bias": np.zeros(s[3:], np.float32)} for name, s in SHAPES.items()
+        name: {"kernel": np.zeros(s, np.float32), "bias": np.zeros(s[3:], np.float32)}
+        for name, s in network.kernel_shapes.items()
     }
-    return Stylizer(StylizeSettings(**fields), Weights(zeros, "torchvision", "zeros"))
+    return Stylizer(chosen, Weights(zeros, "torchvision", "zeros", network))
 
 
 def batch_of(stylizer, bucket, size):
@@ -43,7 +47,7 @@ def batch_of(stylizer, bucket, size):
     width, height = bucket
     blank = np.zeros((height, width, 3), np.float32)
     inputs = lane_inputs(blank, blank, height, width)
-    grams = {name: (SHAPES[name][3],) * 2 for name in stylizer.objective.style_layers}
+    grams = {name: (stylizer.objective.architecture.channels(name),) * 2 for name in stylizer.objective.style_layers}
     style = {"style": {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in grams.items()}}
     one = jax.eval_shape(lambda style: stylizer.start(inputs, style), style)
     return jax.eval_shape(lambda one: stylizer.fill(one, size), one), one
@@ -92,9 +96,12 @@ def products(jaxpr):
     return total
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_operations_are_those_of_the_program(preset):
-    stylizer = engine(preset=preset)
+DEEP_VGG19 = dict(network="vgg19", content_layers=("relu3_4", "relu5_4"))
+
+
+@pytest.mark.parametrize("fields", [*(dict(preset=one) for one in PRESETS), DEEP_VGG19], ids=[*PRESETS, "vgg19"])
+def test_operations_are_those_of_the_program(fields):
+    stylizer = engine(**fields)
     _, one = batch_of(stylizer, (96, 64), 1)
     evaluate = lambda image, targets, inside: stylizer.evaluate(stylizer.variables, targets, inside)(image)  # noqa: E731
     expected = products(jax.make_jaxpr(evaluate)(one.lane.point.image, one.targets, one.inside).jaxpr)
@@ -105,11 +112,15 @@ def test_operations_are_those_of_the_program(preset):
     assert cost.evaluation_flops((96, 64), stylizer.objective) == expected
 
 
-def test_parameters_are_those_of_the_network():
-    variables = engine().variables
-    for layers in (LAYERS, LAYERS[:5]):
+@pytest.mark.parametrize("network", [VGG16, VGG19], ids=["vgg16", "vgg19"])
+def test_parameters_are_those_of_the_network(network):
+    stylizer = engine(network=network.name)
+    variables = stylizer.variables
+    for layers in (network.layers, network.layers[:5]):
         held = {part: {name: variables[part][name] for name in layers} for part in ("params", "backward")}
-        assert memory.parameter_bytes(layers) == sum(leaf.nbytes for leaf in jax.tree.leaves(held))
+        assert memory.parameter_bytes(network, layers) == sum(leaf.nbytes for leaf in jax.tree.leaves(held))
+    grams = memory.fixed_bytes(stylizer.settings) - memory.parameter_bytes(network, network.layers)
+    assert grams == 4 * sum(network.channels(name) ** 2 for name in stylizer.objective.style_layers)
 
 
 def test_bytes_by_hand():
@@ -174,8 +185,10 @@ def test_against_the_program_that_xla_makes(fields):
     account = program.memory_analysis()
     xla = account.argument_size_in_bytes + account.output_size_in_bytes + account.temp_size_in_bytes
     xla -= account.alias_size_in_bytes
-    unused = set(LAYERS) - set(cost.layers_used(objective))
-    model = memory.fixed_bytes(chosen) - memory.parameter_bytes(unused) + batch * memory.lane_bytes(bucket, chosen)
+    unused = set(VGG16.layers) - set(cost.layers_used(objective))
+    model = (
+        memory.fixed_bytes(chosen) - memory.parameter_bytes(VGG16, unused) + batch * memory.lane_bytes(bucket, chosen)
+    )
     assert 0.9 < model / xla < 1.2
 
 
@@ -261,5 +274,9 @@ def test_without_proc_it_is_the_whole_memory_and_without_that_a_guess(tmp_path, 
 
 
 def test_deeper_layers_cost_more():
-    costs = [cost.evaluation_flops((64, 64), Objective(content_layers=(n,), style_layers=(LAYERS[0],))) for n in LAYERS]
-    assert all(shallow < deep for shallow, deep in pairwise(costs))
+    shallow = VGG16.layers[:1]
+    costs = [
+        cost.evaluation_flops((64, 64), Objective(content_layers=(name,), style_layers=shallow))
+        for name in VGG16.layers
+    ]
+    assert all(less < more for less, more in pairwise(costs))

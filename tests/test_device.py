@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jaxstyle.style.lbfgs import FIRST_STEP
 from pictures import painting, photo
 
 from jaxstyle.engine.device import CARE, JaxDevice, _memory_errors
@@ -15,7 +16,6 @@ from jaxstyle.planning.plan import in_shard
 from jaxstyle.planning.preflight import Ready
 from jaxstyle.settings import RenderSettings
 from jaxstyle.style import solver as solvers
-from jaxstyle.style.lbfgs import FIRST_STEP
 from jaxstyle.style.status import Status
 
 SIZE, NUMBER = 32, 5

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jaxstyle.architecture import VGG16
 from jaxstyle.errors import WeightsError
-from jaxstyle.settings import LAYERS
 
 BENCH = Path(__file__).parent.parent / "bench"
 PROGRAM = BENCH / "gpu.py"
@@ -148,7 +148,7 @@ def test_half_weights_come_back_as_float32(parts, network, tmp_path):
     assert path.stat().st_size < 30e6
     back = half.load(path)
     assert back.feature_scale == network.feature_scale and back != network
-    for name in LAYERS:
+    for name in VGG16.layers:
         np.testing.assert_array_equal(back.parameters[name]["bias"], network.parameters[name]["bias"])
         kernel = network.parameters[name]["kernel"]
         assert back.parameters[name]["kernel"].dtype == np.float32

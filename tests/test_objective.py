@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxstyle.model.vgg16 import FeatureMap
+from jaxstyle.model.vgg import FeatureMap
 from jaxstyle.settings import PRESETS, Objective, StylizeSettings
 from jaxstyle.style import objective as O
 from jaxstyle.style.objective import Targets

@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from jaxstyle.architecture import STRIDE
 from jaxstyle.data.image import work_size
 from jaxstyle.data.manifest import Row
 from jaxstyle.decode.pool import Decoders, Probed, Stat
 from jaxstyle.errors import InputError
 from jaxstyle.planning.buckets import LONG_SIDES, SHORT_SIDES, bucket
 from jaxstyle.planning.plan import GROUP, RESERVED, Job, Unchanged, in_shard, plan
-from jaxstyle.settings import STRIDE, RenderSettings
+from jaxstyle.settings import RenderSettings
 
 MOST_BUCKETS = len(LONG_SIDES) * (2 * len(SHORT_SIDES) - 1)
 """Shapes that one working size can lead to, whatever the pictures: every rung in both directions, squares once."""

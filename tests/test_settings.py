@@ -5,16 +5,23 @@ from pathlib import Path
 
 import pytest
 
+from jaxstyle.architecture import VGG16
 from jaxstyle.errors import SettingsError
-from jaxstyle.settings import LAYERS, PRESETS, Objective, RenderSettings, StylizeSettings, layer_name
+from jaxstyle.settings import PRESETS, Objective, RenderSettings, StylizeSettings
 
 
-def test_layers_have_two_names():
-    assert len(LAYERS) == 13
-    assert layer_name("relu4_2") == layer_name("block4_conv2") == "block4_conv2"
-    for wrong in ("relu6_1", "relu2_3", "conv1_1", "", "relu"):
-        with pytest.raises(SettingsError, match="relu1_1"):
-            layer_name(wrong)
+def test_layers_are_those_of_the_network():
+    deeper = dict(content_layers=("relu3_4",), style_layers=("block5_conv4",))
+    objective = StylizeSettings(network="vgg19", **deeper).objective()
+    assert objective.content_layers == ("block3_conv4",) and objective.architecture.name == "vgg19"
+    for name, layers in deeper.items():
+        with pytest.raises(SettingsError, match=f"VGG16 has no layer '{layers[0]}'"):
+            StylizeSettings(**{name: layers})
+
+
+def test_the_network_decides_the_pixels():
+    assert RenderSettings().pixels()["network"] == "vgg16"
+    assert RenderSettings(network="vgg19").pixels() == RenderSettings().pixels() | {"network": "vgg19"}
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -23,7 +30,7 @@ def test_every_field_of_a_preset_can_be_overridden(preset):
     assert fields <= {f.name for f in dataclasses.fields(StylizeSettings)}
     values = dict(
         content_weight=2.5, style_weight=3.5, tv_weight=0.25, content_layers=("relu3_1",), style_layers=("relu1_2",),
-        style_layer_weights=(2.0,), feature_gain=7.0, pooling="average", padding="replicate",
+        style_layer_weights=(2.0,), feature_gain=7.0, pooling="average", padding="replicate", network="vgg19",
     )  # fmt: skip
     assert set(values) == fields
     objective = StylizeSettings(preset=preset, **values).objective()
@@ -38,8 +45,8 @@ def test_without_overrides_the_preset_is_itself(preset):
     plain = StylizeSettings(preset=preset).objective()
     named = dataclasses.replace(
         PRESETS[preset],
-        content_layers=tuple(map(layer_name, PRESETS[preset].content_layers)),
-        style_layers=tuple(map(layer_name, PRESETS[preset].style_layers)),
+        content_layers=tuple(map(VGG16.layer_name, PRESETS[preset].content_layers)),
+        style_layers=tuple(map(VGG16.layer_name, PRESETS[preset].style_layers)),
     )
     assert plain == named
 
@@ -50,6 +57,7 @@ def test_without_overrides_the_preset_is_itself(preset):
         ("preset", "monet"), ("style_weight", -1.0), ("style_weight", float("nan")), ("content_weight", float("inf")),
         ("content_layers", ()), ("style_layers", ("relu1_1", "block1_conv1")), ("style_layer_weights", (1.0,)),
         ("style_layer_weights", (0.0,) * 5), ("feature_gain", 0.0), ("pooling", "median"), ("padding", "mirror"),
+        ("network", "vgg11"),
         ("init", "no/such/file.png"), ("seed", -1), ("solver", "sgd"), ("evaluations", 0), ("history", 0),
         ("tolerance", 1.0), ("learning_rate", 0.0), ("precision", "float16"), ("size", 31), ("size", 10**6),
         ("style_size", 8), ("output_size", "huge"), ("batch", 0), ("batch", "many"), ("existing", "maybe"),

@@ -170,7 +170,7 @@ class _Bench:
         self.settings, self.objective = settings, settings.objective()
         self.photos = [image.read(path, settings.max_pixels).pixels for path in sorted(PHOTOS.glob("*.jpg"))]
         self.style = example()
-        self.network = weights.load(settings.weights)
+        self.network = weights.load(settings.weights, settings.network)
         self.device = self._device()
 
     def _device(self) -> JaxDevice:

@@ -19,8 +19,8 @@ from jaxstyle.model.weights import Weights
 from jaxstyle.planning import cost, host, memory
 from jaxstyle.planning.contract import Batch, Group, OutOfMemory, Result, Snapshot
 from jaxstyle.settings import RenderSettings
+from jaxstyle.style.batch import Batch as LaneBatch
 from jaxstyle.style.initial import lane_inputs
-from jaxstyle.style.stylizer import Batch as LaneBatch
 from jaxstyle.style.stylizer import Stylizer, stylizer
 
 CPU_BATCH, CPU_PIXELS = (2, 16), 2 * 256 * 192

@@ -1,1 +1,1 @@
-"""The network: VGG16 as named feature maps, and where its weights come from."""
+"""The network: a VGG as named feature maps, and where its weights come from."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from jaxstyle.architecture import STRIDE
 from jaxstyle.data.image import Header, Size, work_size
-from jaxstyle.settings import STRIDE
 
 LONG_SIDES = tuple(Fraction(n, 8) for n in (8, 6, 4, 2, 1))
 """Long sides of buckets as parts of the working size; those under 1 are for pictures smaller than it."""

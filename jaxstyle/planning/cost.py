@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
 
-from jaxstyle.settings import CHANNELS, LAYERS, Objective, layer_name
-
-
-def layer_shape(bucket: tuple[int, int], layer: str) -> tuple[int, int]:
-    """Positions of a layer's map, and its channels."""
-    block = layer.split("_")[0]
-    shrink = 2 ** (int(block.removeprefix("block")) - 1)
-    return (bucket[0] // shrink) * (bucket[1] // shrink), CHANNELS[block]
+from jaxstyle.architecture import Architecture
+from jaxstyle.settings import Objective
 
 
-def map_size(bucket: tuple[int, int], layer: str) -> int:
+def positions(bucket: tuple[int, int], layer: str) -> int:
+    """Positions of a layer's map."""
+    shrink = 2 ** (int(layer.split("_")[0].removeprefix("block")) - 1)
+    return (bucket[0] // shrink) * (bucket[1] // shrink)
+
+
+def map_size(bucket: tuple[int, int], network: Architecture, layer: str) -> int:
     """Numbers in a layer's map."""
-    positions, channels = layer_shape(bucket, layer)
-    return positions * channels
+    return positions(bucket, layer) * network.channels(layer)
 
 
-def input_channels(layer: str) -> int:
-    """Channels that a layer's convolution reads."""
-    index = LAYERS.index(layer)
-    return CHANNELS[LAYERS[index - 1].split("_")[0]] if index else 3
-
-
-def _names(layers: Iterable[str]) -> list[str]:
-    return [layer_name(name) for name in layers]
+def used_layers(objective: Objective) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Content and style layers that an evaluation asks for, by Keras's names; those of a term of weight 0 are not."""
+    name = objective.architecture.layer_name
+    content = tuple(map(name, objective.content_layers)) if objective.content_weight else ()
+    return content, tuple(map(name, objective.style_layers)) if objective.style_weight else ()
 
 
 def layers_used(objective: Objective) -> tuple[str, ...]:
     """The layers that an evaluation computes, from shallow to deep."""
-    wanted = _names((*objective.content_layers, *objective.style_layers))
-    return LAYERS[: 1 + max(map(LAYERS.index, wanted))]
+    network = objective.architecture
+    content, style = used_layers(objective)
+    return network.layers[: 1 + max(map(network.layers.index, (*content, *style)), default=-1)]
 
 
 def evaluation_flops(bucket: tuple[int, int], objective: Objective) -> int:
@@ -42,11 +39,9 @@ def evaluation_flops(bucket: tuple[int, int], objective: Objective) -> int:
     Convolutions and Gram products, each with a gradient of the same work (`ops.gram_sum` has one product there); the
     rest, about 1%, is left out. Taps that read zeros beyond a border count, as if it had none.
     """
-    total = 0
+    network, total = objective.architecture, 0
     for layer in layers_used(objective):
-        positions, channels = layer_shape(bucket, layer)
-        total += 4 * positions * channels * 9 * input_channels(layer)
-    for layer in _names(objective.style_layers):
-        positions, channels = layer_shape(bucket, layer)
-        total += 4 * positions * channels**2
-    return total
+        total += 4 * positions(bucket, layer) * math.prod(network.kernel_shapes[layer])
+    for layer in used_layers(objective)[1]:
+        total += 4 * positions(bucket, layer) * network.channels(layer) ** 2
+    return max(total, 1)

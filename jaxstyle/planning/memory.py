@@ -6,10 +6,12 @@ with XLA's own account of the compiled program on the CPU.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
-from jaxstyle.planning.cost import input_channels, layer_shape, layers_used, map_size
-from jaxstyle.settings import CHANNELS, LAYERS, Objective, StylizeSettings
+from jaxstyle.architecture import Architecture
+from jaxstyle.planning.cost import layers_used, map_size, positions, used_layers
+from jaxstyle.settings import Objective, StylizeSettings
 from jaxstyle.style.solvers import SOLVERS
 
 IMAGES = 8
@@ -26,9 +28,9 @@ _FLOAT = 4
 """Bytes of a float32."""
 
 
-def parameter_bytes(layers: Iterable[str]) -> int:
+def parameter_bytes(network: Architecture, layers: Iterable[str]) -> int:
     """Kernels, flipped kernels and biases of layers, float32."""
-    return sum(_FLOAT * (2 * 9 * input_channels(name) + 1) * CHANNELS[name.split("_")[0]] for name in layers)
+    return sum(_FLOAT * (2 * math.prod(network.kernel_shapes[name]) + network.channels(name)) for name in layers)
 
 
 def fixed_bytes(settings: StylizeSettings) -> int:
@@ -38,12 +40,13 @@ def fixed_bytes(settings: StylizeSettings) -> int:
     they are counted.
     """
     objective = settings.objective()
-    rounded = parameter_bytes(layers_used(objective)) if settings.precision == "bfloat16" else 0
-    return parameter_bytes(LAYERS) + rounded + _gram_bytes(objective)
+    network = objective.architecture
+    rounded = parameter_bytes(network, layers_used(objective)) if settings.precision == "bfloat16" else 0
+    return parameter_bytes(network, network.layers) + rounded + _gram_bytes(objective)
 
 
 def _gram_bytes(objective: Objective) -> int:
-    return sum(_FLOAT * CHANNELS[name.split("_")[0]] ** 2 for name in objective.style_layers)
+    return sum(_FLOAT * objective.architecture.channels(name) ** 2 for name in used_layers(objective)[1])
 
 
 def lane_bytes(bucket: tuple[int, int], settings: StylizeSettings) -> int:
@@ -56,14 +59,15 @@ def lane_bytes(bucket: tuple[int, int], settings: StylizeSettings) -> int:
     image = 3 * bucket[0] * bucket[1] * _FLOAT
     kind = SOLVERS[settings.solver]
     state = kind.images(settings) * image
-    targets = number * sum(map_size(bucket, name) for name in objective.content_layers)
+    network = objective.architecture
+    targets = number * sum(map_size(bucket, network, name) for name in used_layers(objective)[0])
 
     # The CPU's convolutions have memory of their own, which XLA does not account for: by the growth of the process
     # at 256 pixels 60 to 90 float32 a pixel, which is their largest input (64 channels) padded into a copy.
-    scratch = _FLOAT * max(map_size(bucket, name) for name in layers_used(objective))
+    scratch = _FLOAT * max((map_size(bucket, network, name) for name in layers_used(objective)), default=0)
     evaluation = number * _evaluation(bucket, objective) + GRAMS * _gram_bytes(objective) + IMAGES * image
     if kind.evaluations_at_once > 1:
-        evaluation = kind.evaluations_at_once * evaluation + parameter_bytes(layers_used(objective))
+        evaluation = kind.evaluations_at_once * evaluation + parameter_bytes(network, layers_used(objective))
     return state + targets + evaluation + scratch
 
 
@@ -74,12 +78,13 @@ def _evaluation(bucket: tuple[int, int], objective: Objective) -> int:
     Gram matrix, and its difference to the content's (XLA computes the last two at once and keeps them). Beside them
     the gradient that arrives and the one that leaves.
     """
-    used = layers_used(objective)
+    used, network = layers_used(objective), objective.architecture
+    content, style = used_layers(objective)
     held = worst = 0
     for layer, after in zip(used, (*used[1:], None), strict=True):
-        own = map_size(bucket, layer)
-        held += own * (1 + (layer in objective.style_layers) + (layer in objective.content_layers))
-        before = layer_shape(bucket, layer)[0] * input_channels(layer)
+        own = map_size(bucket, network, layer)
+        held += own * (1 + (layer in style) + (layer in content))
+        before = positions(bucket, layer) * network.kernel_shapes[layer][2]
         worst = max(worst, held + own + before)
         if after and after.endswith("conv1"):
             worst = max(worst, held + own + own // 4)

@@ -55,7 +55,7 @@ def check(
     style_image = image.resize(style_image, *image.work_size(style_image.shape[1], style_image.shape[0], size))
     start = None if settings.init in INITS else own_picture(Path(settings.init), "init picture", settings)
     check_writable(output)
-    network = weights.load(settings.weights)
+    network = weights.load(settings.weights, settings.network)
     run = describe(style, settings, network)
     if settings.existing != "overwrite":
         manifest.compare(output, run)

@@ -18,7 +18,7 @@ from jaxstyle.style.terms import TERMS, Term, View
 from jaxstyle.style.terms.base import Image, Maps
 
 Network = Callable[[Any, Image, Inside], Maps]
-"""(variables, image, inside) -> feature maps by layer name; what `VGG16.apply` is."""
+"""(variables, image, inside) -> feature maps by layer name; what `VGG.apply` is."""
 
 
 class Targets(NamedTuple):

@@ -9,8 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxstyle.architecture import STRIDE
 from jaxstyle.errors import InputError
-from jaxstyle.settings import STRIDE, StylizeSettings
+from jaxstyle.settings import StylizeSettings
 from jaxstyle.style.initial import initial, lane_inputs
 from jaxstyle.style.status import Status
 from jaxstyle.style.stylizer import stylizer

@@ -5,67 +5,26 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 from jaxtyping import Float
 
-from jaxstyle.model import vgg16, weights
-from jaxstyle.settings import CAFFE_GAIN, INITS, RESCALED_GAIN, STRIDE, StylizeSettings
+from jaxstyle.architecture import CAFFE_GAIN, RESCALED_GAIN, STRIDE
+from jaxstyle.model import vgg, weights
+from jaxstyle.settings import INITS, StylizeSettings
 from jaxstyle.style import objective as objectives
+from jaxstyle.style.batch import Batch, Started, all_of_it, by_lane, filled, picked, put, put_on_one_of_several, specs
 from jaxstyle.style.initial import lane_inputs
 from jaxstyle.style.objective import Targets
 from jaxstyle.style.solvers import SOLVERS, base
 from jaxstyle.style.solvers.base import Lane
 from jaxstyle.style.status import Status
 from jaxstyle.style.terms import TERMS, Term
-
-by_lane, all_of_it = P("lanes"), P()
-"""How arrays lie on several devices."""
-
-
-class Started(NamedTuple):
-    """A fresh lane for one image, its targets, and where the picture is in its array."""
-
-    lane: Lane
-    targets: Targets
-    inside: Any
-
-
-@partial(jax.tree_util.register_dataclass, data_fields=["lanes", "content", "inside", "style"], meta_fields=["shared"])
-@dataclass(frozen=True)
-class Batch:
-    """Lanes side by side, every array with a leading axis of lanes.
-
-    Attributes:
-        content: targets from the content images.
-        inside: N x H x W, where the pictures are in their arrays.
-        style: targets from the style image; without the axis of lanes where `shared`.
-        shared: all lanes have one style.
-    """
-
-    lanes: Lane
-    content: dict[str, Any]
-    inside: Any
-    style: dict[str, Any]
-    shared: bool
-
-    @property
-    def parts(self) -> tuple[Lane, dict[str, Any], Any, dict[str, Any]]:
-        """What a refill replaces in one lane; without the memory, whose contents do not matter at the start."""
-        return self.lanes._replace(memory=None), self.content, self.inside, {} if self.shared else self.style
-
-    def with_parts(self, parts: tuple[Lane, dict[str, Any], Any, dict[str, Any]]) -> Batch:
-        """The batch with other `parts`."""
-        lanes, content, inside, style = parts
-        lanes = lanes._replace(memory=self.lanes.memory)
-        return Batch(lanes, content, inside, self.style if self.shared else style, self.shared)
 
 
 def _highest_precision(function):
@@ -76,24 +35,6 @@ def _highest_precision(function):
             return function(*arguments)
 
     return traced
-
-
-def _put(parts, index, one):
-    """Parts of a batch with one lane replaced, if there is one of this index."""
-    return jax.tree.map(lambda a, b: a.at[index].set(b, mode="drop", wrap_negative_indices=False), parts, one)
-
-
-def _put_on_one_of_several(parts, index, one):
-    """The same for the lanes of one device, with an index over those of all."""
-    return _put(parts, index - jax.lax.axis_index("lanes") * len(parts[0].status), one)
-
-
-def _picked(batch: Batch, indices, number) -> Batch:
-    """Lanes of a batch in another order; those from `number` on have ended."""
-    lanes, content, inside = jax.tree.map(lambda a: a[indices], (batch.lanes, batch.content, batch.inside))
-    status = jnp.where(jnp.arange(len(indices)) < number, lanes.status, jnp.int32(Status.BUDGET))
-    style = batch.style if batch.shared else jax.tree.map(lambda a: a[indices], batch.style)
-    return Batch(lanes._replace(status=status), content, inside, style, batch.shared)
 
 
 class Stylizer:
@@ -109,9 +50,9 @@ class Stylizer:
 
     def __init__(self, settings: StylizeSettings, network_weights: weights.Weights, devices: int = 1):
         self.settings, self.devices = settings, devices
-        self.weights = network_weights
+        self.weights = network_weights.require(settings.network)
         self.objective = settings.objective()
-        self.variables = _variables(network_weights)
+        self.variables = vgg.variables_of(self.weights)
         self.terms = tuple(TERMS)
         self.n_compiled = 0
         self._solver = SOLVERS[settings.solver].make(settings)
@@ -123,20 +64,23 @@ class Stylizer:
         self._start = jax.jit(_highest_precision(self._start_one))
         self._advance = jax.jit(_highest_precision(self._advance_divided), donate_argnums=1)
         self._put = jax.jit(self._put_divided, donate_argnums=0)
-        self._fill = {s: jax.jit(partial(self._filled, s), static_argnums=1, **self._lies(s)) for s in (True, False)}
+        self._fill = {
+            s: jax.jit(partial(filled, self._solver, s), static_argnums=1, **self._lies(s)) for s in (True, False)
+        }
         self._result = jax.jit(lambda best, loss, index: jax.tree.map(lambda a: a[index], (best, loss)))
-        self._pick = {s: jax.jit(_picked, **self._lies(s)) for s in (True, False)}
+        self._pick = {s: jax.jit(picked, **self._lies(s)) for s in (True, False)}
 
     def _lies(self, shared: bool) -> dict[str, Any]:
         """For `jax.jit`: how a batch lies on several devices."""
         if self._mesh is None:
             return {}
         mesh = self._mesh
-        return {"out_shardings": jax.tree.map(lambda spec: NamedSharding(mesh, spec), _specs(shared, by_lane))}
+        return {"out_shardings": jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs(shared, by_lane))}
 
     def _network(self, layers: Sequence[str]) -> objectives.Network:
         dtype = jnp.bfloat16 if self.settings.precision == "bfloat16" else jnp.float32
-        module = vgg16.VGG16(tuple(layers), pooling=self.objective.pooling, padding=self.objective.padding, dtype=dtype)
+        own = self.objective
+        module = vgg.VGG(own.architecture, tuple(layers), pooling=own.pooling, padding=own.padding, dtype=dtype)
         gain = self.objective.feature_gain
         if gain is None:
             gain = CAFFE_GAIN if self.weights.feature_scale == "caffe" else RESCALED_GAIN
@@ -192,32 +136,20 @@ class Stylizer:
     def _advance_divided(self, variables, lanes, rest, ticks, tolerance):
         if self._mesh is None:
             return self._advance_all(variables, lanes, rest, ticks, tolerance)
-        specs = (all_of_it, by_lane, _specs(rest.shared, None), all_of_it, all_of_it)
+        ins = (all_of_it, by_lane, specs(rest.shared, None), all_of_it, all_of_it)
         divided = jax.shard_map(
-            self._advance_all, mesh=self._mesh, in_specs=specs, out_specs=by_lane, check_vma=False
+            self._advance_all, mesh=self._mesh, in_specs=ins, out_specs=by_lane, check_vma=False
         )  # fmt: skip
         return divided(variables, lanes, rest, ticks, tolerance)
 
     def _put_divided(self, parts, index, one):
         if self._mesh is None:
-            return _put(parts, index, one)
-        specs = (by_lane, all_of_it, all_of_it)
-        put = jax.shard_map(
-            _put_on_one_of_several, mesh=self._mesh, in_specs=specs, out_specs=by_lane, check_vma=False
+            return put(parts, index, one)
+        divided = jax.shard_map(
+            put_on_one_of_several, mesh=self._mesh, in_specs=(by_lane, all_of_it, all_of_it), out_specs=by_lane,
+            check_vma=False,
         )  # fmt: skip
-        return put(parts, index, one)
-
-    def _filled(self, shared: bool, one: Started, size: int) -> Batch:
-        """A batch of copies of one lane, which have ended."""
-        memory = jax.eval_shape(self._solver.memory, one.lane.point.image)
-        lanes = one.lane._replace(
-            status=jnp.int32(Status.BUDGET), memory=jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), memory)
-        )
-        style = one.targets.style
-        lanes, content, inside, styles = jax.tree.map(
-            lambda a: jnp.broadcast_to(a, (size, *a.shape)), (lanes, one.targets.content, one.inside, style)
-        )
-        return Batch(lanes, content, inside, style if shared else styles, shared)
+        return divided(parts, index, one)
 
     def style_targets(self, style: Float[np.ndarray, "h w 3"]) -> dict[str, Any]:
         """Targets of a style image, gamma-encoded sRGB in [0, 1], any size."""
@@ -296,11 +228,6 @@ class Stylizer:
         return dataclasses.replace(batch, lanes=self._advance(self._everywhere, batch.lanes, rest, *limits))
 
 
-def _specs(shared: bool, lanes: Any) -> Batch:
-    """How the arrays of a batch lie on several devices."""
-    return Batch(lanes, by_lane, by_lane, all_of_it if shared else by_lane, shared)
-
-
 def precision(asked: str) -> str:
     """What the convolutions run in: "auto" is bfloat16 on devices with fast units for it, else float32.
 
@@ -312,12 +239,6 @@ def precision(asked: str) -> str:
     capability = getattr(device, "compute_capability", None)  # "9.0" of an NVIDIA GPU, "gfx90a" of one of AMD
     old = isinstance(capability, str) and capability.partition(".")[0].isdecimal() and float(capability) < 8
     return "float32" if device.platform == "cpu" or old else "bfloat16"
-
-
-@lru_cache(maxsize=4)
-def _variables(network_weights: weights.Weights) -> Any:
-    """The network's parameters on the device: one copy, however many Stylizers use these weights."""
-    return vgg16.variables(network_weights.parameters, network_weights.mean, network_weights.std)
 
 
 @lru_cache(maxsize=4)
@@ -341,5 +262,5 @@ def stylizer(settings: StylizeSettings, network_weights: weights.Weights | None 
     # What is an argument of the compiled functions, or happens before them, must not compile them again.
     own |= dict(seed=0, init=INITS[0], evaluations=1, tolerance=0.0, weights=None)
     own |= dict(precision=precision(settings.precision))
-    loaded = network_weights or weights.load(settings.weights)
-    return _stylizer(StylizeSettings(**own), loaded, devices, tuple(TERMS.values()))
+    network_weights = network_weights or weights.load(settings.weights, settings.network)
+    return _stylizer(StylizeSettings(**own), network_weights, devices, tuple(TERMS.values()))

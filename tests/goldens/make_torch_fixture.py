@@ -3,7 +3,7 @@
     python tests/goldens/make_torch_fixture.py
 
 It needs torch. Every kernel is a view with overlapping strides of one of two small storages, a float32 and a float64
-one, at an offset of its own, so the file is a few kilobytes. tests/test_convert.py computes in numpy
+one, at an offset of its own, so the file is a few kilobytes. tests/test_torch_file.py computes in numpy
 what a reader must find: change both together.
 """
 

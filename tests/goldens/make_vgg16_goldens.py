@@ -51,9 +51,10 @@ def main() -> None:
     """Writes vgg16.npz beside this file."""
     sys.path.insert(0, str(HERE.parent.parent))
     sys.path.extend(sys.argv[1:])
-    from jaxstyle.model.weights import from_package
+    from jaxstyle.model.packages import PACKAGES
 
-    parameters = from_package().parameters
+    package = PACKAGES["vgg16"]
+    parameters = package.read(package.path()).parameters
     image = picture()
     out: dict[str, np.ndarray] = {"image": image}
     rng = np.random.default_rng(13)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxstyle.model.ops import Inside
-from jaxstyle.model.vgg16 import FeatureMap
+from jaxstyle.model.vgg import FeatureMap
 from jaxstyle.settings import Objective
 
 Image = Float[Array, "H W 3"]

