@@ -139,6 +139,7 @@ def test_every_mode_becomes_rgb_on_white(read, picture, pixels, alpha):
     result = read(picture)
     assert in_bytes(result)[0].tolist() == pixels
     assert result.levels.dtype == np.uint8
+    assert ("transparency composited on white" in result.notes) == (alpha is not None)
     assert result.alpha is alpha or (result.alpha[0].tolist() == alpha and result.alpha.dtype == np.uint8)
 
 
