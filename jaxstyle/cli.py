@@ -89,7 +89,7 @@ def render(inputs: Inputs, *, style: Path, output: Output, dry_run: bool = False
         busy = f"device busy {summary.device_seconds / summary.seconds:.0%}, lanes {summary.occupancy:.0%}"
         _echo(f"{summary.rendered} rendered in {summary.seconds:.0f} s: {rate}, {busy}")
     if summary.examples:
-        contact_sheet(output / SHEET, style, summary.examples)
+        contact_sheet(output / SHEET, style, summary.examples, (settings or RenderSettings()).max_pixels)
         _echo(f"A look at them: {output / SHEET}")
     if summary.stopped:
         _echo(f"Stopped ({summary.stopped}) with inputs left: run the same command again to finish them.")
