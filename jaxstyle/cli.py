@@ -184,7 +184,7 @@ def bench(
     Parameters
     ----------
     output
-        Folder for bench.json and the plot, bench.png.
+        Folder for bench.json and, if matplotlib is installed, the plot bench.png.
     full
         More sizes and batches; takes up to half an hour instead of two minutes.
     precision
@@ -193,7 +193,6 @@ def bench(
     from jaxstyle.bench.measure import run
 
     _print(run(output, full=full, precision=precision, tell=_echo), json)
-    _echo(f"As a plot: {output / 'bench.png'}")
     return EXIT_OK
 
 
