@@ -162,3 +162,17 @@ def test_the_sheet_of_a_run_has_the_run_s_limit_of_pixels(folder, base, monkeypa
     monkeypatch.setattr(sheets, "contact_sheet", lambda *arguments: asked.append(arguments[-1]))
     assert run(*base, "--max-pixels", 99_000_000) == 0
     assert asked == [99_000_000]
+
+
+@pytest.mark.parametrize(
+    ("photograph", "result", "size"),
+    [
+        ((1000, 500), (800, 400), (64 + 320 + 36, 160 + 160 + 36)),  # both are reduced
+        ((100, 50), (60, 30), (60 + 60 + 36, 60 + 30 + 36)),  # the photograph and the style shrink to the result
+    ],
+)
+def test_pictures_of_a_contact_sheet_are_as_large_as_the_result_and_fit_a_cell(tmp_path, photograph, result, size):
+    paths = [save(tmp_path / f"{k}.png", photo(*pixels)) for k, pixels in enumerate((photograph, result))]
+    contact_sheet(tmp_path / "sheet.png", save(tmp_path / "style.png", painting()), [tuple(paths)], LIMIT)
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == size
