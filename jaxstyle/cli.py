@@ -89,7 +89,7 @@ def render(inputs: Inputs, *, style: Path, output: Output, dry_run: bool = False
         busy = f"device busy {summary.device_seconds / summary.seconds:.0%}, lanes {summary.occupancy:.0%}"
         _echo(f"{summary.rendered} rendered in {summary.seconds:.0f} s: {rate}, {busy}")
     if summary.examples:
-        contact_sheet(output / SHEET, style, summary.examples)
+        contact_sheet(output / SHEET, style, summary.examples, (settings or RenderSettings()).max_pixels)
         _echo(f"A look at them: {output / SHEET}")
     if summary.stopped:
         _echo(f"Stopped ({summary.stopped}) with inputs left: run the same command again to finish them.")
@@ -185,7 +185,7 @@ def bench(
     Parameters
     ----------
     output
-        Folder for bench.json and the plot, bench.png.
+        Folder for bench.json and, if matplotlib is installed, the plot bench.png.
     full
         More sizes and batches; takes up to half an hour instead of two minutes.
     precision
@@ -194,7 +194,6 @@ def bench(
     from jaxstyle.bench.measure import run
 
     _print(run(output, full=full, precision=precision, tell=_echo), json)
-    _echo(f"As a plot: {output / 'bench.png'}")
     return EXIT_OK
 
 

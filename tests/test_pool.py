@@ -28,7 +28,7 @@ from jaxstyle.data import image
 from jaxstyle.decode import worker
 
 def hooked(real):
-    def call(source, limit):
+    def call(source, *arguments):
         name = os.path.basename(os.fsdecode(source.name))
         log = os.path.join(os.path.dirname(os.fsdecode(source.name)), "log")
         def note(text):
@@ -56,7 +56,7 @@ def hooked(real):
                 note("killed")
                 os.kill(os.getpid(), signal.SIGKILL)
             note("second try")
-        return real(source, limit)
+        return real(source, *arguments)
     return call
 
 image.read, image.probe = hooked(image.read), hooked(image.probe)
@@ -98,7 +98,7 @@ def result(call):
         found = call()
     except ImageError as error:
         return str(error)
-    arrays = [None if a is None else (a.shape, a.dtype.str, a.tobytes()) for a in (found.pixels, found.alpha)]
+    arrays = [None if a is None else (a.shape, a.dtype.str, a.tobytes()) for a in (found.levels, found.alpha)]
     return (found.stat, found.sha256, found.header, found.notes, *arrays)
 
 
@@ -141,9 +141,10 @@ def test_a_worker_finds_what_image_finds(files):
     assert small.stat == probed[0].stat == worker.Stat(found.st_size, found.st_mtime_ns)
     assert small.sha256 == hashlib.sha256(files[1].read_bytes()).hexdigest()
     assert small.notes == picture.notes != ()
-    assert np.array_equal(small.pixels, image.resize(picture.pixels, 30, 20)) and small.pixels.flags.writeable
-    assert np.array_equal(small.alpha, image.to_bytes(image.resize(picture.alpha, 30, 20)))
-    assert np.array_equal(full.alpha, image.to_bytes(picture.alpha)) and full.alpha.shape == (40, 60)
+    reduced = image.read(files[1], LIMIT, 30)
+    assert np.array_equal(small.levels, reduced.levels) and small.levels.shape == (20, 30, 3)
+    assert np.array_equal(small.alpha, reduced.alpha) and small.alpha.shape == (20, 30)
+    assert np.array_equal(full.alpha, picture.alpha) and full.alpha.shape == (40, 60)
 
 
 def test_many_threads_get_what_one_process_would_find(files):
@@ -217,7 +218,7 @@ def test_a_picture_whose_decoder_was_killed_is_tried_again_by_itself(tmp_path):
     ],
     ids=["nonsense", "nested", "endless line", "half a line"],
 )
-def test_a_senseless_answer_counts_as_a_crash(tmp_path, lie):
+def test_a_malformed_answer_counts_as_a_crash(tmp_path, lie):
     path = save(tmp_path / "a.png", photo(20, 20))
     code = f"""
 import json, os
@@ -236,20 +237,42 @@ worker._answer = answer
         assert not pids(pool)
 
 
-def test_arrays_cut_short_count_as_a_crash(tmp_path):
-    path = save(tmp_path / "a.png", photo(200, 200))
-    code = """
-import os, threading
+def sending(lie: str) -> str:
+    """A worker that sends something else than the array of its answer: `h` is the array's header, `v` its values."""
+    return f"""
+import threading
 from jaxstyle.decode import worker
-real = worker._answer
-def answer(request):
-    line, arrays = real(request)
-    arrays[0] = arrays[0].reshape(-1)[:-1]
+header = worker.array_header
+def write_array(file, array):
+    h, v, shape = header(array.shape, array.dtype), array.tobytes(), array.shape
+    file.write({lie})
     threading.Timer(0.2, os._exit, (0,)).start()
-    return line, arrays
-worker._answer = answer
+worker.write_array = write_array
 """
-    with decoders(code=code) as pool, pytest.raises(ImageError, match=r"crashed twice \(exit code 0\)"):
+
+
+@pytest.mark.parametrize("cut", ["h[:-1]", "h", "h + v[:-1]"])
+def test_arrays_cut_short_count_as_a_crash(tmp_path, cut):
+    path = save(tmp_path / "a.png", photo(200, 200))
+    with decoders(code=HOOKS + sending(cut)) as pool, pytest.raises(ImageError, match=r"crashed twice \(exit code 0\)"):
+        pool.read(path, 200, full_alpha=False)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        "v + h",
+        "header((10**9, 10**9, 3), array.dtype) + v",
+        "header(shape[:2], array.dtype) + v",
+        "header(shape, worker.np.dtype('>f4')) + v * 4",
+        "header(shape, worker.np.dtype(object)) + b'cos\\nsystem\\n(S\"true\"\\ntR.' + v",
+        "h.replace(b'False', b'True ') + v",
+        "h.replace(b'NUMPY\\x01', b'NUMPY\\x03') + v",
+    ],
+)
+def test_an_array_that_was_not_announced_counts_as_a_crash(tmp_path, lie):
+    path = save(tmp_path / "a.png", photo(200, 200))
+    with decoders(code=HOOKS + sending(lie)) as pool, pytest.raises(ImageError, match="its answer was malformed"):
         pool.read(path, 200, full_alpha=False)
 
 

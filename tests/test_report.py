@@ -4,12 +4,17 @@ import io
 
 import numpy as np
 import pytest
+import stub
+from command import run
 from pictures import painting, photo, save
 from PIL import Image
 
 from jaxstyle.data.manifest import Row
 from jaxstyle.report import progress as P
-from jaxstyle.report.sheet import CELL, contact_sheet, style_sheet
+from jaxstyle.report import sheet as sheets
+from jaxstyle.report.sheet import CELL, PAPER, contact_sheet, style_sheet
+
+LIMIT = 10**6
 
 
 class Terminal(io.StringIO):
@@ -120,7 +125,7 @@ def test_a_contact_sheet_shows_every_pair_and_survives_missing_files(tmp_path):
         for k in range(6)
     ]  # fmt: skip
     pairs.append((tmp_path / "gone.png", tmp_path / "gone-too.png"))
-    contact_sheet(tmp_path / "sheet.png", style, pairs)
+    contact_sheet(tmp_path / "sheet.png", style, pairs, LIMIT)
     with Image.open(tmp_path / "sheet.png") as sheet:
         colours = {c for _, c in sheet.getcolors(10**6)}
         assert sheet.width < 6 * CELL
@@ -131,6 +136,43 @@ def test_a_contact_sheet_shows_every_pair_and_survives_missing_files(tmp_path):
 def test_a_style_sheet_has_a_row_a_style(tmp_path):
     photos = [save(tmp_path / f"{k}.png", photo(90, 60, k)) for k in range(3)]
     rows = [(save(tmp_path / "s.png", painting()), photos), (save(tmp_path / "t.png", painting()), photos)]
-    style_sheet(tmp_path / "sheet.png", photos, rows)
+    style_sheet(tmp_path / "sheet.png", photos, rows, LIMIT)
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width > 3 * 90 and sheet.height > 3 * 60
+
+
+def test_a_sheet_leaves_out_pictures_over_the_limit_of_pixels(tmp_path):
+    photos = [save(tmp_path / f"{k}.png", np.full((60, 90, 3), 50 + k, np.uint8)) for k in range(2)]
+    style = save(tmp_path / "style.png", np.full((61, 90, 3), 200, np.uint8))
+    for limit, shown in ((90 * 61, True), (90 * 60, False)):
+        contact_sheet(tmp_path / "contact.png", style, [(photos[0], photos[1])], limit)
+        style_sheet(tmp_path / "style_sheet.png", photos[:1], [(style, photos[1:])], limit)
+        for name in ("contact.png", "style_sheet.png"):
+            with Image.open(tmp_path / name) as sheet:
+                colours = {c for _, c in sheet.getcolors(10**6)}
+            assert {(50,) * 3, (51,) * 3} <= colours and ((200,) * 3 in colours) == shown
+    contact_sheet(tmp_path / "contact.png", style, [(photos[0], photos[1])], 90 * 60 - 1)
+    with Image.open(tmp_path / "contact.png") as sheet:
+        assert sheet.getcolors() == [(sheet.width * sheet.height, PAPER)]
+
+
+def test_the_sheet_of_a_run_has_the_run_s_limit_of_pixels(folder, base, monkeypatch):
+    stub.install(monkeypatch.setattr)
+    asked = []
+    monkeypatch.setattr(sheets, "contact_sheet", lambda *arguments: asked.append(arguments[-1]))
+    assert run(*base, "--max-pixels", 99_000_000) == 0
+    assert asked == [99_000_000]
+
+
+@pytest.mark.parametrize(
+    ("photograph", "result", "size"),
+    [
+        ((1000, 500), (800, 400), (64 + 320 + 36, 160 + 160 + 36)),  # both are reduced
+        ((100, 50), (60, 30), (60 + 60 + 36, 60 + 30 + 36)),  # the photograph and the style shrink to the result
+    ],
+)
+def test_pictures_of_a_contact_sheet_are_as_large_as_the_result_and_fit_a_cell(tmp_path, photograph, result, size):
+    paths = [save(tmp_path / f"{k}.png", photo(*pixels)) for k, pixels in enumerate((photograph, result))]
+    contact_sheet(tmp_path / "sheet.png", save(tmp_path / "style.png", painting()), [tuple(paths)], LIMIT)
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == size

@@ -32,6 +32,7 @@ from jaxstyle.planning import cost
 from jaxstyle.planning.buckets import bucket
 from jaxstyle.planning.contract import Batch, Group, OutOfMemory
 from jaxstyle.planning.host import cores
+from jaxstyle.report.plot import NoMatplotlib
 from jaxstyle.settings import CHUNK, RenderSettings
 from jaxstyle.style.initial import initial
 
@@ -79,11 +80,11 @@ def choose(flops: float, *, full: bool) -> Sweep:
 
 
 def run(output: Path, *, full: bool = False, precision: str = "auto", tell: Tell = print) -> Report:
-    """Measures, and writes OUTPUT/bench.json and OUTPUT/bench.png.
+    """Measures, and writes OUTPUT/bench.json and, if matplotlib is installed, OUTPUT/bench.png.
 
     Args:
         full: the whole sweep, which takes up to half an hour on a slow device.
-        tell: given a line when something begins.
+        tell: given a line when something begins, and one about the plot.
 
     Raises:
         StorageError: the folder cannot be written.
@@ -93,7 +94,11 @@ def run(output: Path, *, full: bool = False, precision: str = "auto", tell: Tell
     settings = RenderSettings(precision=precision)  # type: ignore[arg-type]  # checked there
     report = measure(settings, full=full, tell=tell)
     write_file(output / "bench.json", (json.dumps(report.as_json()) + "\n").encode())
-    report.draw(output / "bench.png")
+    try:
+        report.draw(output / "bench.png")
+        tell(f"As a plot: {output / 'bench.png'}")
+    except NoMatplotlib as error:
+        tell(f"No plot: {error}")
     return report
 
 

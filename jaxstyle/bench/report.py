@@ -211,10 +211,11 @@ class Report:
         yield f"measured in {self.seconds:.0f} s"
 
     def draw(self, path: Path) -> None:
-        """A PNG of four plots against the batch size.
+        """Writes a PNG of four plots against the batch size.
 
         Raises:
-            StorageError: it cannot be written.
+            NoMatplotlib: matplotlib is not installed.
+            StorageError: the file cannot be written.
         """
 
         def series(value) -> dict[str, list[Point]]:

@@ -1,6 +1,6 @@
-"""Decodes pictures in worker processes: a file that crashes its decoder, hangs it or eats memory costs its own row.
+"""A pool of decoder processes: a file that crashes its decoder, hangs it or exhausts memory fails alone.
 
-Workers are programs of their own (`worker.main`) behind two pipes: multiprocessing would either import the
+A worker is a program of its own (`worker.main`) behind two pipes: multiprocessing would either import the
 caller's script again or fork a process that runs JAX.
 """
 
@@ -22,32 +22,32 @@ from jaxstyle.errors import ImageError, JaxstyleError
 from jaxstyle.settings import RenderSettings
 
 GROUP, GROUP_BYTES = 64, 60_000
-"""Files and bytes of a request to probe; it fits into a pipe, unless it is one enormous name."""
+"""Most files and bytes in a request to probe, so that it fits into a pipe (a single longer name is sent anyway)."""
 CLOSED = "the decoders are closed"
 
 T = TypeVar("T")
 
 
 class Decoders:
-    """A pool of workers, started when they are needed. Thread-safe: a call waits for an idle one. A context manager.
+    """A pool of workers, which start on demand. Thread-safe: a call waits for an idle worker. A context manager.
 
     Attributes:
-        workers: most processes; with 0 all work is done in the calling process, one call at a time, without
-            protection against crashes or hangs.
+        workers: most processes; with 0 the calling process does the work, one call at a time, without protection
+            against crashes or hangs.
     """
 
     def __init__(self, workers: int, *, max_pixels: int, timeout: float, command: Sequence[str] | None = None):
         """Args:
-        max_pixels: pictures that claim more are refused.
-        timeout: seconds that a worker gets for a request before it is killed.
-        command: what starts a worker [default: process.COMMAND]
+        max_pixels: pictures that claim more pixels are refused.
+        timeout: seconds after which a worker that has not answered a request is killed.
+        command: the command line of a worker [default: process.COMMAND]
         """
         self.workers = workers
         self._max_pixels, self._timeout, self._command = max_pixels, timeout, command or process.COMMAND
         self._change = threading.Condition()
         self._all: set[Worker] = set()
-        self._idle: list[Worker] = []  # the one used last is taken first
-        self._alone = 0  # calls that have, or wait for, the pool to themselves
+        self._idle: list[Worker] = []  # the last one is taken first
+        self._alone = 0  # calls that run, or wait to run, while no other worker is busy
         self._closed = False
         self._here = threading.Lock()
 
@@ -58,7 +58,7 @@ class Decoders:
         self.close()
 
     def probe(self, paths: Sequence[Path]) -> list[Probed]:
-        """Looks at the headers of files, in their order; whatever is wrong with one is in its `Probed`.
+        """Reads the headers of files, in order; what is wrong with a file is in its `Probed`.
 
         Raises:
             JaxstyleError: a worker cannot be started.
@@ -69,10 +69,10 @@ class Decoders:
         return [probed for group in _groups(paths) for probed in self._probe(group)]
 
     def read(self, path: Path, size: int, *, full_alpha: bool) -> Decoded:
-        """Decodes a picture, see `worker.read`.
+        """Decodes a picture as `worker.read` does.
 
         Raises:
-            ImageError: it cannot be read or decoded, crashed its decoder twice, or took too long.
+            ImageError: the file cannot be read or decoded, crashed its decoder twice, or took too long.
             JaxstyleError, RuntimeError: see `probe`.
         """
         if not self.workers:
@@ -86,7 +86,7 @@ class Decoders:
             try:
                 answer = self._ask(request, receive)
             except Crash as crash:
-                # Short of memory, the system kills whom it likes: the second try has all that is left to itself.
+                # After SIGKILL (out of memory), retry once with no other decoder running.
                 answer = self._ask(request, receive, alone=crash.killed)
         except Crash as crash:
             raise ImageError(f"its decoder crashed twice ({crash})") from crash
@@ -97,12 +97,12 @@ class Decoders:
         return answer
 
     def close(self) -> None:
-        """Ends all workers and waits until they are gone. Calls under way in other threads raise RuntimeError."""
+        """Kills all workers and waits for their end. Calls that run in other threads raise RuntimeError."""
         with self._change:
             self._closed = True
             idle, self._idle = self._idle, []
             self._all -= set(idle)
-            busy = list(self._all)  # whose threads drop them
+            busy = list(self._all)  # their threads drop them
             self._change.notify_all()
         for one in busy:
             one.kill()
@@ -135,10 +135,10 @@ class Decoders:
 
     @contextmanager
     def _borrowed(self, alone: bool) -> Iterator[Worker]:
-        """A worker that is ready; one that the block leaves with an error is ended.
+        """Lends a worker that is ready; if the block raises, the worker is killed.
 
         Args:
-            alone: no other worker is busy meanwhile.
+            alone: wait until no other worker is busy, and keep it so.
         """
         with self._change:
             self._alone += alone
@@ -171,7 +171,7 @@ class Decoders:
             one = self._idle.pop()
             if one.alive():
                 return one
-            self._all.discard(one)  # killed while it had nothing to do: no picture's fault
+            self._all.discard(one)  # it was killed while it was idle: no picture is to blame
             one.close()
         try:
             one = Worker(self._command)
@@ -203,7 +203,7 @@ def decoders_for(settings: RenderSettings) -> Decoders:
 
 
 def _groups(paths: Sequence[Path]) -> Iterator[list[Path]]:
-    """In order, each of one request."""
+    """Divides paths, in order, into groups for one request each."""
     group: list[Path] = []
     size = 0
     for path in paths:

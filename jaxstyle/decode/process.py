@@ -1,9 +1,11 @@
-"""One worker process as its parent sees it: asks, waits no longer than told, believes only answers that make sense."""
+"""The parent's side of one worker process: sends requests, kills the worker after a timeout, checks every answer.
+
+Answers are untrusted: a malicious image may control the decoder. An answer that is not well formed counts as a crash.
+"""
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import signal
@@ -18,23 +20,27 @@ from typing import Any, TypeVar
 import numpy as np
 
 from jaxstyle.data.image import FORMATS, Header, work_size
-from jaxstyle.decode.worker import READY, Decoded, Probed, Stat
+from jaxstyle.decode.worker import READY, Decoded, Probed, Stat, array_header
 from jaxstyle.errors import ImageError, JaxstyleError
 
 COMMAND = (sys.executable or "", "-P", "-c", "from jaxstyle.decode.worker import main; main()")
-"""Starts a worker."""
+"""The command line of a worker."""
 LONGEST_LINE = 1 << 20
-"""Bytes of an answer's line; those of 64 files with problems stay under 200 000."""
+"""Most bytes in an answer's line; a line about 64 files with problems has less than 200,000."""
 START_SECONDS = 120.0
-"""What a worker gets to import what it needs, from a slow file system perhaps."""
+"""Timeout for a worker's imports, perhaps from a slow file system."""
 END_SECONDS = 10.0
-"""What a killed one gets to be gone; one that waits for a dead file system may never be."""
+"""Timeout for the end of a killed worker; one that waits for a dead file system may never end."""
 
 T = TypeVar("T")
 
 
 class Crash(Exception):
-    """A worker ended, or answered nonsense; says which. `killed`: by SIGKILL, as it is when memory runs out."""
+    """A worker ended, or gave a malformed answer.
+
+    Attributes:
+        killed: it ended by SIGKILL, which the kernel sends when memory runs out.
+    """
 
     def __init__(self, how: str, killed: bool = False):
         super().__init__(how)
@@ -42,36 +48,36 @@ class Crash(Exception):
 
 
 class TooLong(Exception):
-    """A worker had to be killed for not answering in time."""
+    """A worker did not answer in time and was killed."""
 
 
 class Worker:
-    """A process and its pipes, used by one thread at a time; `kill` may come from any."""
+    """A process and its pipes. One thread uses it at a time; any thread may call `kill`."""
 
     def __init__(self, command: Sequence[str]):
-        """Raises OSError where it cannot be started."""
-        above = str(Path(__file__).parents[2])  # sys.path may name it as "", the working folder
+        """Starts the process; raises OSError if that fails."""
+        above = str(Path(__file__).parents[2])  # sys.path may hold it as "", the working folder
         path = [entry for entry in sys.path if isinstance(entry, str) and entry]
-        quiet = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # numpy starts one for each core otherwise
+        quiet = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # otherwise NumPy starts a thread for every core
         environment = {"PYTHONPATH": os.pathsep.join([*path, above])}
-        environment["PYTHONUTF8"] = str(sys.flags.utf8_mode)  # names are decoded as here
+        environment["PYTHONUTF8"] = str(sys.flags.utf8_mode)  # file names are decoded as in this process
         self._process = subprocess.Popen(
             list(command),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=os.environ | quiet | environment,
-            start_new_session=True,  # Ctrl-C is for the run
+            start_new_session=True,  # Ctrl-C reaches the run only
         )
         assert self._process.stdin and self._process.stdout and self._process.stderr
         self._in, self._out, self._log = self._process.stdin, self._process.stdout, self._process.stderr
         self._ready = False
 
     def ask(self, request: dict[str, Any], receive: Callable[[Worker, Any], T], seconds: float) -> T:
-        """Sends a request and has its answer received; `receive` gets the line and reads the arrays behind it.
+        """Sends a request and returns what `receive` makes of the answer's line; it reads the arrays that follow.
 
         Raises:
-            Crash, TooLong: the worker is of no more use then.
+            Crash, TooLong: the worker must be closed then.
         """
         with self._within(seconds):
             try:
@@ -85,20 +91,33 @@ class Worker:
             try:
                 return receive(self, json.loads(line))
             except (ValueError, TypeError, KeyError, RecursionError) as error:
-                raise Crash("it gave a senseless answer") from error
+                raise Crash("its answer was malformed") from error
 
-    def array(self, shape: tuple[int, ...], kind: type) -> np.ndarray:
-        """The array that follows."""
-        made: np.ndarray = np.empty(shape, kind)
+    def array(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """Reads the next array of the answer.
+
+        Its .npy header must be, byte for byte, the header of the array that the answer's line implies. So no header
+        is parsed, and what it claims decides about no memory.
+
+        Raises:
+            ValueError: it has another header.
+            Crash: the worker ended before the last value.
+        """
+        expected = array_header(shape, dtype)
+        if (header := self._out.read(len(expected))) != expected:
+            if len(header) < len(expected):
+                raise self._crash()
+            raise ValueError("not the array that was announced")
+        made = np.empty(shape, dtype)
         if self._out.readinto(made.data.cast("B")) < made.nbytes:  # type: ignore[attr-defined]
             raise self._crash()
         return made
 
     def start(self) -> None:
-        """Waits for a new worker's first word.
+        """Waits until a new worker is ready.
 
         Raises:
-            JaxstyleError: it has none.
+            JaxstyleError: it ended, or was not ready in time.
         """
         if self._ready:
             return
@@ -115,7 +134,7 @@ class Worker:
         self._ready = True
 
     def kill(self) -> None:
-        """Ends the process, if it has not, and waits for it."""
+        """Kills the process if it still runs, and waits for its end."""
         self._process.kill()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(END_SECONDS)
@@ -125,15 +144,15 @@ class Worker:
         return self._process.poll() is None
 
     def close(self) -> None:
-        """Ends the process and closes the pipes: for the thread that uses it."""
+        """Kills the process and closes the pipes. Only the thread that uses the worker may call it."""
         self.kill()
         for pipe in (self._in, self._out, self._log):
-            with suppress(OSError):  # of a request that was not sent
+            with suppress(OSError):  # the pipe still holds a request that was not sent
                 pipe.close()
 
     @contextmanager
     def _within(self, seconds: float) -> Iterator[None]:
-        """Kills the process when the block takes longer, which ends all waiting in it."""
+        """Kills the process if the block takes longer; every read and write of the pipes in it ends then."""
         lock, over, late = threading.Lock(), False, False
 
         def end() -> None:
@@ -156,15 +175,15 @@ class Worker:
             timer.cancel()
             with lock:
                 over = True
-        if late:  # it answered, and was killed nevertheless
+        if late:  # it answered just before it was killed
             raise TooLong
 
     def _crash(self) -> Crash:
-        """How a process ended whose pipe did."""
+        """Says how the process ended whose pipe has ended."""
         try:
             code = self._process.wait(END_SECONDS / 2)
         except subprocess.TimeoutExpired:
-            return Crash("it broke off")
+            return Crash("it closed its pipe")
         if code >= 0:
             return Crash(f"exit code {code}")
         try:
@@ -175,16 +194,16 @@ class Worker:
 
 
 def not_started(why: str) -> JaxstyleError:
-    """The error of a run whose workers do not start."""
+    """The error for a worker that does not start."""
     return JaxstyleError(f"a worker process cannot be started ({why})", "Use --workers 0.")
 
 
-# What a worker says may come from whoever made the file. ValueError, TypeError and KeyError mean that it is no answer.
+# Checks of answers. They raise ValueError, TypeError or KeyError on a malformed one.
 
 
 def _require(good: bool) -> None:
     if not good:
-        raise ValueError("not an answer")
+        raise ValueError("malformed answer")
 
 
 def _text(value: Any) -> str:
@@ -211,6 +230,7 @@ def _header(value: Any, max_pixels: int) -> Header:
 
 
 def probed(line: Any, number: int, max_pixels: int) -> list[Probed]:
+    """Checks the answer's line to a request to probe so many files."""
     _require(isinstance(line, list) and len(line) == number)
     found = []
     for one in line:
@@ -222,15 +242,18 @@ def probed(line: Any, number: int, max_pixels: int) -> list[Probed]:
 
 
 def decoded(source: Worker, line: Any, size: int, max_pixels: int, full_alpha: bool) -> Decoded | ImageError:
+    """Checks the answer's line to a request to read a file, and reads its arrays."""
     if "what" in line:
         return ImageError(_text(line["what"]), _text(line["remedy"]))
     header, stat, sha256 = _header(line["header"], max_pixels), _stat(line["stat"]), _text(line["sha256"])
     _require(re.fullmatch("[0-9a-f]{64}", sha256) is not None and isinstance(line["notes"], list))
     notes = tuple(map(_text, line["notes"]))
+    kinds = line["arrays"]
+    _require(isinstance(kinds, list) and kinds[:1] in (["uint8"], ["float32"]) and kinds[1:] in ([], ["uint8"]))
     width, height = work_size(header.width, header.height, size)
-    shapes = [(height, width, 3), (header.height, header.width) if full_alpha else (height, width)]
-    lengths = [4 * math.prod(shapes[0]), math.prod(shapes[1])]
-    _require(line["lengths"] in (lengths, lengths[:1]))
-    pixels = source.array(shapes[0], np.float32)
-    alpha = source.array(shapes[1], np.uint8) if len(line["lengths"]) == 2 else None
-    return Decoded(stat, sha256, header, notes, pixels, alpha)
+    levels = source.array((height, width, 3), np.dtype(kinds[0]))
+    _require(levels.dtype == np.uint8 or bool(((levels >= 0) & (levels <= 1)).all()))
+    alpha = None
+    if kinds[1:]:
+        alpha = source.array((header.height, header.width) if full_alpha else (height, width), np.dtype(np.uint8))
+    return Decoded(levels, alpha, header, notes, stat, sha256)

@@ -1,8 +1,8 @@
-"""Opening and decoding one file: in the calling process, or as the main function of a worker process.
+"""Opens and decodes one file: in the calling process, or as the main function of a worker process.
 
-A worker answers requests, one JSON line each on its stdin, in order, on its stdout: a JSON line, and for `read` the
-bytes of the arrays behind it. Everything in it is plain text and numbers, so that a decoder taken over by a hostile
-file has no way to make the parent run code (as unpickling would be).
+A worker reads requests from its stdin, one JSON line each, and answers them in order on its stdout: a JSON line, for
+`read` followed by arrays in NumPy's .npy format. Answers hold text and numbers only, and are not unpickled: a decoder
+that a malicious image controls cannot make the parent run code.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from jaxstyle.data import image
 from jaxstyle.errors import ImageError
 
 MAX_NOTES = 32
-"""Notes of a picture that are kept: a hostile file can have thousands of warnings."""
+"""Most notes of a picture that are kept: a hostile file can cause thousands of warnings."""
 
 READY = b'{"ready": true}\n'
-"""What a worker says before it reads the first request."""
+"""The line that a worker writes before it reads the first request."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,12 @@ UNKNOWN = Stat(0, 0)
 
 @dataclass(frozen=True)
 class Probed:
-    """What a look at a file's header brought.
+    """A file's header, or what is wrong with the file.
 
     Attributes:
-        header: None where the file cannot be used.
-        problem: why it cannot; else "".
-        picture: False where its content is of no format on the list (image.NotAPicture).
+        header: None if the file cannot be used.
+        problem: why it cannot be used, else "".
+        picture: False if its content is of no format on the list (image.NotAPicture).
     """
 
     stat: Stat
@@ -62,27 +62,19 @@ class Probed:
 
 
 @dataclass(frozen=True)
-class Decoded:
-    """A picture ready to be worked on.
+class Decoded(image.Picture):
+    """A picture at its working size, and the file that it came from.
 
     Attributes:
-        sha256: of the file's bytes, in hexadecimal.
-        header: of the file; width and height are what was decoded, upright.
-        notes: what was done that its owner might not expect.
-        pixels: h x w x 3 float32 in [0, 1], of `image.work_size`.
-        alpha: uint8, h x w, or as large as the header says where asked for; None where everything is opaque.
+        sha256: checksum of the file's bytes, in hexadecimal.
     """
 
     stat: Stat
     sha256: str
-    header: image.Header
-    notes: tuple[str, ...]
-    pixels: np.ndarray
-    alpha: np.ndarray | None
 
 
 def probe(path: Path, max_pixels: int) -> Probed:
-    """Reads a file's header; everything that is wrong with it becomes a problem."""
+    """Reads a file's header; an error becomes a problem."""
     found = UNKNOWN
     try:
         with _steady(path) as (file, found):
@@ -92,34 +84,29 @@ def probe(path: Path, max_pixels: int) -> Probed:
 
 
 def read(path: Path, size: int, max_pixels: int, *, full_alpha: bool) -> Decoded:
-    """Decodes a file and brings it to the working size. Not thread-safe, see `image.read`.
+    """Decodes a file and reduces it to the working size. Not thread-safe, see `image.read`.
 
     Args:
         size: long side of the working size, in pixels.
-        full_alpha: leave the alpha channel as large as the picture.
+        full_alpha: leave the alpha channel as large as the file's picture.
 
     Raises:
-        ImageError: it cannot be read or decoded, or changed in the meantime.
+        ImageError: the file cannot be read or decoded, or changed meanwhile.
     """
     try:
         with _steady(path) as (file, found):
-            picture = image.read(file, max_pixels)
+            picture = image.read(file, max_pixels, size, full_alpha)
             file.seek(0)
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        header = picture.header
-        work = image.work_size(header.width, header.height, size)
-        pixels = np.ascontiguousarray(image.resize(picture.pixels, *work), np.float32)
-        alpha = picture.alpha
-        if alpha is not None:
-            alpha = np.ascontiguousarray(image.to_bytes(alpha if full_alpha else image.resize(alpha, *work)))
-        return Decoded(found, sha256, header, tuple(map(_plain, picture.notes[:MAX_NOTES])), pixels, alpha)
     except MemoryError as error:
         raise ImageError("needs more memory to be decoded than there is") from error
+    notes = tuple(map(_plain, picture.notes[:MAX_NOTES]))
+    return Decoded(picture.levels, picture.alpha, picture.header, notes, found, sha256)
 
 
 @contextmanager
 def _steady(path: Path) -> Iterator[tuple[io.BufferedReader, Stat]]:
-    """An open regular file that must not change meanwhile; whatever goes wrong with it is an ImageError."""
+    """Opens a regular file that must not change inside the block; errors of the file become an ImageError."""
     try:
         with open(path, "rb", opener=_without_waiting) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -127,7 +114,7 @@ def _steady(path: Path) -> Iterator[tuple[io.BufferedReader, Stat]]:
             before = _stat(file)
             try:
                 yield file, before
-            except ImageError:  # of half a file, perhaps
+            except ImageError:  # perhaps because the file is being written: then that is the reason to give
                 _compare(file, before)
                 raise
             _compare(file, before)
@@ -136,7 +123,7 @@ def _steady(path: Path) -> Iterator[tuple[io.BufferedReader, Stat]]:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a named pipe would wait for its other end
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # opening a named pipe would wait for its other end
 
 
 def _stat(file: BinaryIO) -> Stat:
@@ -150,20 +137,20 @@ def _compare(file: BinaryIO, before: Stat) -> None:
 
 
 def _plain(text: str) -> str:
-    """Without lone surrogates, which nobody could encode."""
+    """Replaces lone surrogates, which cannot be encoded."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def main() -> None:
-    """Serves requests until stdin ends, as it does when the parent dies, even if a decoder hangs then."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # whether to end is the parent's decision
+    """Serves requests until stdin ends, as when the parent dies; a decoder that hangs does not delay the end."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # the parent decides when to end
         signal.signal(number, signal.SIG_IGN)
-    with suppress(OSError):  # Linux alone: where memory runs out, a decoder ends and not the run
+    with suppress(OSError):  # Linux only: out of memory, the kernel kills a decoder rather than the run
         Path("/proc/self/oom_score_adj").write_text("1000")
-    Image.init()  # imports the decoders before the parent looks at the clock
+    Image.init()  # imports the decoders before the parent starts its timeout
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):  # whatever a library prints must not get among the answers
+    for descriptor in (0, 1, 2):  # what a library prints must not mix with the answers
         os.dup2(nothing, descriptor)
     answers.write(READY)
     answers.flush()
@@ -173,7 +160,7 @@ def main() -> None:
         line, arrays = _answer(json.loads(lines.get()))
         answers.write(json.dumps(line).encode("ascii") + b"\n")
         for array in arrays:
-            answers.write(array.data)
+            write_array(answers, array)
         answers.flush()
 
 
@@ -191,12 +178,26 @@ def _answer(request: dict[str, Any]) -> tuple[Any, list[np.ndarray]]:
         picture = read(Path(request["read"]), request["size"], request["max_pixels"], full_alpha=request["full_alpha"])
     except ImageError as error:
         return {"what": _plain(error.what), "remedy": _plain(error.remedy)}, []
-    arrays = [picture.pixels] if picture.alpha is None else [picture.pixels, picture.alpha]
+    arrays = [picture.levels] if picture.alpha is None else [picture.levels, picture.alpha]
     line = {
         "stat": asdict(picture.stat),
         "sha256": picture.sha256,
         "header": asdict(picture.header),
         "notes": picture.notes,
-        "lengths": [array.nbytes for array in arrays],
+        "arrays": [array.dtype.name for array in arrays],
     }
     return line, arrays
+
+
+def array_header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
+    """The bytes that stand before an array's values in NumPy's .npy format, version 1.0."""
+    made = io.BytesIO()
+    described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(made, described)
+    return made.getvalue()
+
+
+def write_array(file: BinaryIO, array: np.ndarray) -> None:
+    """Writes an array in the .npy format; np.lib.format.write_array itself cannot write to a pipe."""
+    file.write(array_header(array.shape, array.dtype))
+    file.write(np.ascontiguousarray(array).data)

@@ -39,5 +39,5 @@ def run(output: Path, progress: Progress) -> Path:
             render(photographs, style, folder, SETTINGS, progress=progress, existing="overwrite")
         rows.append((style, [folder / photo.name for photo in photographs]))
     sheet = output / SHEET
-    style_sheet(sheet, photographs, rows)
+    style_sheet(sheet, photographs, rows, SETTINGS.max_pixels)
     return sheet

@@ -1,4 +1,4 @@
-"""Contact sheets: the style, photographs, and what became of them, side by side in one PNG."""
+"""Contact sheets: the style, photographs and their results, side by side in one PNG."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ import numpy as np
 from PIL import Image
 
 from jaxstyle.data import image
-from jaxstyle.data.image import work_size
 from jaxstyle.data.sinks.folders import write_file
 from jaxstyle.errors import ImageError
-from jaxstyle.settings import RenderSettings
 
 CELL = 320
 """Longest side of a picture on the sheet, in pixels."""
@@ -20,32 +18,50 @@ GAP = 12
 PAPER = (247, 245, 240)
 
 
-def contact_sheet(path: Path, style: Path, pairs: Sequence[tuple[Path, Path]], columns: int = 4) -> None:
-    """The style at the top left, then each photograph above its result, `columns` pairs a row.
+def contact_sheet(
+    path: Path, style: Path, pairs: Sequence[tuple[Path, Path]], max_pixels: int, columns: int = 4
+) -> None:
+    """Draws the style at the top left, then each photograph above its result, `columns` pairs a row.
 
     Args:
         path: the PNG to write.
-        pairs: (photograph, result) files. One that can no longer be read leaves its place empty.
+        pairs: (photograph, result) files. The place of a file that cannot be read any more stays empty.
+        max_pixels: as in `RenderSettings`; larger pictures are not read.
+
+    Raises:
+        StorageError: the PNG cannot be written.
     """
-    results = [_thumbnail(result) for _, result in pairs]
-    photographs = [_beside(photograph, result) for (photograph, _), result in zip(pairs, results, strict=True)]
+    results = [_thumbnail(result, max_pixels) for _, result in pairs]
+    photographs = [_beside(each, result, max_pixels) for (each, _), result in zip(pairs, results, strict=True)]
     grid: list[list[Image.Image | None]] = []
     for at in range(0, len(pairs), columns):
-        head = _thumbnail(style, _longest(results)) if at == 0 else None
+        head = _thumbnail(style, max_pixels, _longest(results)) if at == 0 else None
         grid += [[head, *photographs[at : at + columns]], [None, *results[at : at + columns]]]
     save(path, grid)
 
 
-def style_sheet(path: Path, photographs: Sequence[Path], rows: Sequence[tuple[Path, Sequence[Path]]]) -> None:
-    """Photographs along the top; below, each style picture followed by its results in the same order."""
-    results = [[_thumbnail(result) for result in row] for _, row in rows]
-    grid: list[list[Image.Image | None]] = [[None, *map(_beside, photographs, results[0])]]
-    grid += [[_thumbnail(style, _longest(row)), *row] for (style, _), row in zip(rows, results, strict=True)]
+def style_sheet(
+    path: Path, photographs: Sequence[Path], rows: Sequence[tuple[Path, Sequence[Path]]], max_pixels: int
+) -> None:
+    """Draws the photographs in the first row, then a row for each style picture and its results in the same order.
+
+    Args and Raises: as for `contact_sheet`.
+    """
+    results = [[_thumbnail(result, max_pixels) for result in row] for _, row in rows]
+    top = [_beside(each, result, max_pixels) for each, result in zip(photographs, results[0], strict=True)]
+    grid: list[list[Image.Image | None]] = [[None, *top]]
+    grid += [
+        [_thumbnail(style, max_pixels, _longest(row)), *row] for (style, _), row in zip(rows, results, strict=True)
+    ]
     save(path, grid)
 
 
 def save(path: Path, grid: Sequence[Sequence[Image.Image | None]]) -> None:
-    """Draws a grid of pictures, each centred in its cell; columns and rows are as large as their largest picture."""
+    """Draws a grid of pictures, each centred in its cell; columns and rows are as large as their largest picture.
+
+    Raises:
+        StorageError: the PNG cannot be written.
+    """
     width = max(map(len, grid))
     columns = [max((cell.width for row in grid for cell in row[c : c + 1] if cell), default=0) for c in range(width)]
     heights = [max((cell.height for cell in row if cell), default=0) for row in grid]
@@ -61,19 +77,17 @@ def save(path: Path, grid: Sequence[Sequence[Image.Image | None]]) -> None:
     write_file(path, image.encode(np.asarray(sheet, np.float32) / 255, None, "PNG", 0))
 
 
-def _thumbnail(path: Path, longest: int = CELL) -> Image.Image | None:
-    """A picture, reduced if it is longer than that; None if it cannot be read."""
+def _thumbnail(path: Path, max_pixels: int, longest: int = CELL) -> Image.Image | None:
+    """Reads a picture, with its long side reduced to that many pixels; None if it cannot be read."""
     try:
-        picture = image.read(path, RenderSettings.max_pixels)
+        return Image.fromarray(image.to_bytes(image.read(path, max_pixels, longest).pixels))
     except (ImageError, OSError):
         return None
-    size = work_size(picture.header.width, picture.header.height, longest)
-    return Image.fromarray(image.to_bytes(image.resize(picture.pixels, *size)))
 
 
-def _beside(photograph: Path, result: Image.Image | None) -> Image.Image | None:
-    """A photograph at its result's size."""
-    small = _thumbnail(photograph)
+def _beside(photograph: Path, result: Image.Image | None, max_pixels: int) -> Image.Image | None:
+    """Reads a photograph at the size of its result."""
+    small = _thumbnail(photograph, max_pixels)
     return small.resize(result.size, Image.Resampling.LANCZOS) if small and result else small
 
 
