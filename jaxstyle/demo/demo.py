@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from jaxstyle.data import image
+from jaxstyle.data.layout import SHEET
 from jaxstyle.data.sink import publish
 from jaxstyle.demo.styles import STYLES
 from jaxstyle.engine.pipeline import render
-from jaxstyle.engine.plan import SHEET
 from jaxstyle.engine.watch import Progress
 from jaxstyle.errors import SettingsMismatch
 from jaxstyle.report.sheet import style_sheet

@@ -21,7 +21,7 @@ from typing import Any
 
 from jaxstyle.data import sink
 from jaxstyle.data.image import Size
-from jaxstyle.data.manifest import Row
+from jaxstyle.data.rows import Row
 from jaxstyle.data.source import discover
 from jaxstyle.engine.decode import Decoders
 from jaxstyle.engine.feed import Feed, Lot

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxstyle.data import image, ledger, sink
 from jaxstyle.data.image import Size
-from jaxstyle.data.manifest import Row
+from jaxstyle.data.rows import Row
 from jaxstyle.data.source import printable
 from jaxstyle.engine import cost, pipeline, preflight
 from jaxstyle.engine.feed import Lot

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,8 +12,8 @@ from typing import Literal, NamedTuple
 
 from jaxstyle.data import image
 from jaxstyle.data.image import Size, work_size
-from jaxstyle.data.ledger import NAME
-from jaxstyle.data.manifest import SETTINGS, Row
+from jaxstyle.data.layout import is_reserved
+from jaxstyle.data.rows import Row
 from jaxstyle.data.source import Input, discover
 from jaxstyle.data.worker import UNKNOWN, Stat
 from jaxstyle.engine.decode import Decoders, Probed
@@ -22,10 +21,6 @@ from jaxstyle.settings import STRIDE, RenderSettings
 
 GROUP = 64
 """Headers that are asked for at a time."""
-SHEET = "contact_sheet.png"
-RESERVED = (NAME, SETTINGS, SHEET)
-"""Names that a run writes into OUT for itself, with those of shards' ledgers:"""
-LEDGER = re.compile(r"manifest-\d+-of-\d+\.jsonl")
 
 LONG_SIDES = tuple(Fraction(n, 8) for n in (8, 6, 4, 2, 1))
 """Long sides of buckets as parts of the working size; those under 1 serve pictures that are smaller than it."""
@@ -132,7 +127,7 @@ def _judge(one: Input, probed: Probed, settings: RenderSettings) -> Job | Row:
         foreign = not probed.picture and not image.claims_to_be_a_picture(one.path)
         reason = f"not a picture: {probed.problem}" if foreign else probed.problem
         return _row(one, "skipped" if foreign else "failed", reason, probed.stat)
-    if own.casefold() in RESERVED or LEDGER.fullmatch(own.casefold()):
+    if is_reserved(one.key):
         return _row(one, "failed", f"its output would take the place of the run's own {own}: rename it", probed.stat)
     stat, header = probed.stat, probed.header
     return Job(one.key, one.path, stat.length, stat.modified, header, *shape(header, settings.size), one.note)
