@@ -24,7 +24,7 @@ import errno, json, os, secrets, shutil, signal, sys, threading
 import stub
 from jaxstyle.engine.pipeline import render
 from jaxstyle.errors import JaxstyleError
-from jaxstyle.data import lock, sink
+from jaxstyle.data import sink
 
 scenario = json.loads(sys.argv[1])
 stub.install()
@@ -37,7 +37,7 @@ def child(work):
     pid = os.fork()
     if not pid:
         code = 70
-        sink._own = lock._process = f"{os.getpid()}-{secrets.token_hex(4)}"  # as an import would make them
+        sink._own = f"{os.getpid()}-{secrets.token_hex(4)}"  # as an import would make them
         try:
             work()
             code = 0

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from jaxstyle.data.image import work_size
-from jaxstyle.data.manifest import Row
+from jaxstyle.data.layout import MANIFEST, SETTINGS, SHEET
+from jaxstyle.data.rows import Row
 from jaxstyle.engine.decode import Decoders, Probed, Stat
-from jaxstyle.engine.plan import GROUP, LONG_SIDES, RESERVED, SHORT_SIDES, Finished, Job, bucket, in_shard, plan
+from jaxstyle.engine.plan import GROUP, LONG_SIDES, SHORT_SIDES, Finished, Job, bucket, in_shard, plan
 from jaxstyle.errors import InputError
 from jaxstyle.settings import STRIDE, RenderSettings
 
@@ -231,7 +232,7 @@ def test_two_pictures_with_one_key_are_one_failed_row(tmp_path):
     assert isinstance(second, Job) and second.key == "b.png"
 
 
-@pytest.mark.parametrize("name", [*RESERVED, "manifest-2-of-8.jsonl"])
+@pytest.mark.parametrize("name", [MANIFEST, SETTINGS, SHEET, "manifest-2-of-8.jsonl"])
 @pytest.mark.parametrize("inside", [False, True])
 def test_names_that_the_run_needs_for_itself_fail(tmp_path, name, inside):
     path = tmp_path / name / "a.png" if inside else tmp_path / name

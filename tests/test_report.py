@@ -7,7 +7,7 @@ import pytest
 from pictures import painting, photo, save
 from PIL import Image
 
-from jaxstyle.data.manifest import Row
+from jaxstyle.data.rows import Row
 from jaxstyle.report import progress as P
 from jaxstyle.report.sheet import CELL, contact_sheet, style_sheet
 
