@@ -332,10 +332,21 @@ def test_a_folder_or_file_that_cannot_be_read_is_a_problem(output, monkeypatch):
 
 
 @pytest.mark.parametrize("function", [status, verify])
-def test_a_ledger_that_cannot_be_read_is_a_storage_error(output, function):
-    (output / "manifest-1-of-2.jsonl").mkdir()
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("a.png")])
+@pytest.mark.parametrize("name", ["manifest.jsonl", "manifest-1-of-2.jsonl"])
+def test_a_ledger_that_is_not_a_regular_file_is_a_storage_error(output, function, make, name):
+    (output / name).unlink(missing_ok=True)
+    make(output / name)
     with pytest.raises(StorageError, match="cannot be read"):
         function(output)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("a.png")])
+def test_settings_that_are_not_a_regular_file_are_damaged(output, make):
+    (output / "settings.json").unlink()
+    make(output / "settings.json")
+    assert status(output).about is None
+    assert verify(output).problems == [("settings.json", "is damaged")]
 
 
 @pytest.mark.parametrize(
@@ -416,6 +427,14 @@ def test_a_shard_that_is_folded_meanwhile_is_looked_for_again(output, monkeypatc
     monkeypatch.setattr(reading, "ledgers", folded_after)
     assert status(output).rows == {"done": 3, "skipped": 1, "failed": 0}
     assert len(calls) == 2
+
+
+def test_a_row_that_changes_between_the_two_readings_is_an_error(output):
+    with reading.LastRows(output) as read:
+        data = (output / "manifest.jsonl").read_bytes()
+        (output / "manifest.jsonl").write_bytes(data.replace(b'"done"', b'"lost"', 1))
+        with pytest.raises(StorageError, match=r"manifest\.jsonl changed while it was read: its status is not valid"):
+            list(read)
 
 
 def test_rows_that_a_run_appends_while_they_are_read_do_not_count(output):
