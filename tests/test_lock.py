@@ -290,6 +290,32 @@ def test_holders_of_a_folder_that_may_only_be_read_are_known_by_their_records(tm
         monkeypatch.undo()
 
 
+def test_holders_of_a_folder_whose_mutex_is_held_are_known_by_their_records(tmp_path):
+    (tmp_path / f"{lock_name((1, 2))}.json").write_text("{}")
+    with mutex.mutex(tmp_path):
+        assert [one["part"] for one in holders(tmp_path)] == ["1/2"]
+    assert holders(tmp_path) == []
+
+
+def test_a_lock_file_is_removed_with_the_mutex_held(tmp_path):
+    entered, leave = threading.Event(), threading.Event()
+
+    def run():
+        with locked(tmp_path):
+            entered.set()
+            leave.wait(20)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert entered.wait(20)
+    with mutex.mutex(tmp_path):
+        leave.set()
+        thread.join(0.3)
+        assert thread.is_alive() and (tmp_path / lock_name(WHOLE)).exists()
+    thread.join()
+    assert not (tmp_path / lock_name(WHOLE)).exists()
+
+
 def test_without_a_record_the_lock_counts_all_the_same(tmp_path):
     with locked(tmp_path):
         (tmp_path / f"{lock_name(WHOLE)}.json").unlink()

@@ -128,6 +128,13 @@ def test_a_fresh_manifest_forgets(written):
     assert [row["key"] for row in lines(written)] == ["b.jpg"]
 
 
+def test_what_was_forgotten_stays_so_after_a_power_loss(written, monkeypatch):
+    synced = []
+    monkeypatch.setattr("jaxstyle.data.ledger.sync_folder", lambda folder: synced.append(sorted(folder.iterdir())))
+    forget(written)
+    assert synced == [[]]
+
+
 def test_a_fresh_manifest_forgets_the_shards_too(written):
     shard(written, (1, 2), Row("c.jpg", "done"))
     forget(written)
@@ -257,11 +264,13 @@ def test_a_manifest_that_is_not_a_regular_file_is_a_storage_error(tmp_path, make
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_pipe_that_appears_after_the_rows_were_read_is_not_waited_for(tmp_path, monkeypatch):
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("elsewhere")])
+def test_what_appears_after_the_rows_were_read_is_neither_waited_for_nor_followed(tmp_path, monkeypatch, make):
     monkeypatch.setattr("jaxstyle.data.manifest.ledgers", lambda _: [])
-    os.mkfifo(tmp_path / MANIFEST)
+    make(tmp_path / MANIFEST)
     with pytest.raises(StorageError, match=r"manifest\.jsonl cannot be written"):
         Manifest(tmp_path)
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_manifest_that_cannot_be_removed_is_a_storage_error(tmp_path):

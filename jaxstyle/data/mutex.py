@@ -55,7 +55,7 @@ def take(path: Path, seconds: float = 0) -> BaseFileLock | None:
     Everyone who may write to the folder may lock the file. filelock follows no link and does not wait for a pipe.
     """
     with as_storage_error(path.parent):
-        lock = FileLock(path, mode=path.parent.stat().st_mode & 0o666, thread_local=False)
+        lock = FileLock(path, mode=path.parent.stat().st_mode & 0o666)
         try:
             lock.acquire(timeout=seconds, poll_interval=0.02)
         except Timeout:

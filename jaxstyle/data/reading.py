@@ -108,9 +108,7 @@ class LastRows:
             except OSError as error:
                 raise unreadable(name, error) from error
             except ValueError as error:
-                raise StorageError(
-                    f"{printable(name)} was changed while it was read ({error})", "Try again."
-                ) from error
+                raise StorageError(f"{printable(name)} changed while it was read: {error}", "Try again.") from error
 
     def __contains__(self, key: str) -> bool:
         return find(self._keys, key) is not None

@@ -75,7 +75,7 @@ class Row:
         Raises:
             ValueError: the key or the status is absent, or a field has an impossible value; says which.
         """
-        fields = dict(_DEFAULTS)
+        fields: dict[str, Any] = {"loss": {}}  # the other defaults are attributes of the class
         for name, value in values.items():
             if name in _TEXTS and type(value) is str:  # half of the fields need no call
                 fields[name] = value
@@ -104,11 +104,6 @@ def parse(line: bytes) -> Row:
     if not isinstance(values, dict):
         raise ValueError("it is not a JSON object")
     return Row.from_json(values)
-
-
-_DEFAULTS: dict[str, Any] = {
-    field.name: field.default for field in dataclasses.fields(Row) if field.default is not dataclasses.MISSING
-} | {"loss": {}}
 
 
 def _text(value: Any) -> str:
