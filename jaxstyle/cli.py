@@ -70,9 +70,9 @@ def render(inputs: Inputs, *, style: Path, output: Output, dry_run: bool = False
     dry_run
         Say what would happen and do nothing: `jaxstyle plan`.
     """
+    from jaxstyle.data.layout import SHEET
     from jaxstyle.engine.pipeline import render as run
     from jaxstyle.engine.stop import Stop, on_signals
-    from jaxstyle.planning.plan import SHEET
     from jaxstyle.report.progress import progress
     from jaxstyle.report.sheet import contact_sheet
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 
 from jaxstyle.data import image
-from jaxstyle.data.manifest import Row
+from jaxstyle.data.rows import Row
 from jaxstyle.demo.demo import PHOTOS
 from jaxstyle.demo.styles import example
 from jaxstyle.engine import jax_setup

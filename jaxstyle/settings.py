@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -250,12 +251,27 @@ class RenderSettings(StylizeSettings):
 
     def pixels(self) -> dict[str, Any]:
         """The settings that decide the pixels of the outputs: two runs may share a folder only if these agree."""
-        resolved_init = self.init if self.init in INITS else "a picture"  # which is told by its own checksum
-        files = ("batch", "devices", "existing", "retry_failed", "limit", "shard", "workers", "max_failures",
-                 "max_duration", "stall_timeout", "max_pixels", "weights")  # fmt: skip
+        return deciding(self._resolved())
+
+    def defaults(self) -> dict[str, Any]:
+        """What `pixels` says of every setting that is left at its default, under this run's preset and size."""
+        return type(self)(preset=self.preset, size=self.size)._resolved()
+
+    def _resolved(self) -> dict[str, Any]:
+        init = self.init if self.init in INITS else "a picture"  # which is told by its own checksum
         resolved = dataclasses.asdict(self) | dataclasses.asdict(self.objective())
-        resolved |= {"style_size": self.style_size or self.size, "init": resolved_init}
-        return {name: value for name, value in resolved.items() if name not in files}
+        return resolved | {"style_size": self.style_size or self.size, "init": init}
+
+
+NO_PIXELS = ("batch", "devices", "existing", "retry_failed", "limit", "shard", "workers", "max_failures",
+             "max_duration", "stall_timeout", "max_pixels", "weights")  # fmt: skip
+"""Settings that decide no pixels. The weights are told by their own checksum."""
+
+
+def deciding(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """Leaves out the settings that decide no pixels: `NO_PIXELS`, and those that the solver does not use."""
+    unused = "history" if resolved.get("solver") == "adam" else "learning_rate"
+    return {name: value for name, value in resolved.items() if name not in NO_PIXELS and name != unused}
 
 
 def cache_directory() -> Path:

@@ -14,10 +14,11 @@ import pytest
 from pictures import photo, save
 from PIL import Image
 
-from jaxstyle.data import audit, image, rows
+from jaxstyle.data import audit, image, reading
 from jaxstyle.data.audit import status, verify
 from jaxstyle.data.lock import locked
-from jaxstyle.data.manifest import Manifest, Row
+from jaxstyle.data.manifest import Manifest
+from jaxstyle.data.rows import Row
 from jaxstyle.errors import InputError, StorageError
 
 ABOUT = {"jaxstyle": "0.2", "style": "caf\\xe9.png", "weights": "lpips"}
@@ -60,7 +61,7 @@ def test_a_finished_folder(output):
     before = snapshot(output)
     os.utime(output / "manifest.jsonl", (0, 1_700_000_000))
     found, verdict = status(output), verify(output)
-    assert found == audit.Status(
+    assert found == audit.FolderStatus(
         output, {"done": 2, "skipped": 1, "failed": 1},
         [("failed", "cannot be decoded", 1), ("skipped", "not a picture", 1)],
         evaluations=300, seconds=1.75, written=1_700_000_000.0, about=ABOUT,
@@ -88,7 +89,7 @@ def test_other_folders_are_refused(tmp_path, function):
     (tmp_path / "photo.jpg").write_bytes(b"")
     (tmp_path / "sub").mkdir()
     for folder in (tmp_path, tmp_path / "absent", tmp_path / "photo.jpg"):
-        with pytest.raises(InputError, match=f"{folder.name} is no output folder of jaxstyle") as caught:
+        with pytest.raises(InputError, match=f"{folder.name} is not an output folder of jaxstyle") as caught:
             function(folder)
         assert caught.value.remedy
     (tmp_path / "settings.json").write_text('{"about": {}}')  # a run that has no row yet
@@ -148,17 +149,16 @@ def test_damaged_lines_are_problems_and_the_others_count(output, damage):
     assert status(output).malformed == 1
     assert status(output).rows == {"done": 2, "skipped": 1, "failed": 1}
     verdict = verify(output)
-    assert verdict.problems == [("manifest.jsonl", "line 2 is no row of a manifest")]
+    assert verdict.problems == [("manifest.jsonl", "line 2 is not a row of a manifest")]
     assert not verdict.ok and verdict.checked == 2
 
 
-def test_numbers_that_are_none_count_nothing(output):
+@pytest.mark.parametrize("name", ["evaluations", "seconds"])
+def test_a_row_with_an_impossible_number_is_malformed(output, name):
     odd = ['"many"', "null", "NaN", "Infinity", "1e999", "[]", "1" + "0" * 400]
-    append(output, *(f'{{"key": "{n}", "status": "done", "evaluations": {v}, "seconds": {v}}}\n'
-                     for n, v in enumerate(odd)))  # fmt: skip
+    append(output, *(f'{{"key": "{n}", "status": "done", "{name}": {v}}}\n' for n, v in enumerate(odd)))
     found = status(output)
-    assert found.rows["done"] == 2 + len(odd)
-    assert (found.evaluations, found.seconds) == (300, 1.75)
+    assert (found.malformed, found.rows["done"], found.evaluations, found.seconds) == (len(odd), 2, 300, 1.75)
 
 
 def spoil(path: Path, how: str) -> None:
@@ -181,7 +181,7 @@ def spoil(path: Path, how: str) -> None:
     ("how", "said"),
     [
         ("gone", "is missing"), ("cut", r"has \d+ bytes, not \d+ as recorded"),
-        ("bit", "has not the recorded checksum"), ("folder", "is not a regular file"),
+        ("bit", "does not have the recorded checksum"), ("folder", "is not a regular file"),
         ("fifo", "is not a regular file"),
     ],
 )  # fmt: skip
@@ -197,8 +197,8 @@ def test_a_recorded_file_that_does_not_decode(output):
         (output / key).write_bytes(data)
         append(output, line(key, output_bytes=len(data), output_sha256=hashlib.sha256(data).hexdigest()))
     problems = dict(verify(output).problems)
-    assert problems["e.png"].startswith("is no whole picture: cannot be decoded")
-    assert problems["f.png"] == "is no whole picture: the file is no picture of a known format"
+    assert problems["e.png"].startswith("is not a whole picture: cannot be decoded")
+    assert problems["f.png"] == "is not a whole picture: the file is no picture of a known format"
     assert len(problems) == 2
 
 
@@ -209,7 +209,7 @@ def test_rows_of_version_0_1_have_no_checksum(output):
     (output / "e.png").write_bytes((output / "e.png").read_bytes()[:-60])
     save(output / "f.png", photo(20, 16))
     [(key, problem)] = verify(output).problems
-    assert key == "e.png" and problem.startswith("is no whole picture")
+    assert key == "e.png" and problem.startswith("is not a whole picture")
 
 
 def test_a_file_of_a_row_that_is_not_done(output):
@@ -243,7 +243,7 @@ def test_files_that_no_row_tells_of(output):
     assert sorted(verdict.orphans) == sorted(others)
     assert verdict.temporaries == list(unfinished)
     assert verdict.ok
-    assert "no row tells of sub/deep/x" in verdict.lines() and f"unfinished: {unfinished[1]}" in verdict.lines()
+    assert "without a row: sub/deep/x" in verdict.lines() and f"unfinished: {unfinished[1]}" in verdict.lines()
 
 
 def test_keys_that_lead_out_of_the_folder_are_never_opened(output, monkeypatch):
@@ -259,9 +259,10 @@ def test_keys_that_lead_out_of_the_folder_are_never_opened(output, monkeypatch):
     linked = ["link.png", "nothing.png", "folder/x.png", "folder/deep/x.png", "folder/absent.png"]
     append(output, *(line(key) for key in written + linked), line(up + "2", "failed"))
     opened = []
-    read, path_open = image.read, Path.open
+    read, path_open, os_open = image.read, Path.open, os.open
     monkeypatch.setattr(image, "read", lambda path, most: (opened.append(path), read(path, most))[1])
     monkeypatch.setattr(Path, "open", lambda path, *a, **k: (opened.append(path), path_open(path, *a, **k))[1])
+    monkeypatch.setattr(os, "open", lambda path, *a, **k: (opened.append(Path(path)), os_open(path, *a, **k))[1])
     verdict = verify(output)
     assert dict(verdict.problems) == {
         **dict.fromkeys([*written, up + "2"], "leads out of the folder, not looked at"),
@@ -285,8 +286,8 @@ def test_links_within_the_folder_are_followed_and_so_is_one_to_the_folder(output
 @pytest.mark.parametrize(
     ("key", "said"),
     [
-        ("nul\0.png", "is no name that a file can have"),
-        ("half\ud800.png", "is no name that a file can have"),
+        ("nul\0.png", "is not a name that a file can have"),
+        ("half\ud800.png", "is not a name that a file can have"),
         ("x" * 300, "cannot be read (File name too long)"),
         ("a.png/b.png", "is missing"),
     ],
@@ -331,10 +332,21 @@ def test_a_folder_or_file_that_cannot_be_read_is_a_problem(output, monkeypatch):
 
 
 @pytest.mark.parametrize("function", [status, verify])
-def test_a_ledger_that_cannot_be_read_is_a_storage_error(output, function):
-    (output / "manifest-1-of-2.jsonl").mkdir()
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("a.png")])
+@pytest.mark.parametrize("name", ["manifest.jsonl", "manifest-1-of-2.jsonl"])
+def test_a_ledger_that_is_not_a_regular_file_is_a_storage_error(output, function, make, name):
+    (output / name).unlink(missing_ok=True)
+    make(output / name)
     with pytest.raises(StorageError, match="cannot be read"):
         function(output)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("a.png")])
+def test_settings_that_are_not_a_regular_file_are_damaged(output, make):
+    (output / "settings.json").unlink()
+    make(output / "settings.json")
+    assert status(output).about is None
+    assert verify(output).problems == [("settings.json", "is damaged")]
 
 
 @pytest.mark.parametrize(
@@ -401,7 +413,7 @@ def test_long_lists_are_cut_for_people_only(output):
 
 def test_a_shard_that_is_folded_meanwhile_is_looked_for_again(output, monkeypatch):
     append(output, line("c.jpg"), name="manifest-1-of-2.jsonl")
-    ledgers = rows.ledgers
+    ledgers = reading.ledgers
     calls = []
 
     def folded_after(folder):
@@ -412,16 +424,24 @@ def test_a_shard_that_is_folded_meanwhile_is_looked_for_again(output, monkeypatc
         calls.append(found)
         return found
 
-    monkeypatch.setattr(rows, "ledgers", folded_after)
+    monkeypatch.setattr(reading, "ledgers", folded_after)
     assert status(output).rows == {"done": 3, "skipped": 1, "failed": 0}
     assert len(calls) == 2
 
 
+def test_a_row_that_changes_between_the_two_readings_is_an_error(output):
+    with reading.LastRows(output) as read:
+        data = (output / "manifest.jsonl").read_bytes()
+        (output / "manifest.jsonl").write_bytes(data.replace(b'"done"', b'"lost"', 1))
+        with pytest.raises(StorageError, match=r"manifest\.jsonl changed while it was read: its status is not valid"):
+            list(read)
+
+
 def test_rows_that_a_run_appends_while_they_are_read_do_not_count(output):
-    with rows.Rows(output) as read:
+    with reading.LastRows(output) as read:
         append(output, line("c.jpg"), line("new.jpg"))
         os.replace(output / "manifest.jsonl", output / "manifest-1-of-2.jsonl")  # as folding does
-        assert [(row["key"], row["status"]) for row in read.last()] == [
+        assert [(row.key, row.status) for row in read] == [
             ("a.png", "done"), ("sub/b.jpg", "done"), ("c.jpg", "failed"), ("notes.txt", "skipped"),
         ]  # fmt: skip
         assert "c.jpg" in read and "new.jpg" not in read and "" not in read
@@ -442,5 +462,5 @@ def test_many_rows_take_little_memory(tmp_path):
 def test_a_picture_that_claims_too_much_is_not_decoded(output, monkeypatch):
     monkeypatch.setattr(audit, "MAX_PIXELS", 319)
     problems = dict(verify(output).problems)
-    assert problems["a.png"] == "is no whole picture: claims 20 x 16 pixels, more than 319" and len(problems) == 2
+    assert problems["a.png"] == "is not a whole picture: claims 20 x 16 pixels, more than 319" and len(problems) == 2
     assert Image.open(output / "a.png").size == (20, 16)

@@ -24,7 +24,6 @@ import errno, json, os, secrets, shutil, signal, sys, threading
 import stub
 from jaxstyle.engine.pipeline import render
 from jaxstyle.errors import JaxstyleError
-from jaxstyle.data import lock
 from jaxstyle.data.sinks import folders
 
 scenario = json.loads(sys.argv[1])
@@ -38,7 +37,7 @@ def child(work):
     pid = os.fork()
     if not pid:
         code = 70
-        folders._own = lock._process = f"{os.getpid()}-{secrets.token_hex(4)}"  # as an import would make them
+        folders._own = f"{os.getpid()}-{secrets.token_hex(4)}"  # as an import would make them
         try:
             work()
             code = 0

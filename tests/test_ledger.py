@@ -1,4 +1,4 @@
-"""The compact ledger answers as a dict of all rows would, in few bytes; folding shards' ledgers loses nothing."""
+"""The compact ledger answers as a dict of all rows would, in few bytes; compacting shards' ledgers loses nothing."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxstyle.data import ledger
-from jaxstyle.data.ledger import NAME, STATUSES, Ledger, Past, fold
-from jaxstyle.data.sinks.folders import TEMPORARY
+from jaxstyle.data.layout import MANIFEST, TEMPORARY, ledger_name
+from jaxstyle.data.ledger import Ledger, PastRow, compact
+from jaxstyle.data.rows import STATUSES
 from jaxstyle.errors import SettingsMismatch, StorageError
 
 PROPERTY = settings(derandomize=True, database=None, deadline=None, max_examples=60)
@@ -50,7 +51,7 @@ def read(path):
 def past(one):
     """What `Ledger.get` is to say of a row."""
     checksum = int(one.get("input_sha256", "")[:16] or "0", 16)
-    return Past(one["status"], one.get("input_bytes", 0), one.get("input_modified", 0), checksum)
+    return PastRow(one["status"], one.get("input_bytes", 0), one.get("input_modified", 0), checksum)
 
 
 def nbytes(made):
@@ -65,31 +66,31 @@ def test_a_key_is_found_with_what_its_row_said_and_others_are_not(tmp_path):
         row("sub/a.jpg", "failed", input_bytes=2**40),
         row("notes.txt", "skipped"),
     ]
-    found = Ledger([write(tmp_path / NAME, *rows)])
-    assert found.get("a.jpg") == Past("done", 7, 1_700_000_000_123_456_789, 0x0123456789ABCDEF)
-    assert found.get("sub/a.jpg") == Past("failed", 2**40, 0, 0)
-    assert found.get("notes.txt") == Past("skipped", 0, 0, 0)
+    found = Ledger([write(tmp_path / MANIFEST, *rows)])
+    assert found.get("a.jpg") == PastRow("done", 7, 1_700_000_000_123_456_789, 0x0123456789ABCDEF)
+    assert found.get("sub/a.jpg") == PastRow("failed", 2**40, 0, 0)
+    assert found.get("notes.txt") == PastRow("skipped", 0, 0, 0)
     assert all(found.get(key) is None for key in ("A.jpg", "a", "sub", "", "a.jpg/"))
     assert len(found) == found.rows == 3 and [found.count(status) for status in STATUSES] == [1, 1, 1]
 
 
 def test_without_rows_nothing_is_found(tmp_path):
-    for found in (Ledger([]), Ledger([write(tmp_path / NAME)])):
+    for found in (Ledger([]), Ledger([write(tmp_path / MANIFEST)])):
         assert len(found) == found.rows == 0 and found.get("a.jpg") is None and found.count("done") == 0
 
 
 def test_the_last_row_of_a_key_counts(tmp_path):
     rows = [row("a.jpg", "failed"), row("b.jpg"), row("a.jpg", "skipped"), row("a.jpg", input_bytes=5)]
-    found = Ledger([write(tmp_path / NAME, *rows)])
-    assert found.get("a.jpg") == Past("done", 5, 0, 0)
+    found = Ledger([write(tmp_path / MANIFEST, *rows)])
+    assert found.get("a.jpg") == PastRow("done", 5, 0, 0)
     assert (found.rows, len(found)) == (4, 2) and [found.count(status) for status in STATUSES] == [2, 0, 0]
 
 
 def test_rows_of_later_ledgers_replace_those_of_earlier_ones(tmp_path):
     one = write(tmp_path / "one", row("a.jpg", "failed"), row("b.jpg"))
     two = write(tmp_path / "two", row("a.jpg", input_bytes=2))
-    assert Ledger([one, two]).get("a.jpg") == Past("done", 2, 0, 0)
-    assert Ledger([two, one]).get("a.jpg") == Past("failed", 0, 0, 0)
+    assert Ledger([one, two]).get("a.jpg") == PastRow("done", 2, 0, 0)
+    assert Ledger([two, one]).get("a.jpg") == PastRow("failed", 0, 0, 0)
 
 
 def test_rows_of_version_0_1_are_read(tmp_path):
@@ -98,13 +99,13 @@ def test_rows_of_version_0_1_are_read(tmp_path):
         "loss": {"total": 1.5}, "evaluations": 200, "seconds": 1.25, "input_bytes": 812, "input_size": [640, 480],
         "work_size": [512, 384], "output_size": [512, 384], "frames": 1, "notes": [],
     }  # fmt: skip
-    found = Ledger([write(tmp_path / NAME, old, {"key": "b", "status": "failed"})])
-    assert found.get("a.jpg") == Past("done", 812, 0, 0) and found.get("b") == Past("failed", 0, 0, 0)
+    found = Ledger([write(tmp_path / MANIFEST, old, {"key": "b", "status": "failed"})])
+    assert found.get("a.jpg") == PastRow("done", 812, 0, 0) and found.get("b") == PastRow("failed", 0, 0, 0)
 
 
 @pytest.mark.parametrize("cut", [1, 2, 20, -2, -1])
 def test_a_torn_last_line_is_left_out(tmp_path, cut):
-    path = write(tmp_path / NAME, row("a.jpg"), row("b.jpg", "failed"))
+    path = write(tmp_path / MANIFEST, row("a.jpg"), row("b.jpg", "failed"))
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0] + lines[1][:cut])
     found = Ledger([path])
@@ -119,15 +120,15 @@ def test_a_torn_last_line_is_left_out(tmp_path, cut):
         b"[" * 100_000,
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("reader", ["Ledger", "fold"])
-def test_a_line_that_is_no_row_is_named_and_nothing_is_changed(tmp_path, line, reader):
-    path = write(tmp_path / NAME, row("a.jpg"), row("a.jpg"))
+@pytest.mark.parametrize("reader", ["Ledger", "compact"])
+def test_a_line_that_is_not_a_row_is_named_and_nothing_is_changed(tmp_path, line, reader):
+    path = write(tmp_path / MANIFEST, row("a.jpg"), row("a.jpg"))
     damaged = path.read_bytes() + line + b"\n" + path.read_bytes()
     path.write_bytes(damaged)
-    with pytest.raises(SettingsMismatch, match=rf"^line 3 of .*{NAME} is no row") as caught:
-        Ledger([path]) if reader == "Ledger" else fold(tmp_path)
+    with pytest.raises(SettingsMismatch, match=rf"^line 3 of .*{MANIFEST} is not a row") as caught:
+        Ledger([path]) if reader == "Ledger" else compact(tmp_path)
     assert caught.value.remedy
-    assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [(NAME, damaged)]
+    assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [(MANIFEST, damaged)]
 
 
 @pytest.mark.parametrize(
@@ -139,15 +140,15 @@ def test_a_line_that_is_no_row_is_named_and_nothing_is_changed(tmp_path, line, r
     ],
 )  # fmt: skip
 def test_a_row_with_impossible_fields_is_named(tmp_path, fields):
-    write(tmp_path / NAME, row("a.jpg"), row("b.jpg", **fields))
-    with pytest.raises(SettingsMismatch, match=f"line 2 of .*{NAME}"):
-        Ledger([tmp_path / NAME])
+    write(tmp_path / MANIFEST, row("a.jpg"), row("b.jpg", **fields))
+    with pytest.raises(SettingsMismatch, match=f"line 2 of .*{MANIFEST}"):
+        Ledger([tmp_path / MANIFEST])
 
 
 def test_a_ledger_that_cannot_be_read_is_a_storage_error(tmp_path):
-    (tmp_path / NAME).mkdir()
-    with pytest.raises(StorageError, match=rf"{NAME} cannot be read \(Is a directory\)"):
-        Ledger([tmp_path / NAME])
+    (tmp_path / MANIFEST).mkdir()
+    with pytest.raises(StorageError, match=rf"{MANIFEST} cannot be read \(Is a directory\)"):
+        Ledger([tmp_path / MANIFEST])
 
 
 @PROPERTY
@@ -165,32 +166,32 @@ def test_a_ledger_answers_as_a_dict_does(files):
 def test_a_row_takes_few_bytes_of_memory_however_long_it_is(tmp_path):
     number = 5000
     rows = [row(f"a/long/folder/name/{k:06}.jpg", input_sha256=SHA, reason="x" * 200) for k in range(number)]
-    found = Ledger([write(tmp_path / NAME, *rows, *rows[:100])])
+    found = Ledger([write(tmp_path / MANIFEST, *rows, *rows[:100])])
     assert len(found) == number
     assert 0 < nbytes(found) <= MOST_BYTES * number
 
 
 def test_ledgers_are_the_whole_folders_and_then_the_shards(tmp_path):
     assert ledger.ledgers(tmp_path) == []
-    names = [ledger.name((2, 3)), ledger.name((1, 1)), ledger.name((1, 3))]
-    assert names == ["manifest-2-of-3.jsonl", NAME, "manifest-1-of-3.jsonl"]
+    names = [ledger_name((2, 3)), ledger_name((1, 1)), ledger_name((1, 3))]
+    assert names == ["manifest-2-of-3.jsonl", MANIFEST, "manifest-1-of-3.jsonl"]
     for k, name in enumerate((*names, "manifest-old.jsonl", "settings.json")):
         write(tmp_path / name)
         os.utime(tmp_path / name, ns=(0, k * 10**9))
-    assert [path.name for path in ledger.ledgers(tmp_path)] == [NAME, *names[::2]]  # by when they were written
+    assert [path.name for path in ledger.ledgers(tmp_path)] == [MANIFEST, *names[::2]]  # by when they were written
 
 
 @pytest.fixture
 def shards(tmp_path):
     """A folder with a manifest and the ledgers of three shards, some keys in more than one of them."""
-    write(tmp_path / NAME, row("a", "failed"), row("b"), row("old", "skipped"))
+    write(tmp_path / MANIFEST, row("a", "failed"), row("b"), row("old", "skipped"))
     write(tmp_path / "manifest-1-of-3.jsonl", row("a", "done", evaluations=1), row("c", "failed"), row("c"))
     write(tmp_path / "manifest-2-of-3.jsonl", row("caf\udce9.png"), row("new\nline"))
     write(tmp_path / "manifest-3-of-3.jsonl", row("b", "failed"), row("a", "done", evaluations=3))
     return tmp_path
 
 
-FOLDED = {
+COMPACTED = {
     "a": row("a", "done", evaluations=3), "b": row("b", "failed"), "c": row("c"), "caf\udce9.png": row("caf\udce9.png"),
     "new\nline": row("new\nline"), "old": row("old", "skipped"),
 }  # fmt: skip
@@ -201,44 +202,44 @@ def by_key(rows):
     return {one["key"]: one for one in rows}
 
 
-def test_folding_leaves_one_manifest_with_the_last_row_of_every_key(shards):
-    fold(shards)
-    assert by_key(read(shards / NAME)) == FOLDED
-    assert [path.name for path in shards.iterdir()] == [NAME]
+def test_compacting_leaves_one_manifest_with_the_last_row_of_every_key(shards):
+    compact(shards)
+    assert by_key(read(shards / MANIFEST)) == COMPACTED
+    assert [path.name for path in shards.iterdir()] == [MANIFEST]
 
 
-def test_folding_twice_rewrites_nothing(shards):
-    fold(shards)
-    before = (shards / NAME).stat()
-    fold(shards)
-    after = (shards / NAME).stat()
+def test_compacting_twice_rewrites_nothing(shards):
+    compact(shards)
+    before = (shards / MANIFEST).stat()
+    compact(shards)
+    after = (shards / MANIFEST).stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
 
 
-def test_folding_an_empty_folder_makes_nothing(tmp_path):
-    fold(tmp_path)
+def test_compacting_an_empty_folder_makes_nothing(tmp_path):
+    compact(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_folding_a_single_shard_makes_the_manifest(tmp_path):
+def test_compacting_a_single_shard_makes_the_manifest(tmp_path):
     write(tmp_path / "manifest-2-of-2.jsonl", row("a"), row("b"))
-    fold(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [NAME]
-    assert by_key(read(tmp_path / NAME)) == {"a": row("a"), "b": row("b")}
+    compact(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [MANIFEST]
+    assert by_key(read(tmp_path / MANIFEST)) == {"a": row("a"), "b": row("b")}
 
 
-def test_folding_keeps_the_bytes_of_a_row(tmp_path):
+def test_compacting_keeps_the_bytes_of_a_row(tmp_path):
     line = b'{"status":"done",  "key":"a", "of a later version": [1, 2.50]}\n'
     (tmp_path / "manifest-1-of-2.jsonl").write_bytes(line)
-    fold(tmp_path)
-    assert (tmp_path / NAME).read_bytes() == line
+    compact(tmp_path)
+    assert (tmp_path / MANIFEST).read_bytes() == line
 
 
-def test_folding_drops_a_torn_last_line_and_no_other(shards):
+def test_compacting_drops_a_torn_last_line_and_no_other(shards):
     with (shards / "manifest-3-of-3.jsonl").open("a") as file:  # which stays the last one to be written to
         file.write('{"key": "torn", "status"')
-    fold(shards)
-    assert by_key(read(shards / NAME)) == FOLDED
+    compact(shards)
+    assert by_key(read(shards / MANIFEST)) == COMPACTED
 
 
 @pytest.mark.parametrize("removed", [0, 1, 2])
@@ -255,13 +256,13 @@ def test_a_kill_between_writing_the_manifest_and_removing_the_shards_loses_nothi
     before = Ledger(ledger.ledgers(shards))
     monkeypatch.setattr(Path, "unlink", killed)
     with pytest.raises(KeyboardInterrupt):
-        fold(shards)
+        compact(shards)
     monkeypatch.undo()
     assert len(list(shards.glob("manifest-*-of-*.jsonl"))) == 3 - removed
     between = Ledger(ledger.ledgers(shards))
-    assert {key: between.get(key) for key in FOLDED} == {key: before.get(key) for key in FOLDED}
-    fold(shards)
-    assert by_key(read(shards / NAME)) == FOLDED and [path.name for path in shards.iterdir()] == [NAME]
+    assert {key: between.get(key) for key in COMPACTED} == {key: before.get(key) for key in COMPACTED}
+    compact(shards)
+    assert by_key(read(shards / MANIFEST)) == COMPACTED and [path.name for path in shards.iterdir()] == [MANIFEST]
 
 
 def test_a_kill_before_the_manifest_is_in_place_loses_nothing(shards, monkeypatch):
@@ -272,11 +273,11 @@ def test_a_kill_before_the_manifest_is_in_place_loses_nothing(shards, monkeypatc
 
     monkeypatch.setattr(os, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
-        fold(shards)
+        compact(shards)
     monkeypatch.undo()
     assert {path.name: path.read_bytes() for path in shards.iterdir()} == before
-    fold(shards)
-    assert by_key(read(shards / NAME)) == FOLDED
+    compact(shards)
+    assert by_key(read(shards / MANIFEST)) == COMPACTED
 
 
 def test_shards_that_cannot_be_removed_are_a_storage_error_and_the_rows_are_kept(shards, monkeypatch):
@@ -289,17 +290,17 @@ def test_shards_that_cannot_be_removed_are_a_storage_error_and_the_rows_are_kept
 
     monkeypatch.setattr(Path, "unlink", refuse)
     with pytest.raises(StorageError, match=r"manifest-1-of-3\.jsonl cannot be removed \(Permission denied\)"):
-        fold(shards)
-    assert by_key(read(shards / NAME)) == FOLDED
+        compact(shards)
+    assert by_key(read(shards / MANIFEST)) == COMPACTED
 
 
 @PROPERTY
 @given(files=st.lists(st.lists(ROW, max_size=8), min_size=1, max_size=4))
-def test_folding_is_as_updating_a_dict(files):
+def test_compacting_is_as_updating_a_dict(files):
     model = {one["key"]: one for rows in files for one in rows}
     with tempfile.TemporaryDirectory() as folder:
-        names = [NAME, *(ledger.name((n, len(files))) for n in range(1, len(files)))]
+        names = [MANIFEST, *(ledger_name((n, len(files))) for n in range(1, len(files)))]
         for name, rows in zip(names, files, strict=True):
             write(Path(folder, name), *rows)
-        fold(Path(folder))
-        assert by_key(read(Path(folder, NAME))) == model
+        compact(Path(folder))
+        assert by_key(read(Path(folder, MANIFEST))) == model

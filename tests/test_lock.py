@@ -19,9 +19,9 @@ from pathlib import Path
 
 import pytest
 
-from jaxstyle.data import lock
-from jaxstyle.data.lock import PREFIX, holders, locked
-from jaxstyle.data.sinks.folders import TEMPORARY
+from jaxstyle.data import lock, mutex
+from jaxstyle.data.layout import LOCK, TEMPORARY, lock_name
+from jaxstyle.data.lock import holders, if_unlocked, locked
 from jaxstyle.errors import OutputLocked, StorageError
 
 HOST = socket.gethostname()
@@ -33,8 +33,8 @@ def files(folder: Path) -> list[str]:
 
 
 def left(folder: Path) -> list[str]:
-    """Files but the gate, which some versions of filelock remove and others leave."""
-    return [name for name in files(folder) if name != PREFIX]
+    """Files but the mutex, which stays where there is flock."""
+    return [name for name in files(folder) if name != LOCK]
 
 
 def excluded(output: Path, part=WHOLE) -> bool:
@@ -46,13 +46,13 @@ def excluded(output: Path, part=WHOLE) -> bool:
 
 
 def no_flock(*_):
-    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
 
-@pytest.fixture(params=["flock", "records"])
+@pytest.fixture(params=["flock", "markers"])
 def system(request, monkeypatch):
-    """With a file system's locks and without."""
-    if request.param == "records":
+    """A file system with flock, and one without."""
+    if request.param == "markers":
         monkeypatch.setattr(fcntl, "flock", no_flock)
     return request.param
 
@@ -85,14 +85,6 @@ import errno, fcntl
 def refuse(*_): raise OSError(errno.ENOSYS, "Function not implemented")
 fcntl.flock = refuse
 """
-
-
-def record(output: Path, of=WHOLE, **changed) -> Path:
-    """What a run of another time or host left behind, without flock."""
-    path = output / f"{PREFIX}-{of[0]}-of-{of[1]}.json"
-    there = {"part": "1/1", "host": HOST, "pid": 2**22 + 1, "since": "2020-02-02T02:02:02+00:00", "flock": False}
-    path.write_text(json.dumps(there | changed))
-    return path
 
 
 @pytest.mark.parametrize(
@@ -138,7 +130,7 @@ def test_a_killed_run_holds_nothing(tmp_path):
         assert excluded(tmp_path)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert f"{PREFIX}-2-of-3.json" in files(tmp_path)
+        assert f"{lock_name((2, 3))}.json" in files(tmp_path)
         assert holders(tmp_path) == []
         with locked(tmp_path) as mine:
             assert [one["pid"] for one in holders(tmp_path)] == [mine["pid"]] == [os.getpid()]
@@ -147,10 +139,8 @@ def test_a_killed_run_holds_nothing(tmp_path):
 
 def test_a_killed_run_holds_nothing_where_there_is_no_flock(tmp_path, monkeypatch):
     with other_process(tmp_path, before=WITHOUT_FLOCK) as process:
-        assert excluded(tmp_path)  # this process has flock, and respects the record all the same
         monkeypatch.setattr(fcntl, "flock", no_flock)
-        with pytest.raises(OutputLocked, match=rf"process {process.pid}, .*delete {tmp_path}/{PREFIX}-1-of-1\.json"):
-            locked(tmp_path, (1, 2)).__enter__()
+        assert excluded(tmp_path) and [one["pid"] for one in holders(tmp_path)] == [process.pid]
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert holders(tmp_path) == []
@@ -220,7 +210,7 @@ def test_holders_never_overlap_whoever_comes_and_goes(tmp_path, system):
     assert left(tmp_path) == []
 
 
-def test_settling_is_done_one_at_a_time_with_the_lock_held(tmp_path, system):
+def test_runs_begin_one_at_a_time_with_the_lock_held(tmp_path, system):
     entered, leave = threading.Event(), threading.Event()
     calls = []
 
@@ -241,7 +231,7 @@ def test_settling_is_done_one_at_a_time_with_the_lock_held(tmp_path, system):
     threads = [threading.Thread(target=first), threading.Thread(target=second)]
     threads[0].start()
     assert entered.wait(20)
-    assert (tmp_path / f"{PREFIX}-1-of-2.json").exists()
+    assert (tmp_path / f"{lock_name((1, 2))}.json").exists()
     threads[1].start()
     leave.set()
     for thread in threads:
@@ -249,29 +239,29 @@ def test_settling_is_done_one_at_a_time_with_the_lock_held(tmp_path, system):
     assert calls == ["first begins", "first ends", "second"]
 
 
-@pytest.mark.parametrize("where", ["settle", "block"])
+@pytest.mark.parametrize("where", ["begin", "block"])
 def test_an_error_frees_the_folder(tmp_path, system, where):
     def fail():
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), locked(tmp_path, WHOLE, fail if where == "settle" else None):
+    with pytest.raises(KeyboardInterrupt), locked(tmp_path, WHOLE, fail if where == "begin" else None):
         fail()
     assert not excluded(tmp_path)
     assert holders(tmp_path) == []
 
 
-def test_a_gate_that_stays_shut_is_an_error(tmp_path, system, monkeypatch):
-    monkeypatch.setattr(lock, "GATE_SECONDS", 0.05)
+def test_a_mutex_that_stays_held_is_an_error(tmp_path, system, monkeypatch):
+    monkeypatch.setattr(mutex, "MUTEX_SECONDS", 0.05)
     refused = []
 
     def inside():
-        with pytest.raises(OutputLocked, match=r"others have been starting in it for 0\.05 seconds") as caught:
+        with pytest.raises(OutputLocked, match=r"other runs have been starting in it for 0\.05 seconds") as caught:
             locked(tmp_path, (2, 2)).__enter__()
         refused.append(caught.value)
 
     with locked(tmp_path, (1, 2), inside):
         assert not excluded(tmp_path, (2, 2))
-    assert (f"delete {tmp_path}/{PREFIX}.soft" in refused[0].remedy) is (system == "records")
+    assert refused[0].remedy.endswith(f"If there are none, delete {tmp_path}/{LOCK}.")
 
 
 def test_holders_do_not_disturb_a_folder(tmp_path):
@@ -289,64 +279,116 @@ def test_holders_of_a_folder_that_may_only_be_read_are_known_by_their_records(tm
     def refuse(*_, **__):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    with locked(tmp_path, (1, 2)):
-        record(tmp_path, (2, 2), part="2/2")  # of a process that is no more
-        monkeypatch.setattr(lock.tempfile, "TemporaryFile", refuse)
-        assert [one["part"] for one in holders(tmp_path)] == ["1/2"]
+    with locked(tmp_path, (1, 2)) as mine:
+        (tmp_path / f"{lock_name((2, 2))}.json").write_text('{"host": "elsewhere"}')
+        (tmp_path / lock_name((3, 3))).touch()  # a killed run left it before it wrote a record
+        monkeypatch.setattr(fcntl, "flock", refuse)
+        assert holders(tmp_path) == [
+            {name: mine[name] for name in ("part", "host", "pid", "since")},
+            {"part": "2/2", "host": "elsewhere", "pid": 0, "since": ""},
+        ]
         monkeypatch.undo()
+
+
+def test_holders_of_a_folder_whose_mutex_is_held_are_known_by_their_records(tmp_path):
+    (tmp_path / f"{lock_name((1, 2))}.json").write_text("{}")
+    with mutex.mutex(tmp_path):
+        assert [one["part"] for one in holders(tmp_path)] == ["1/2"]
+    assert holders(tmp_path) == []
+
+
+def test_a_lock_file_is_removed_with_the_mutex_held(tmp_path):
+    entered, leave = threading.Event(), threading.Event()
+
+    def run():
+        with locked(tmp_path):
+            entered.set()
+            leave.wait(20)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert entered.wait(20)
+    with mutex.mutex(tmp_path):
+        leave.set()
+        thread.join(0.3)
+        assert thread.is_alive() and (tmp_path / lock_name(WHOLE)).exists()
+    thread.join()
+    assert not (tmp_path / lock_name(WHOLE)).exists()
 
 
 def test_without_a_record_the_lock_counts_all_the_same(tmp_path):
     with locked(tmp_path):
-        (tmp_path / f"{PREFIX}-1-of-1.json").unlink()
+        (tmp_path / f"{lock_name(WHOLE)}.json").unlink()
         assert holders(tmp_path) == [{"part": "1/1", "host": "", "pid": 0, "since": ""}]
         with pytest.raises(OutputLocked, match="is in use by another run"):
             locked(tmp_path, (1, 2)).__enter__()
 
 
-@pytest.mark.parametrize(
-    ("there", "holds"),
-    [
-        ({}, False),  # the process is no more
-        ({"host": "elsewhere"}, True),
-        ({"pid": os.getppid()}, True),
-        ({"pid": 1}, True),
-        ({"pid": os.getpid()}, False),  # an earlier process of this number: it does not know this one's token
-        ({"pid": os.getpid(), "process": lock._process}, True),
-        ({"pid": "many"}, True),
-        ({"pid": -1}, True),
-        ({"pid": 10**30}, False),
-    ],
-)
-def test_without_flock_a_record_of_a_dead_process_here_counts_for_nothing(tmp_path, system, there, holds):
-    path = record(tmp_path, (1, 2), **there)
-    assert bool(holders(tmp_path)) is holds
-    assert excluded(tmp_path) is holds
-    assert path.exists() is holds
-    if holds:
-        with pytest.raises(OutputLocked, match=rf"if it does not, delete {path}\.$"):
+@pytest.mark.parametrize("content", [b"", b"{", b"7", b"[1]", b"\xff", b"null", b"[" * 100_000, "pipe", "link"])
+def test_an_illegible_record_neither_holds_a_folder_nor_frees_it(tmp_path, system, content):
+    path = tmp_path / f"{lock_name(WHOLE)}.json"
+
+    def spoil():
+        path.unlink(missing_ok=True)
+        if content == "pipe":
+            os.mkfifo(path)
+        elif content == "link":
+            path.symlink_to(__file__)
+        else:
+            path.write_bytes(content)
+
+    spoil()
+    assert holders(tmp_path) == [] and not excluded(tmp_path)
+    with locked(tmp_path):
+        spoil()
+        assert holders(tmp_path) == [{"part": "1/1", "host": "", "pid": 0, "since": ""}]
+        with pytest.raises(OutputLocked, match="is in use by another run"):
+            locked(tmp_path, (1, 2)).__enter__()
+
+
+def test_a_marker_of_another_host_holds_until_it_is_deleted(tmp_path, monkeypatch):
+    monkeypatch.setattr(fcntl, "flock", no_flock)
+    marker = tmp_path / lock_name((1, 2))
+    marker.write_text("4711\nelsewhere\n")
+    Path(f"{marker}.json").write_text(json.dumps({"host": "elsewhere", "pid": 4711, "since": "2020"}))
+    assert [one["host"] for one in holders(tmp_path)] == ["elsewhere"]
+    with pytest.raises(OutputLocked) as caught:
+        locked(tmp_path).__enter__()
+    assert caught.value.what == f"{tmp_path} is in use by a run on elsewhere, process 4711, since 2020"
+    assert caught.value.remedy.endswith(f" If that run has ended, delete {marker}.")
+    marker.unlink()
+    assert not excluded(tmp_path)
+
+
+@pytest.mark.parametrize("name", [LOCK, lock_name(WHOLE)])
+def test_lock_files_that_are_links_or_folders_are_a_storage_error(tmp_path, name):
+    target = tmp_path.parent / f"{tmp_path.name}-target"
+    target.write_bytes(b"kept")
+    for make in (lambda path: path.symlink_to(target), Path.mkdir):
+        make(tmp_path / name)
+        with pytest.raises(StorageError, match=rf"{tmp_path} cannot be written"):
             locked(tmp_path).__enter__()
-        path.unlink()
-        assert not excluded(tmp_path)
+        (tmp_path / name).unlink() if (tmp_path / name).is_symlink() else (tmp_path / name).rmdir()
+    assert target.read_bytes() == b"kept"
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"7", b"[1]", b"\xff", b"null"])
-def test_an_illegible_record_counts_where_nothing_else_does(tmp_path, system, content):
-    (tmp_path / f"{PREFIX}-1-of-1.json").write_bytes(content)
-    assert excluded(tmp_path) is (system == "records")
-    assert bool(holders(tmp_path)) is (system == "records")
+@pytest.mark.parametrize("name", [LOCK, lock_name(WHOLE)])
+def test_lock_files_that_are_pipes_are_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with locked(tmp_path):
+        assert excluded(tmp_path) and [one["pid"] for one in holders(tmp_path)] == [os.getpid()]
 
 
-@pytest.mark.parametrize("kind", ["ENOLCK", "ENOTSUP", "EOPNOTSUPP", "ENOSYS"])
-def test_file_systems_without_flock(tmp_path, monkeypatch, kind):
+@pytest.mark.parametrize("kind", ["ENOLCK", "ENOTSUP", "EOPNOTSUPP"])
+def test_a_file_system_that_refuses_locks_is_a_storage_error_with_a_remedy(tmp_path, monkeypatch, kind):
     def refuse(*_):
         raise OSError(getattr(errno, kind), kind)
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with locked(tmp_path) as mine:
-        assert mine["flock"] is False
-        assert excluded(tmp_path, (1, 2))
-    assert files(tmp_path) == []
+    with pytest.raises(StorageError) as caught:
+        locked(tmp_path).__enter__()
+    assert caught.value.what == f"the file system of {tmp_path} has no file locks ({kind})"
+    assert "mount this one with locks" in caught.value.remedy
 
 
 def test_another_refusal_of_flock_is_a_storage_error(tmp_path, monkeypatch):
@@ -402,13 +444,13 @@ def test_leaving_a_folder_that_is_gone_or_read_only_is_no_error(tmp_path, monkey
 def test_lock_files_may_be_written_by_whoever_may_write_the_folder(tmp_path):
     tmp_path.chmod(0o770)
     with locked(tmp_path):
-        assert (tmp_path / f"{PREFIX}-1-of-1").stat().st_mode & 0o777 == 0o660
-        with lock._gate(tmp_path, soft=False):
-            assert (tmp_path / PREFIX).stat().st_mode & 0o777 == 0o660
+        assert (tmp_path / lock_name(WHOLE)).stat().st_mode & 0o777 == 0o660
+        with mutex.mutex(tmp_path):
+            assert (tmp_path / LOCK).stat().st_mode & 0o777 == 0o660
         assert not [name for name in files(tmp_path) if name.startswith(TEMPORARY)]
 
 
-def test_something_is_done_in_peace_only_if_nobody_holds_a_part(tmp_path, system):
+def test_something_is_done_only_if_no_run_holds_a_part(tmp_path, system):
     calls = []
 
     def inside():
@@ -420,7 +462,7 @@ def test_something_is_done_in_peace_only_if_nobody_holds_a_part(tmp_path, system
 
     waiting = []
     with locked(tmp_path, (1, 2)):
-        assert not lock.in_peace(tmp_path, inside) and not calls
-    assert lock.in_peace(tmp_path, inside)
+        assert not if_unlocked(tmp_path, inside) and not calls
+    assert if_unlocked(tmp_path, inside)
     waiting[0].join(10)
     assert calls == ["done", False]

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from jaxstyle.data.ledger import STATUSES, Past
-from jaxstyle.data.manifest import NAME, Manifest, Row, forget
+from jaxstyle.data.layout import MANIFEST, ledger_name
+from jaxstyle.data.ledger import PastRow, forget
+from jaxstyle.data.manifest import Manifest
+from jaxstyle.data.rows import STATUSES, Row
 from jaxstyle.errors import SettingsMismatch, StorageError
 
 DONE = Row(
@@ -24,7 +26,7 @@ FAILED = Row("b.jpg", "failed", "cannot be decoded")
 
 
 def lines(output: Path) -> list[dict]:
-    return [json.loads(line) for line in (output / NAME).read_text("ascii").splitlines()]
+    return [json.loads(line) for line in (output / MANIFEST).read_text("ascii").splitlines()]
 
 
 def reloaded(output: Path) -> dict[str, dict]:
@@ -61,8 +63,8 @@ def test_rows_come_back_as_they_were(written):
 
 def test_a_later_run_knows_of_a_row_what_decides_whether_it_is_done_with(written):
     manifest = Manifest(written)
-    assert manifest.before.get("sub/a.jpg") == Past("done", 812, 1_700_000_000_123_456_789, 0xABABABABABABABAB)
-    assert manifest.before.get("b.jpg") == Past("failed", 0, 0, 0)
+    assert manifest.before.get("sub/a.jpg") == PastRow("done", 812, 1_700_000_000_123_456_789, 0xABABABABABABABAB)
+    assert manifest.before.get("b.jpg") == PastRow("failed", 0, 0, 0)
     assert manifest.before.get("new.jpg") is None
     manifest.append(Row("new.jpg", "done"))
     assert manifest.before.get("new.jpg") is None  # only what was there before
@@ -101,20 +103,20 @@ def test_closing_leaves_one_row_a_key_and_the_last_one_wins(written):
         ("sub/a.jpg", "done"), ("notes.txt", "skipped"), ("b.jpg", "done"),
     ]  # fmt: skip
     assert reloaded(written)["b.jpg"]["evaluations"] == 9
-    assert [path.name for path in written.iterdir()] == [NAME]
+    assert [path.name for path in written.iterdir()] == [MANIFEST]
 
 
 def test_without_closing_the_last_row_wins_too(written):
-    with (written / NAME).open("a") as file:
+    with (written / MANIFEST).open("a") as file:
         file.write(json.dumps({"key": "b.jpg", "status": "done"}) + "\n")
     assert reloaded(written)["b.jpg"]["status"] == "done"
     assert len(lines(written)) == 3
 
 
 def test_a_manifest_of_one_row_a_key_is_not_rewritten(written):
-    before = (written / NAME).stat().st_ino
+    before = (written / MANIFEST).stat().st_ino
     reloaded(written)
-    assert (written / NAME).stat().st_ino == before
+    assert (written / MANIFEST).stat().st_ino == before
 
 
 def test_a_fresh_manifest_forgets(written):
@@ -126,11 +128,18 @@ def test_a_fresh_manifest_forgets(written):
     assert [row["key"] for row in lines(written)] == ["b.jpg"]
 
 
+def test_what_was_forgotten_stays_so_after_a_power_loss(written, monkeypatch):
+    synced = []
+    monkeypatch.setattr("jaxstyle.data.ledger.sync_folder", lambda folder: synced.append(sorted(folder.iterdir())))
+    forget(written)
+    assert synced == [[]]
+
+
 def test_a_fresh_manifest_forgets_the_shards_too(written):
     shard(written, (1, 2), Row("c.jpg", "done"))
     forget(written)
     Manifest(written).close()
-    assert [path.name for path in written.iterdir()] == [NAME] and lines(written) == []
+    assert [path.name for path in written.iterdir()] == [MANIFEST] and lines(written) == []
 
 
 def shard(output: Path, part: tuple[int, int], *rows: Row) -> None:
@@ -140,15 +149,16 @@ def shard(output: Path, part: tuple[int, int], *rows: Row) -> None:
 
 
 def test_a_shard_writes_a_ledger_of_its_own_and_knows_all_rows_of_the_folder(written):
-    before = (written / NAME).read_bytes()
+    before = (written / MANIFEST).read_bytes()
     shard(written, (1, 2), Row("c.jpg", "done"))
     manifest = Manifest(written, (2, 2))
-    assert manifest.before.get("c.jpg") == Past("done", 0, 0, 0) and manifest.before.get("b.jpg").status == "failed"
+    assert manifest.before.get("c.jpg") == PastRow("done", 0, 0, 0) and manifest.before.get("b.jpg").status == "failed"
     manifest.append(Row("b.jpg", "done"))
     assert [manifest.count(status) for status in STATUSES] == [3, 1, 0]
     manifest.close()
-    assert (written / NAME).read_bytes() == before
-    assert sorted(path.name for path in written.iterdir()) == ["manifest-1-of-2.jsonl", "manifest-2-of-2.jsonl", NAME]
+    assert (written / MANIFEST).read_bytes() == before
+    names = sorted(path.name for path in written.iterdir())
+    assert names == ["manifest-1-of-2.jsonl", "manifest-2-of-2.jsonl", MANIFEST]
 
 
 def test_a_shards_torn_last_line_is_dropped_by_itself_and_left_alone_by_others(tmp_path):
@@ -172,31 +182,31 @@ def test_the_whole_folders_manifest_takes_in_the_shards_rows(written):
     assert {key: row["status"] for key, row in rows.items()} == {
         "sub/a.jpg": "done", "notes.txt": "skipped", "b.jpg": "done", "c.jpg": "failed",
     }  # fmt: skip
-    assert [path.name for path in written.iterdir()] == [NAME]
+    assert [path.name for path in written.iterdir()] == [MANIFEST]
 
 
 def test_the_later_row_counts_when_the_number_of_shards_has_changed(tmp_path):
-    shard(tmp_path, (2, 2), Row("a.jpg", "failed"))  # killed: its ledger was not folded in
+    shard(tmp_path, (2, 2), Row("a.jpg", "failed"))  # killed: its ledger was not compacted
     shard(tmp_path, (1, 3), Row("a.jpg", "done"))
     assert reloaded(tmp_path)["a.jpg"]["status"] == "done"
 
 
 @pytest.mark.parametrize("kept", [0, 1, 2])
 def test_a_torn_last_line_is_dropped_and_appending_goes_on(written, kept):
-    whole = (written / NAME).read_bytes().splitlines(keepends=True)
+    whole = (written / MANIFEST).read_bytes().splitlines(keepends=True)
     length = len(whole[kept])
     for cut in {*range(1, length, 9), length - 2, length - 1}:  # the last has all but the newline
-        (written / NAME).write_bytes(b"".join(whole[:kept]) + whole[kept][:cut])
+        (written / MANIFEST).write_bytes(b"".join(whole[:kept]) + whole[kept][:cut])
         manifest = Manifest(written)
         assert len(manifest.before) == kept
         manifest.append(Row("new.jpg", "done"))
         manifest.close()
-        assert (written / NAME).read_bytes().startswith(b"".join(whole[:kept]))
+        assert (written / MANIFEST).read_bytes().startswith(b"".join(whole[:kept]))
         assert [row["key"] for row in lines(written)][kept:] == ["new.jpg"]
 
 
 def test_zeros_that_a_power_loss_leaves_at_the_end_are_dropped(written):
-    with (written / NAME).open("ab") as file:
+    with (written / MANIFEST).open("ab") as file:
         file.write(bytes(4096))
     assert len(reloaded(written)) == 3 and len(lines(written)) == 3
 
@@ -205,13 +215,13 @@ def test_zeros_that_a_power_loss_leaves_at_the_end_are_dropped(written):
     "damage", [b"", b"{", b"[1]", b"7", b'"key"', b'{"status": "done"}', b'{"key": "a"}', b"\xff\0"]
 )
 def test_a_damaged_line_is_an_error_that_names_it(written, damage):
-    whole = (written / NAME).read_bytes().splitlines(keepends=True)
+    whole = (written / MANIFEST).read_bytes().splitlines(keepends=True)
     data = b"".join([whole[0], damage + b"\n", whole[2]])
-    (written / NAME).write_bytes(data)
-    with pytest.raises(SettingsMismatch, match=rf"line 2 of .*{NAME}") as caught:
+    (written / MANIFEST).write_bytes(data)
+    with pytest.raises(SettingsMismatch, match=rf"line 2 of .*{MANIFEST}") as caught:
         Manifest(written)
     assert caught.value.remedy
-    assert (written / NAME).read_bytes() == data  # nothing was lost
+    assert (written / MANIFEST).read_bytes() == data  # nothing was lost
 
 
 @pytest.mark.parametrize(
@@ -239,11 +249,34 @@ def test_a_full_disk_is_a_storage_error(tmp_path):
     manifest.close()
 
 
-@pytest.mark.parametrize("fresh", [False, True])
-def test_a_manifest_that_cannot_be_opened_is_a_storage_error(tmp_path, fresh):
-    (tmp_path / NAME).mkdir()
-    with pytest.raises(StorageError, match=rf"manifest\.jsonl cannot be {'written' if fresh else 'read'}"):
-        forget(tmp_path) if fresh else Manifest(tmp_path)
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (Path.mkdir, "Is a directory"), (os.mkfifo, "Not a regular file"),
+        (lambda path: path.symlink_to("elsewhere"), "Is a symbolic link"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("part", [(1, 1), (1, 2)])
+def test_a_manifest_that_is_not_a_regular_file_is_a_storage_error(tmp_path, make, reason, part):
+    make(tmp_path / ledger_name(part))
+    with pytest.raises(StorageError, match=rf"{ledger_name(part)} cannot be read \({reason}\)"):
+        Manifest(tmp_path, part)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("elsewhere")])
+def test_what_appears_after_the_rows_were_read_is_neither_waited_for_nor_followed(tmp_path, monkeypatch, make):
+    monkeypatch.setattr("jaxstyle.data.manifest.ledgers", lambda _: [])
+    make(tmp_path / MANIFEST)
+    with pytest.raises(StorageError, match=r"manifest\.jsonl cannot be written"):
+        Manifest(tmp_path)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_manifest_that_cannot_be_removed_is_a_storage_error(tmp_path):
+    (tmp_path / MANIFEST).mkdir()
+    with pytest.raises(StorageError, match=r"manifest\.jsonl cannot be removed"):
+        forget(tmp_path)
 
 
 def test_a_failed_rewrite_keeps_all_rows(written, monkeypatch):

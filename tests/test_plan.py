@@ -12,11 +12,12 @@ from PIL import Image
 
 from jaxstyle.architecture import STRIDE
 from jaxstyle.data.image import work_size
-from jaxstyle.data.manifest import Row
+from jaxstyle.data.layout import MANIFEST, SETTINGS, SHEET
+from jaxstyle.data.rows import Row
 from jaxstyle.decode.pool import Decoders, Probed, Stat
 from jaxstyle.errors import InputError
 from jaxstyle.planning.buckets import LONG_SIDES, SHORT_SIDES, bucket
-from jaxstyle.planning.plan import GROUP, RESERVED, Job, Unchanged, in_shard, plan
+from jaxstyle.planning.plan import GROUP, Job, Unchanged, in_shard, plan
 from jaxstyle.settings import RenderSettings
 
 MOST_BUCKETS = len(LONG_SIDES) * (2 * len(SHORT_SIDES) - 1)
@@ -233,7 +234,7 @@ def test_two_pictures_with_one_key_are_one_failed_row(tmp_path):
     assert isinstance(second, Job) and second.key == "b.png"
 
 
-@pytest.mark.parametrize("name", [*RESERVED, "manifest-2-of-8.jsonl"])
+@pytest.mark.parametrize("name", [MANIFEST, SETTINGS, SHEET, "manifest-2-of-8.jsonl"])
 @pytest.mark.parametrize("inside", [False, True])
 def test_names_that_the_run_needs_for_itself_fail(tmp_path, name, inside):
     path = tmp_path / name / "a.png" if inside else tmp_path / name

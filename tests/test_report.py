@@ -9,7 +9,7 @@ from command import run
 from pictures import painting, photo, save
 from PIL import Image
 
-from jaxstyle.data.manifest import Row
+from jaxstyle.data.rows import Row
 from jaxstyle.report import progress as P
 from jaxstyle.report import sheet as sheets
 from jaxstyle.report.sheet import CELL, PAPER, contact_sheet, style_sheet

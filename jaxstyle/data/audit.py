@@ -1,54 +1,51 @@
-"""What an output folder holds: `status` counts its rows, `verify` compares them with its files. Neither changes it."""
+"""Auditing an output folder: `status` counts its rows, `verify` compares them with its files. Neither changes it."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import stat
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from jaxstyle.data import image, lock
-from jaxstyle.data.ledger import NAME, STATUSES, ledgers
-from jaxstyle.data.manifest import SETTINGS
-from jaxstyle.data.rows import Rows, unreadable
-from jaxstyle.data.sinks.folders import TEMPORARY
+from jaxstyle.data.fingerprint import read_about
+from jaxstyle.data.layout import SETTINGS, TEMPORARY, is_reserved
+from jaxstyle.data.ledger import ledgers
+from jaxstyle.data.opening import unreadable
+from jaxstyle.data.reading import LastRows
+from jaxstyle.data.rows import STATUSES, Row
 from jaxstyle.data.sources.base import printable
 from jaxstyle.errors import ImageError, InputError
 
-OWN = (NAME, "manifest-*-of-*.jsonl", SETTINGS, "contact_sheet.png", f"{lock.PREFIX}*")
-"""Names at the top of OUT that are the run's own."""
-
 REASONS = 10
-"""Most common reasons that are told."""
+"""Number of reasons in a status, the most common first."""
 
 MAX_PIXELS = 178_956_970
-"""Of an output; a file that claims more is not decoded."""
+"""An output that claims more pixels is not decoded."""
 
 SHOWN = 20
-"""Lines of one kind in a report for people."""
+"""Most lines of one kind in a report for people."""
 
 
 @dataclass
-class Status:
+class FolderStatus:
     """How far the runs into a folder have come.
 
     Attributes:
         output: the folder.
         rows: inputs by status, as their last rows say.
-        reasons: of failed and of skipped inputs, the most common first: (status, reason, inputs).
+        reasons: why inputs failed or were skipped, the most common first: (status, reason, inputs).
         evaluations, seconds: totals over the rows of done inputs.
         written: when a ledger was last written, in seconds since 1970; None without ledgers.
-        holders: who is at work in the folder; see `lock.holders`.
+        holders: runs at work in the folder; see `lock.holders`.
         about: what settings.json tells of the run; None where it cannot be read.
-        torn: a ledger's last line is cut off: a run was killed, or is writing it now.
-        malformed: lines that are no rows.
+        torn: whether a ledger's last line is cut off: a run was killed, or is writing it now.
+        malformed: number of lines that are not rows.
     """
 
     output: Path
@@ -69,7 +66,7 @@ class Status:
         return _clean(asdict(self) | {"reasons": reasons, "written": written})
 
     def lines(self) -> list[str]:
-        """For people."""
+        """The status for people."""
         counts = ", ".join(f"{self.rows[status]} {status}" for status in STATUSES)
         last = "" if self.written is None else f"; last row {_iso(self.written)}"
         told = [f"{printable(self.output)}: {counts}{last}"]
@@ -83,22 +80,23 @@ class Status:
         if self.torn:
             told.append("a ledger's last line is cut off, and ignored")
         if self.malformed:
-            told.append(f"lines of the ledgers that are no rows: {self.malformed}")
+            told.append(f"lines of the ledgers that are not rows: {self.malformed}")
         return told + _at_work(self.holders)
 
 
 @dataclass
 class Verdict:
-    """Whether the files of a folder are those that its rows tell of.
+    """Whether the files of a folder are those that its rows record.
 
     Attributes:
         output: the folder.
-        checked: done rows, every one of whose files was looked at.
+        checked: number of done rows; the file of each was read.
         problems: (key, or name of a file, what is wrong with it).
-        orphans: files that no row tells of; as keys. Somebody else's, as a rule, so no problem.
-        temporaries: unfinished files of a run that was killed, or is at work.
-        torn: see `Status`; no problem either.
-        holders: who is at work in the folder: what it writes just now may be among the orphans.
+        orphans: keys of files without a row. Other programs or people put them there as a rule, so they are no
+            problem.
+        temporaries: keys of unfinished files of a run that was killed, or is at work.
+        torn: see `FolderStatus`; no problem either.
+        holders: runs at work in the folder; a file that they are writing may be among the orphans.
     """
 
     output: Path
@@ -119,35 +117,35 @@ class Verdict:
         return _clean(asdict(self) | {"ok": self.ok, "problems": problems})
 
     def lines(self) -> list[str]:
-        """For people; of each kind the first `SHOWN`."""
+        """The verdict for people; the first `SHOWN` lines of each kind."""
         n = len(self.problems)
         told = [f"{printable(self.output)}: {self.checked} outputs checked, {n} problem{'s' * (n != 1)}"]
         told += _some([f"  {_shown(key)}: {_shown(problem)}" for key, problem in self.problems])
-        told += _some([f"no row tells of {_shown(key)}" for key in self.orphans])
+        told += _some([f"without a row: {_shown(key)}" for key in self.orphans])
         told += _some([f"unfinished: {_shown(key)}" for key in self.temporaries])
         if self.torn:
             told.append("a ledger's last line is cut off, and ignored")
         return told + _at_work(self.holders)
 
 
-def status(output: Path) -> Status:
-    """Counts the rows of an output folder, in memory that hardly grows with them.
+def status(output: Path) -> FolderStatus:
+    """Counts the rows of an output folder, in memory that hardly grows with their number.
 
     Raises:
-        InputError: it is no output folder of jaxstyle.
-        StorageError: it cannot be read.
+        InputError: the folder is not an output folder of jaxstyle.
+        StorageError: the folder cannot be read.
     """
     _refuse_others(output)
-    found = Status(output, holders=lock.holders(output), about=_about(output))
+    found = FolderStatus(output, holders=lock.holders(output), about=read_about(output))
     reasons: Counter[tuple[str, str]] = Counter()
-    with Rows(output) as rows:
-        for row in rows.last():
-            found.rows[row["status"]] += 1
-            if row["status"] == "done":
-                found.evaluations += int(_number(row.get("evaluations")))
-                found.seconds += _number(row.get("seconds"))
+    with LastRows(output) as rows:
+        for row in rows:
+            found.rows[row.status] += 1
+            if row.status == "done":
+                found.evaluations += row.evaluations
+                found.seconds += row.seconds
             else:
-                reasons[row["status"], str(row.get("reason") or "no reason given")] += 1
+                reasons[row.status, row.reason or "no reason given"] += 1
         found.written, found.torn, found.malformed = rows.written, bool(rows.torn), len(rows.malformed)
     order = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
     found.reasons = [(status, reason, n) for (status, reason), n in order[:REASONS]]
@@ -155,27 +153,27 @@ def status(output: Path) -> Status:
 
 
 def verify(output: Path, progress: Callable[[int], None] | None = None) -> Verdict:
-    """Reads every file that a done row tells of: is it there, of the recorded length and checksum, and a picture?
+    """Reads the file of every done row: it must be there, with the recorded length and checksum, and be a picture.
 
     Args:
-        progress: told after each file how many have been read.
+        progress: called after each file with the number of files that have been read.
 
     Raises:
         InputError, StorageError: see `status`.
     """
     _refuse_others(output)
     verdict = Verdict(output, holders=lock.holders(output))
-    if (output / SETTINGS).exists() and _about(output) is None:
+    if (output / SETTINGS).exists() and read_about(output) is None:
         verdict.problems.append((SETTINGS, "is damaged"))
     root = os.path.realpath(output)
-    with Rows(output) as rows:
-        verdict.problems += [(name, f"line {number} is no row of a manifest") for name, number in rows.malformed]
+    with LastRows(output) as rows:
+        verdict.problems += [(name, f"line {number} is not a row of a manifest") for name, number in rows.malformed]
         verdict.torn = bool(rows.torn)
-        for row in rows.last():
+        for row in rows:
             problem = _problem(output, root, row)
             if problem:
-                verdict.problems.append((row["key"], problem))
-            if row["status"] == "done":
+                verdict.problems.append((row.key, problem))
+            if row.status == "done":
                 verdict.checked += 1
                 if progress is not None:
                     progress(verdict.checked)
@@ -183,9 +181,9 @@ def verify(output: Path, progress: Callable[[int], None] | None = None) -> Verdi
     return verdict
 
 
-def _problem(output: Path, root: str, row: dict[str, Any]) -> str:
-    """What is wrong with the file of a row, or ""; `root` is where the folder really is."""
-    key, done = row["key"], row["status"] == "done"
+def _problem(output: Path, root: str, row: Row) -> str:
+    """What is wrong with the file of a row, or ""; `root` is the folder's path without links."""
+    key, done = row.key, row.status == "done"
     parts = PurePosixPath(key).parts
     if not parts or key.startswith("/") or ".." in parts:
         return "leads out of the folder, not looked at"
@@ -196,30 +194,29 @@ def _problem(output: Path, root: str, row: dict[str, Any]) -> str:
         found = path.stat()
         if not done:
             other = stat.S_ISDIR(found.st_mode) or _is_own(key)
-            return "" if other else f"has a file although its row says {row['status']}"
+            return "" if other else f"has a file although its row says {row.status}"
         if not stat.S_ISREG(found.st_mode):
             return "is not a regular file"
-        length, checksum = row.get("output_bytes"), row.get("output_sha256")  # not in rows of version 0.1
-        if length and found.st_size != length:
-            return f"has {found.st_size} bytes, not {length} as recorded"
-        if checksum:
+        if row.output_bytes and found.st_size != row.output_bytes:  # rows of version 0.1 have neither
+            return f"has {found.st_size} bytes, not {row.output_bytes} as recorded"
+        if row.output_sha256:
             with path.open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != checksum:
-                    return "has not the recorded checksum"
+                if hashlib.file_digest(file, "sha256").hexdigest() != row.output_sha256:
+                    return "does not have the recorded checksum"
         image.read(path, MAX_PIXELS)
     except (FileNotFoundError, NotADirectoryError):
         return "is missing" if done else ""
     except ImageError as error:
-        return f"is no whole picture: {error.what}"
+        return f"is not a whole picture: {error.what}"
     except OSError as error:
         return f"cannot be read ({error.strerror or error})"
     except ValueError:  # a zero byte, or half a character
-        return "is no name that a file can have"
+        return "is not a name that a file can have"
     return ""
 
 
-def _look_around(output: Path, rows: Rows, verdict: Verdict) -> None:
-    """Files without a row; links to folders are files here."""
+def _look_around(output: Path, rows: LastRows, verdict: Verdict) -> None:
+    """Adds the files without a row to the verdict; a link to a folder counts as a file."""
 
     def blocked(error: OSError) -> None:
         verdict.problems.append((os.path.relpath(error.filename, output), f"cannot be read ({error.strerror})"))
@@ -235,7 +232,8 @@ def _look_around(output: Path, rows: Rows, verdict: Verdict) -> None:
 
 
 def _is_own(key: str) -> bool:
-    return "/" not in key and any(fnmatchcase(key, pattern) for pattern in OWN)
+    """Whether a file is the run's own. Files in a folder of a reserved name are not."""
+    return "/" not in key and is_reserved(key)
 
 
 def _refuse_others(output: Path) -> None:
@@ -244,20 +242,7 @@ def _refuse_others(output: Path) -> None:
     except OSError as error:
         raise unreadable(output, error) from error
     if not known:
-        raise InputError(f"{printable(output)} is no output folder of jaxstyle", "Give the --output of a run.")
-
-
-def _about(output: Path) -> dict[str, Any] | None:
-    try:
-        about = json.loads((output / SETTINGS).read_bytes())["about"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return about if isinstance(about, dict) else None
-
-
-def _number(value: object) -> float:
-    """0 for what is none."""
-    return float(value) if isinstance(value, int | float) and abs(value) < 1e15 else 0.0
+        raise InputError(f"{printable(output)} is not an output folder of jaxstyle", "Give the --output of a run.")
 
 
 def _iso(time: float) -> str:
@@ -265,7 +250,7 @@ def _iso(time: float) -> str:
 
 
 def _shown(value: object) -> str:
-    """As `printable`; a ledger may have half characters that no name of a file has."""
+    """As `printable`, also for half characters, which a ledger may hold although no file name can."""
     try:
         return printable(value)
     except UnicodeEncodeError:
@@ -273,7 +258,7 @@ def _shown(value: object) -> str:
 
 
 def _clean(value: Any) -> Any:
-    """As JSON can have it."""
+    """The value with texts that JSON can hold."""
     if isinstance(value, dict):
         return {_shown(name): _clean(one) for name, one in value.items()}
     if isinstance(value, list | tuple):

@@ -1,33 +1,32 @@
-"""What earlier runs wrote into an output folder, in a few bytes a row, so that a million rows can be resumed."""
+"""Rows of earlier runs in a few bytes of memory each, so that a million rows can be resumed; compacting ledgers."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
-import operator
+import os
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from jaxstyle.data.sinks.folders import withdraw, writing
+from jaxstyle.data.layout import LEDGER, MANIFEST
+from jaxstyle.data.opening import open_regular, unreadable
+from jaxstyle.data.rows import STATUSES, Row, parse
+from jaxstyle.data.sinks.folders import sync_folder, withdraw, writing
 from jaxstyle.data.sources.base import printable
-from jaxstyle.errors import SettingsMismatch, StorageError
-
-NAME = "manifest.jsonl"
-STATUSES = ("done", "skipped", "failed")
+from jaxstyle.errors import SettingsMismatch
 
 
-class Past(NamedTuple):
-    """What the last row of a key said.
+class PastRow(NamedTuple):
+    """What a `Ledger` keeps of the last row of a key.
 
     Attributes:
         status: of the row.
-        length, modified: of the input file, in bytes and nanoseconds.
-        checksum: the first 64 bits of its SHA-256; 0 where the row has none.
+        length, modified: length in bytes and time of the last change in nanoseconds of the input file.
+        checksum: the first 64 bits of the input's SHA-256; 0 where the row has none.
     """
 
     status: str
@@ -36,24 +35,30 @@ class Past(NamedTuple):
     checksum: int
 
 
-def name(part: tuple[int, int]) -> str:
-    """The ledger's file name: of the whole folder, or of shard i of n until it is folded in."""
-    return NAME if part == (1, 1) else f"manifest-{part[0]}-of-{part[1]}.jsonl"
-
-
 def ledgers(output: Path) -> list[Path]:
-    """The ledgers of an output folder; those written to later come later, and count more."""
-    whole = output / NAME
-    parts = []
-    for path in output.glob("manifest-*-of-*.jsonl"):
-        with contextlib.suppress(FileNotFoundError):  # folded in by another run in this moment
-            parts.append((path.stat().st_mtime_ns, path.name, path))
-    return [*([whole] if whole.exists() else []), *(path for *_, path in sorted(parts))]
+    """The ledgers of an output folder: the manifest, then the shards' in the order of their last change.
+
+    A row replaces those of the same key in earlier ledgers.
+
+    Raises:
+        StorageError: the folder cannot be read.
+    """
+    try:
+        names = os.listdir(output)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise unreadable(output, error) from error
+    shards = []
+    for name in filter(LEDGER.fullmatch, names):
+        with contextlib.suppress(FileNotFoundError):  # another run has just compacted it
+            shards.append(((output / name).lstat().st_mtime_ns, name))
+    return [output / name for name in [MANIFEST] * (MANIFEST in names) + [name for _, name in sorted(shards)]]
 
 
 def checksum_bits(sha256: str) -> int:
     """The first 64 bits of a checksum in hexadecimal; 0 for none."""
-    return int.from_bytes(bytes.fromhex(sha256[:16]))
+    return int(sha256[:16] or "0", 16)
 
 
 def hashed(key: str) -> int:
@@ -61,101 +66,108 @@ def hashed(key: str) -> int:
     return int.from_bytes(hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
-def lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """The lines of a ledger with their rows; a torn last line is left out.
+def lines(path: Path) -> Iterator[tuple[bytes, Row]]:
+    """The lines of a ledger with their rows, without a torn last line.
 
     Raises:
-        SettingsMismatch: a line is no row.
+        SettingsMismatch: a line is not a row.
         StorageError: the file cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):
                     return
                 try:
-                    row = json.loads(line)
-                    if not (isinstance(row["key"], str) and row["status"] in STATUSES):
-                        raise ValueError
-                    _values(row)
-                except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+                    row = parse(line)
+                except ValueError as error:
                     raise SettingsMismatch(
-                        f"line {number} of {printable(path)} is no row of a manifest",
-                        "Mend it, or use another output folder.",
+                        f"line {number} of {printable(path)} is not a row of a manifest: {error}",
+                        "Correct it, or use another output folder.",
                     ) from error
                 yield line, row
     except OSError as error:
-        raise StorageError(f"{printable(path)} cannot be read ({error.strerror})", "Mend its permissions.") from error
-
-
-def _values(row: dict[str, Any]) -> tuple[int, int, int, int]:
-    """What a `Ledger` keeps of a row; rows of version 0.1 have no times and checksums."""
-    length, modified = operator.index(row.get("input_bytes", 0)), operator.index(row.get("input_modified", 0))
-    if max(abs(length), abs(modified)) >= 2**63:
-        raise ValueError
-    return STATUSES.index(row["status"]), length, modified, checksum_bits(row.get("input_sha256", ""))
+        raise unreadable(path, error) from error
 
 
 def last_rows(hashes: array[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Of the hashed keys of rows in their order: each key once, sorted, and the position of its last row."""
+    """Finds the last row of each key.
+
+    Args:
+        hashes: the hashed keys of rows, in the order of the rows.
+
+    Returns:
+        Each hashed key once, sorted, and the position of its last row.
+    """
     every = np.frombuffer(hashes, np.uint64) if hashes else np.zeros(0, np.uint64)
     keys, backwards = np.unique(every[::-1], return_index=True)
     return keys, len(every) - 1 - backwards
 
 
 def find(keys: np.ndarray, key: str) -> int | None:
-    """Where a key stands among those of `last_rows`; None if it is not there."""
+    """The position of a key among the keys of `last_rows`; None if it is not there."""
     wanted = np.uint64(hashed(key))
     at = int(np.searchsorted(keys, wanted))
     return at if at < len(keys) and keys[at] == wanted else None
 
 
 class Ledger:
-    """The last row of every key, looked up by key."""
+    """The last row of every key, looked up by key.
+
+    Attributes:
+        rows: number of rows that were read, including those that later ones replaced.
+    """
 
     def __init__(self, paths: Sequence[Path]):
-        keys, fields = array("Q"), [array("q"), array("q"), array("q"), array("Q")]
+        """Reads ledgers in this order; raises as `lines` does."""
+        keys, status = array("Q"), array("b")
+        length, modified, checksum = array("q"), array("q"), array("Q")
         for path in paths:
             for _, row in lines(path):
-                keys.append(hashed(row["key"]))
-                for column, value in zip(fields, _values(row), strict=True):
-                    column.append(value)
+                keys.append(hashed(row.key))
+                status.append(STATUSES.index(row.status))
+                length.append(row.input_bytes)
+                modified.append(row.input_modified)
+                checksum.append(checksum_bits(row.input_sha256))
         self.rows = len(keys)
-        """Rows that were read, with those that later ones replaced."""
         self._keys, last = last_rows(keys)
-        self._fields = [np.array(column)[last] for column in fields]
+        self._fields = [np.array(column)[last] for column in (status, length, modified, checksum)]
 
     def __len__(self) -> int:
         return len(self._keys)
 
-    def get(self, key: str) -> Past | None:
+    def get(self, key: str) -> PastRow | None:
         """The last row of a key, or None."""
         at = find(self._keys, key)
         if at is None:
             return None
         status, length, modified, checksum = (int(column[at]) for column in self._fields)
-        return Past(STATUSES[status], length, modified, checksum)
+        return PastRow(STATUSES[status], length, modified, checksum)
 
     def count(self, status: str) -> int:
-        """Keys with this status."""
+        """Number of keys with this status."""
         return int((self._fields[0] == STATUSES.index(status)).sum())
 
 
-def fold(output: Path) -> None:
-    """Makes one manifest of all ledgers, with one row a key, the last one; the caller keeps others from writing.
+def compact(output: Path) -> None:
+    """Makes one manifest of all ledgers, with the last row of each key; the caller keeps others from writing.
 
-    Nothing is rewritten where there is nothing to fold. A kill on the way leaves rows twice, which the next call mends.
+    Nothing is rewritten where there is one manifest with one row a key. A kill on the way leaves some rows twice; the
+    next call removes them.
+
+    Raises:
+        SettingsMismatch, StorageError: see `lines`; a file cannot be written or removed.
     """
     paths = ledgers(output)
     keys = array("Q")
     for path in paths:
-        keys.extend(hashed(row["key"]) for _, row in lines(path))
+        keys.extend(hashed(row.key) for _, row in lines(path))
     _, last = last_rows(keys)
-    if paths in ([], [output / NAME]) and len(last) == len(keys):
+    if paths in ([], [output / MANIFEST]) and len(last) == len(keys):
         return
     kept = np.zeros(len(keys), bool)
     kept[last] = True
-    with writing(output / NAME) as file:
+    with writing(output / MANIFEST) as file:
         at = 0
         for path in paths:
             for line, _ in lines(path):
@@ -163,5 +175,16 @@ def fold(output: Path) -> None:
                     file.write(line)
                 at += 1
     for path in paths:
-        if path.name != NAME:
+        if path.name != MANIFEST:
             withdraw(path)
+
+
+def forget(output: Path) -> None:
+    """Removes the rows of all runs.
+
+    Raises:
+        StorageError: a ledger cannot be removed.
+    """
+    for path in ledgers(output):
+        withdraw(path)
+    sync_folder(output)

@@ -1,106 +1,171 @@
-"""The rows of an output folder as they are, damage and all, in about ten bytes of memory a row."""
+"""One row of a manifest: what became of one input, as an object, as JSON, and as a line of a ledger."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import os
-from array import array
-from collections.abc import Iterator
-from contextlib import ExitStack
-from pathlib import Path
-from typing import Any, BinaryIO
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
-import numpy as np
-
-from jaxstyle.data.ledger import STATUSES, find, hashed, last_rows, ledgers
-from jaxstyle.data.sources.base import printable
-from jaxstyle.errors import StorageError
+STATUSES = ("done", "skipped", "failed")
 
 
-class Rows:
-    """The ledgers, read twice: once for which row of a key is the last, once for those rows.
-
-    The files stay open meanwhile, and rows that a run appends between the readings do not count.
+@dataclass(frozen=True)
+class Row:
+    """What became of one input.
 
     Attributes:
-        malformed: (file name, number of the line, from 1).
-        torn: names of files whose last line is cut off.
-        written: latest change of a ledger, in seconds since 1970.
+        key: the input's path below the input folder, and its output's path below OUT.
+        status: done; skipped (no picture, or told to); failed.
+        reason: why an input was skipped or has failed.
+        style: key of the style picture.
+        seed: seed of the run.
+        ended: how the optimisation ended: budget, converged, stalled or diverged.
+        loss: the terms of the objective at the result with their weights applied, and their total.
+        evaluations: evaluations of loss and gradient spent on this image.
+        precision: precision of the convolutions, float32 or bfloat16.
+        seconds: this image's share of the device's time: each tick's time divided by the lanes running then.
+        start_loss: the objective where the optimisation started.
+        input_bytes, input_modified, input_sha256: length, time of the last change (nanoseconds) and checksum of the
+            input file. A resumed run renders the input again if they differ; if only the time differs, the checksum
+            decides.
+        input_size, work_size, output_size: [width, height] in pixels of the upright input, of the optimised image,
+            and of the output.
+        output_bytes, output_sha256: length and checksum of the output file.
+        frames: pictures in the input file; the first was used.
+        notes: what was done to the picture that its owner might not expect.
     """
 
-    def __init__(self, output: Path):
-        self.malformed: list[tuple[str, int]] = []
-        self.torn: list[str] = []
-        self._stack = ExitStack()
-        self._files: list[tuple[str, BinaryIO, int]] = []
-        hashes = array("Q")
-        try:
-            self._open(output)
-            times = [os.fstat(file.fileno()).st_mtime for _, file, _ in self._files]
-            for at, (name, file, _) in enumerate(self._files):
-                lines = 0
-                for number, line in enumerate(file, 1):
-                    if not line.endswith(b"\n"):
-                        self.torn.append(name)
-                        break
-                    lines, row = number, parse(line)
-                    if row is None:
-                        self.malformed.append((name, number))
-                    else:
-                        hashes.append(hashed(row["key"]))
-                self._files[at] = (name, file, lines)
-        except OSError as error:
-            self._stack.close()
-            raise unreadable(output, error) from error
-        self.written = max(times, default=None)
-        self._keys, last = last_rows(hashes)
-        self._last = np.zeros(len(hashes), bool)
-        self._last[last] = True
+    key: str
+    status: Literal["done", "skipped", "failed"]
+    reason: str = ""
+    style: str = ""
+    seed: int = 0
+    ended: str = ""
+    loss: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    evaluations: int = 0
+    precision: str = ""
+    seconds: float = 0.0
+    start_loss: float = 0.0
+    input_bytes: int = 0
+    input_modified: int = 0
+    input_sha256: str = ""
+    input_size: tuple[int, int] | None = None
+    work_size: tuple[int, int] | None = None
+    output_size: tuple[int, int] | None = None
+    output_bytes: int = 0
+    output_sha256: str = ""
+    frames: int = 1
+    notes: tuple[str, ...] = ()
 
-    def _open(self, output: Path) -> None:
-        for attempt in range(3):
-            try:
-                self._files = [(path.name, self._stack.enter_context(path.open("rb")), 0) for path in ledgers(output)]
-                return
-            except FileNotFoundError:  # a run is folding a shard's ledger into the manifest: look again
-                self._stack.close()
-                if attempt == 2:
-                    raise
+    def as_json(self) -> dict[str, Any]:
+        """The fields as values of JSON."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values |= {name: list(value) for name, value in values.items() if isinstance(value, tuple)}
+        return values | {"loss": dict(self.loss)}
 
-    def __enter__(self) -> Rows:
-        return self
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Row:
+        """The row of what `as_json` returned, perhaps in another version of jaxstyle.
 
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        Names that this version does not know are ignored. Absent names take their field's default: rows of version
+        0.1 have no times and no checksums.
 
-    def last(self) -> Iterator[dict[str, Any]]:
-        """The last row of every key."""
-        at = 0
-        for name, file, lines in self._files:
-            try:
-                file.seek(0)
-                for _ in range(lines):
-                    row = parse(file.readline())
-                    if row is not None:
-                        if self._last[at]:
-                            yield row
-                        at += 1
-            except OSError as error:
-                raise unreadable(name, error) from error
-
-    def __contains__(self, key: str) -> bool:
-        return find(self._keys, key) is not None
+        Raises:
+            ValueError: the key or the status is absent, or a field has an impossible value; says which.
+        """
+        fields: dict[str, Any] = {"loss": {}}  # the other defaults are attributes of the class
+        for name, value in values.items():
+            if name in _TEXTS and type(value) is str:  # half of the fields need no call
+                fields[name] = value
+            elif name in _READ:
+                try:
+                    fields[name] = _READ[name](value)
+                except (ValueError, TypeError, AttributeError):
+                    raise ValueError(f"its {name} is not valid") from None
+        if "key" not in fields or "status" not in fields:
+            raise ValueError("it has no key or no status")
+        row = object.__new__(cls)
+        vars(row).update(fields)  # the __init__ of a frozen dataclass takes as long as parsing the line
+        return row
 
 
-def parse(line: bytes) -> dict[str, Any] | None:
-    """The row of a line, or None."""
+def parse(line: bytes) -> Row:
+    """The row of a line of a ledger.
+
+    Raises:
+        ValueError: the line is not a row; says why.
+    """
     try:
-        row = json.loads(line)
-        return row if isinstance(row["key"], str) and row["status"] in STATUSES else None
-    except (ValueError, KeyError, TypeError, RecursionError):
+        values = json.loads(line.decode())  # of bytes, json would guess the encoding
+    except (ValueError, RecursionError):
+        raise ValueError("it is not JSON") from None
+    if not isinstance(values, dict):
+        raise ValueError("it is not a JSON object")
+    return Row.from_json(values)
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str:
+        raise ValueError
+    return value
+
+
+def _status(value: Any) -> str:
+    if value not in STATUSES:
+        raise ValueError
+    return value
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int or not -(2**63) < value < 2**63:
+        raise ValueError
+    return value
+
+
+def _number(value: Any) -> float:
+    if type(value) is bool or not -1e300 < value < 1e300:
+        raise ValueError
+    return value
+
+
+def _sha256(value: Any) -> str:
+    if len(bytes.fromhex(value)) not in (0, 32):
+        raise ValueError
+    return value
+
+
+def _size(value: Any) -> tuple[int, int] | None:
+    if value is None:
         return None
+    width, height = value
+    if not type(width) is type(height) is int:
+        raise ValueError
+    return width, height
 
 
-def unreadable(path: object, error: OSError) -> StorageError:
-    """What to raise for it."""
-    return StorageError(f"{printable(path)} cannot be read ({error.strerror or error})", "Mend its permissions.")
+def _loss(value: Any) -> dict[str, float]:
+    return {name: _number(term) for name, term in value.items()}
+
+
+def _notes(value: Any) -> tuple[str, ...]:
+    if type(value) is not list:
+        raise ValueError
+    return tuple(map(_text, value))
+
+
+_BY_TYPE: dict[str, Callable[[Any], Any]] = {
+    "str": _text,
+    "int": _whole,
+    "float": _number,
+    "tuple[int, int] | None": _size,
+    "tuple[str, ...]": _notes,
+    "Mapping[str, float]": _loss,
+}
+_BY_NAME = {"status": _status, "input_sha256": _sha256, "output_sha256": _sha256}
+_READ = _BY_NAME | {
+    field.name: _BY_TYPE[str(field.type)] for field in dataclasses.fields(Row) if field.name not in _BY_NAME
+}
+"""What checks a field's value from JSON and converts it, by the field's name."""
+_TEXTS = {name for name, read in _READ.items() if read is _text}

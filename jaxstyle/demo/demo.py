@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from jaxstyle.data import image
+from jaxstyle.data.layout import SHEET
 from jaxstyle.data.sinks.folders import write_file
 from jaxstyle.demo.styles import STYLES
 from jaxstyle.engine.events import Progress
 from jaxstyle.engine.pipeline import render
 from jaxstyle.errors import SettingsMismatch
-from jaxstyle.planning.plan import SHEET
 from jaxstyle.report.sheet import style_sheet
 from jaxstyle.settings import RenderSettings
 

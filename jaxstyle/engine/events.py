@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from jaxstyle.data.manifest import Row
+from jaxstyle.data.rows import Row
 
 
 class Progress(Protocol):

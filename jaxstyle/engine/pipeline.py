@@ -8,8 +8,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from jaxstyle.data import ledger, lock, manifest
-from jaxstyle.data.manifest import Manifest, Row
+from jaxstyle.data import fingerprint, ledger, lock
+from jaxstyle.data.manifest import Manifest
+from jaxstyle.data.rows import Row
 from jaxstyle.data.sinks.folders import make_output_folder, sweep, withdraw
 from jaxstyle.data.sources.base import printable
 from jaxstyle.decode.pool import decoders_for
@@ -70,8 +71,8 @@ def render(
 
     make_output_folder(output, ready.inputs)
     with ExitStack() as opened:
-        settle = lambda: manifest.settle(output, ready.run, overwrite=overwrite)  # noqa: E731
-        opened.enter_context(lock.locked(output, part, settle))
+        begin = lambda: fingerprint.write_fingerprint(output, ready.run, overwrite=overwrite)  # noqa: E731
+        opened.enter_context(lock.locked(output, part, begin))
         rows = Manifest(output, part)
         opened.push(_without_hiding(rows.close))
         decoders = decoders_for(settings)
@@ -103,7 +104,7 @@ def render(
         summary.done, summary.skipped, summary.failed = map(rows.count, ("done", "skipped", "failed"))
     if part != (1, 1):
         try:
-            lock.in_peace(output, lambda: _unite(output))  # else the last shard does it
+            lock.if_unlocked(output, lambda: _unite(output))  # else the last shard does it
         except (OutputLocked, StorageError) as error:
             progress.say(f"The shards' manifests stay apart until another run unites them: {error}")
     return summary
@@ -111,7 +112,7 @@ def render(
 
 def _unite(output: Path) -> None:
     """Makes one manifest of the shards', and removes what no shard knows for its own."""
-    ledger.fold(output)
+    ledger.compact(output)
     sweep(output)
 
 

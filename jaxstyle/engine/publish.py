@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxstyle.data import image
-from jaxstyle.data.manifest import Row
+from jaxstyle.data.rows import Row
 from jaxstyle.data.sinks.folders import write_file
 from jaxstyle.engine.lanes import Ended
 from jaxstyle.engine.prepare import Prepared

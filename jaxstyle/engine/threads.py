@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxstyle.data.image import Size
-from jaxstyle.data.manifest import Row
+from jaxstyle.data.rows import Row
 from jaxstyle.data.sinks.folders import sweep, sync_folder
 from jaxstyle.data.sources.folders import discover
 from jaxstyle.decode.pool import Decoders

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxstyle.data import image, ledger
 from jaxstyle.data.image import Size
-from jaxstyle.data.manifest import Row
+from jaxstyle.data.rows import Row
 from jaxstyle.data.sinks.folders import existing
 from jaxstyle.data.sources.base import printable
 from jaxstyle.decode.pool import decoders_for

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import Literal, NamedTuple
 
 from jaxstyle.data import image
 from jaxstyle.data.image import Size
-from jaxstyle.data.ledger import NAME, Ledger
-from jaxstyle.data.manifest import SETTINGS, Row
+from jaxstyle.data.layout import is_reserved
+from jaxstyle.data.ledger import Ledger
+from jaxstyle.data.rows import Row
 from jaxstyle.data.sinks.folders import tells_case_apart
 from jaxstyle.data.sources.base import Input
 from jaxstyle.data.sources.folders import discover
@@ -25,10 +25,6 @@ from jaxstyle.settings import RenderSettings
 
 GROUP = 64
 """Headers that are asked for at a time."""
-SHEET = "contact_sheet.png"
-RESERVED = (NAME, SETTINGS, SHEET)
-"""Names that a run writes into OUT for itself, with those of shards' ledgers:"""
-LEDGER = re.compile(r"manifest-\d+-of-\d+\.jsonl")
 
 
 @dataclass(frozen=True)
@@ -123,7 +119,7 @@ def _judge(one: Input, probed: Probed, settings: RenderSettings) -> Job | Row:
         foreign = not probed.picture and not image.claims_to_be_a_picture(one.path)
         reason = f"not a picture: {probed.problem}" if foreign else probed.problem
         return _row(one, "skipped" if foreign else "failed", reason, probed.stat)
-    if own.casefold() in RESERVED or LEDGER.fullmatch(own.casefold()):
+    if is_reserved(one.key):
         return _row(one, "failed", f"its output would take the place of the run's own {own}: rename it", probed.stat)
     stat, header = probed.stat, probed.header
     return Job(one.key, one.path, stat.length, stat.modified, header, *shape(header, settings.size), one.note)

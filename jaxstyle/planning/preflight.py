@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from jaxstyle.data import image, ledger, lock, manifest
+from jaxstyle.data import fingerprint, image, layout, ledger
+from jaxstyle.data.fingerprint import Fingerprint
 from jaxstyle.data.ledger import Ledger
-from jaxstyle.data.sinks.folders import TEMPORARY, check_writable, refuse_overlap
+from jaxstyle.data.sinks.folders import check_writable, refuse_overlap
 from jaxstyle.data.sources.base import Input, printable
 from jaxstyle.data.sources.folders import discover
 from jaxstyle.errors import ImageError, InputError
@@ -37,7 +37,7 @@ class Ready:
     style_image: np.ndarray
     start: np.ndarray | None
     network: weights.Weights
-    run: dict[str, Any]
+    run: Fingerprint
 
 
 def check(
@@ -58,7 +58,7 @@ def check(
     network = weights.load(settings.weights, settings.network)
     run = describe(style, settings, network)
     if settings.existing != "overwrite":
-        manifest.compare(output, run)
+        fingerprint.compare(output, run)
     return Ready(paths, output, settings, style_image, start, network, run)
 
 
@@ -83,8 +83,8 @@ def check_folders(inputs: list[Path], style: Path, output: Path, settings: Rende
         raise InputError(
             f"{printable(output)} has results already", "Choose another folder, or --existing resume or overwrite."
         )
-    ours = (lock.PREFIX, TEMPORARY)
-    if not (output / manifest.SETTINGS).exists() and any(not p.name.startswith(ours) for p in output.iterdir()):
+    known = (output / layout.SETTINGS).exists()
+    if not known and any(not p.name.startswith(layout.LEFT_BEHIND) for p in output.iterdir()):
         raise InputError(
             f"{printable(output)} has files in it that no run of jaxstyle wrote",
             "Choose an empty or new folder, or --existing overwrite to write among them.",
@@ -107,8 +107,8 @@ def own_picture(path: Path, name: str, settings: RenderSettings) -> np.ndarray:
         raise InputError(f"the {name} {printable(path)} cannot be read ({error.strerror})", "Give another.") from error
 
 
-def describe(style: Path, settings: RenderSettings, network: weights.Weights) -> dict[str, Any]:
-    """What settings.json says of a run."""
+def describe(style: Path, settings: RenderSettings, network: weights.Weights) -> Fingerprint:
+    """The fingerprint of a run, for settings.json."""
     decides = {
         "settings": settings.pixels(),
         "style": hashlib.sha256(style.read_bytes()).hexdigest(),
@@ -122,7 +122,7 @@ def describe(style: Path, settings: RenderSettings, network: weights.Weights) ->
         "style": printable(style),
         "weights": network.source,
     }
-    return {"decides": decides, "about": about}
+    return Fingerprint(decides, {"settings": settings.defaults(), "init": None}, about)
 
 
 def is_unchanged(one: Input, before: Ledger, output: Path, settings: RenderSettings) -> bool:
@@ -142,7 +142,7 @@ def is_unchanged(one: Input, before: Ledger, output: Path, settings: RenderSetti
         return past.status != "done" and not past.modified
 
 
-def _stands(path: Path, past: ledger.Past) -> bool:
+def _stands(path: Path, past: ledger.PastRow) -> bool:
     """Whether a file is the one that a row tells of."""
     now = path.stat()
     if now.st_size != past.length:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from jaxstyle.data.sinks.folders import write_file
 from jaxstyle.errors import JaxstyleError
 
 if TYPE_CHECKING:

@@ -32,16 +32,17 @@ class Batch:
     """Lanes side by side, every array with a leading axis of lanes.
 
     Attributes:
+        lanes: a `Lane`.
         content: targets from the content images.
         inside: N x H x W, where the pictures are in their arrays.
         style: targets from the style image; without the axis of lanes where `shared`.
         shared: all lanes have one style.
     """
 
-    lanes: Lane
-    content: dict[str, Any]
+    lanes: Any
+    content: Any
     inside: Any
-    style: dict[str, Any]
+    style: Any
     shared: bool
 
     @property

@@ -13,11 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from jaxstyle.data.layout import TEMPORARY
 from jaxstyle.data.sources.base import printable
 from jaxstyle.errors import InputError, StorageError
 
-TEMPORARY = ".jaxstyle-partial-"
-"""How names of unfinished files begin."""
 LEAST_FREE = 64 * 1024
 """Bytes that must be free before a run begins: room for its settings and some rows."""
 

@@ -1,0 +1,284 @@
+"""settings.json keeps two runs apart: the same one goes on, another is refused by what differs."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from jaxstyle.data.fingerprint import Fingerprint, compare, read_about, record_precision, write_fingerprint
+from jaxstyle.data.layout import MANIFEST, SETTINGS
+from jaxstyle.data.lock import locked
+from jaxstyle.data.mutex import mutex
+from jaxstyle.errors import OutputLocked, SettingsMismatch, StorageError
+from jaxstyle.settings import NO_PIXELS, RenderSettings
+
+ABOUT = {"jaxstyle": "0.1.0", "style": "s.png"}
+
+
+def run(settings: RenderSettings | None = None, style: str = "abc", **changes) -> Fingerprint:
+    """The fingerprint of a run with these settings."""
+    settings = settings or RenderSettings(**changes)
+    return Fingerprint({"settings": settings.pixels(), "style": style}, {"settings": settings.defaults()}, ABOUT)
+
+
+def content(output: Path) -> dict:
+    return json.loads((output / SETTINGS).read_bytes())
+
+
+def edit(output: Path, settings=(), **decides) -> None:
+    """Changes settings.json; a value of None removes the name."""
+    recorded = content(output)
+    for there, changes in ((recorded["decides"]["settings"], dict(settings)), (recorded["decides"], decides)):
+        for name, value in changes.items():
+            there[name] = value
+            if value is None:
+                del there[name]
+    (output / SETTINGS).write_text(json.dumps(recorded))
+
+
+def test_the_same_run_is_accepted_and_its_first_record_stays(tmp_path):
+    write_fingerprint(tmp_path, run())
+    before = (tmp_path / SETTINGS).read_bytes()
+    write_fingerprint(tmp_path, Fingerprint(run().decides, run().defaults, {"jaxstyle": "2", "style": "other.png"}))
+    assert (tmp_path / SETTINGS).read_bytes() == before
+    assert json.loads(before) == json.loads(json.dumps({"decides": run().decides, "about": ABOUT}))
+    assert [path.name for path in tmp_path.iterdir()] == [SETTINGS]
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"size": 256, "style_size": 512}, ["settings.size is 256 now and 512 there"]),
+        ({"style_layers": ("relu2_1",)},
+         ["settings.style_layers is ['block2_conv1'] now and ['block1_conv1', 'block2_conv1', "]),
+        ({"evaluations": 9, "tv_weight": 1.0},
+         ["settings.evaluations is 9 now and 200 there", "settings.tv_weight is 1.0 now and 0.3 there"]),
+        ({"solver": "adam"}, ["other settings: settings.solver is 'adam' now and 'lbfgs' there. Use the same"]),
+        ({"quality": 50}, ["settings.quality is 50 now and 95 there"]),
+        ({"style": "def"}, ["style is 'def' now and 'abc' there"]),
+    ],
+)  # fmt: skip
+def test_other_settings_are_refused_by_name_with_both_values(tmp_path, changes, named):
+    write_fingerprint(tmp_path, run())
+    before = (tmp_path / SETTINGS).read_bytes()
+    for check in (compare, write_fingerprint):
+        with pytest.raises(SettingsMismatch) as caught:
+            check(tmp_path, run(**changes))
+        assert all(text in str(caught.value) for text in named) and str(caught.value).count(" there") == len(named)
+    assert (tmp_path / SETTINGS).read_bytes() == before
+
+
+def test_comparing_writes_nothing(tmp_path):
+    compare(tmp_path, run())
+    assert not list(tmp_path.iterdir())
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaterSettings(RenderSettings):
+    """The settings of a version with two fields more."""
+
+    strokes: int = 3
+    colors: str | None = None
+
+
+VERSION_0_1 = """{
+  "decides": {
+    "settings": {
+      "preset": "balanced", "content_weight": 1.0, "style_weight": 40.0, "tv_weight": 0.3,
+      "content_layers": ["block4_conv2"],
+      "style_layers": ["block1_conv1", "block2_conv1", "block3_conv1", "block4_conv1", "block5_conv1"],
+      "style_layer_weights": [], "feature_gain": 1.0, "pooling": "max", "padding": "replicate", "init": "matched",
+      "seed": 0, "solver": "lbfgs", "evaluations": 200, "history": 10, "tolerance": 0.0, "learning_rate": 0.02,
+      "precision": "auto", "size": 512, "style_size": 512, "output_size": "work", "quality": 95,
+      "normalization": "energy"
+    },
+    "style": "abc"
+  },
+  "about": {"jaxstyle": "0.1.0"}
+}
+"""
+
+
+def test_a_folder_of_version_0_1_is_resumed(tmp_path):
+    (tmp_path / SETTINGS).write_text(VERSION_0_1)
+    write_fingerprint(tmp_path, run(LaterSettings()))
+    record_precision(tmp_path, "float32")
+    recorded = json.loads(VERSION_0_1)
+    recorded["decides"]["settings"]["precision"] = "float32"
+    assert content(tmp_path) == recorded
+    with pytest.raises(SettingsMismatch, match=r"settings\.strokes is 5 now and 3 there"):
+        compare(tmp_path, run(LaterSettings(strokes=5)))
+
+
+def test_a_setting_that_an_old_folder_does_not_have_equals_its_default(tmp_path):
+    write_fingerprint(tmp_path, run())
+    compare(tmp_path, run(LaterSettings()))
+    compare(tmp_path, run(LaterSettings(strokes=3, seed=0)))
+    with pytest.raises(SettingsMismatch, match=r"other settings: settings\.strokes is 5 now and 3 there\. Use the"):
+        compare(tmp_path, run(LaterSettings(strokes=5)))
+    with pytest.raises(SettingsMismatch, match=r"settings\.colors is 'style' now and None there"):
+        compare(tmp_path, run(LaterSettings(colors="style")))
+
+
+@pytest.mark.parametrize("preset", ["balanced", "gatys"])
+def test_an_absent_part_of_the_objective_equals_the_presets(tmp_path, preset):
+    write_fingerprint(tmp_path, run(preset=preset, size=64))
+    edit(tmp_path, {"tv_weight": None, "style_weight": None, "style_size": None})
+    compare(tmp_path, run(preset=preset, size=64))
+    for changes in ({"tv_weight": 7.0}, {"style_size": 128}):
+        with pytest.raises(SettingsMismatch, match=next(iter(changes))):
+            compare(tmp_path, run(preset=preset, size=64, **changes))
+
+
+def test_an_absent_name_beside_the_settings_equals_its_default(tmp_path):
+    write_fingerprint(tmp_path, run())
+    later = {"settings": RenderSettings().pixels(), "style": "abc", "network": "vgg19", "masks": None}
+    with pytest.raises(SettingsMismatch, match="network is 'vgg19' now and 'vgg16' there"):
+        compare(tmp_path, Fingerprint(later, {"network": "vgg16"}))
+    compare(tmp_path, Fingerprint(later, {"network": "vgg19"}))
+
+
+def test_a_setting_of_a_newer_version_is_refused_unless_it_is_null(tmp_path):
+    write_fingerprint(tmp_path, run(LaterSettings(strokes=4)))
+    with pytest.raises(SettingsMismatch) as caught:
+        compare(tmp_path, run())
+    assert str(caught.value) == (
+        f"{tmp_path} holds results of jaxstyle 0.1.0, with settings that this version lacks: settings.strokes is 4 "
+        "there. Use that version, another output folder, or --existing overwrite."
+    )
+    edit(tmp_path, {"strokes": None})
+    assert content(tmp_path)["decides"]["settings"]["colors"] is None
+    compare(tmp_path, run())
+    edit(tmp_path, masks="checksum")
+    with pytest.raises(SettingsMismatch, match="lacks: masks is 'checksum' there"):
+        compare(tmp_path, run())
+
+
+@pytest.mark.parametrize(("solver", "unused"), [("lbfgs", "learning_rate"), ("jaxopt-zoom", "learning_rate"),
+                                                ("adam", "history")])  # fmt: skip
+def test_what_the_solver_does_not_use_is_neither_recorded_nor_compared(tmp_path, solver, unused):
+    values = {"learning_rate": 0.5, "history": 5}
+    write_fingerprint(tmp_path, run(solver=solver))
+    assert unused not in content(tmp_path)["decides"]["settings"]
+    compare(tmp_path, run(solver=solver, **{unused: values.pop(unused)}))
+    [(used, value)] = values.items()
+    with pytest.raises(SettingsMismatch, match=rf"settings\.{used} is {value} now"):
+        compare(tmp_path, run(solver=solver, **{used: value}))
+    edit(tmp_path, {unused: 77})  # as older versions recorded it
+    compare(tmp_path, run(solver=solver))
+
+
+def test_what_decides_no_pixels_is_not_compared_where_an_older_version_recorded_it(tmp_path):
+    write_fingerprint(tmp_path, run())
+    assert not content(tmp_path)["decides"]["settings"].keys() & set(NO_PIXELS)
+    edit(tmp_path, dict.fromkeys(NO_PIXELS, "anything"))
+    compare(tmp_path, run(batch=3, limit=5, workers=0))
+
+
+def test_a_folder_begun_in_float32_refuses_a_run_whose_auto_is_bfloat16(tmp_path):
+    write_fingerprint(tmp_path, run())
+    record_precision(tmp_path, "float32")  # auto on a CPU
+    assert content(tmp_path)["decides"]["settings"]["precision"] == "float32"
+    compare(tmp_path, run())
+    before = (tmp_path / SETTINGS).read_bytes()
+    with pytest.raises(SettingsMismatch) as caught:
+        record_precision(tmp_path, "bfloat16")  # auto on a GPU
+    assert str(caught.value) == (
+        f"{tmp_path} holds results computed in float32, and this run computes in bfloat16. "
+        "Give --precision float32, or use another output folder, or --existing overwrite."
+    )
+    record_precision(tmp_path, "float32")
+    assert (tmp_path / SETTINGS).read_bytes() == before
+
+
+def test_a_folder_begun_with_auto_takes_the_precision_that_it_came_to(tmp_path):
+    write_fingerprint(tmp_path, run())
+    compare(tmp_path, run(precision="bfloat16"))  # nothing has been rendered
+    record_precision(tmp_path, "float32")
+    write_fingerprint(tmp_path, run(precision="float32"))
+    record_precision(tmp_path, "float32")
+    with pytest.raises(SettingsMismatch, match=r"settings\.precision is 'bfloat16' now and 'float32' there"):
+        compare(tmp_path, run(precision="bfloat16"))
+
+
+def test_a_folder_begun_with_a_precision_keeps_it(tmp_path):
+    write_fingerprint(tmp_path, run(precision="bfloat16"))
+    write_fingerprint(tmp_path, run())
+    record_precision(tmp_path, "bfloat16")
+    with pytest.raises(SettingsMismatch, match="--precision bfloat16"):
+        record_precision(tmp_path, "float32")
+
+
+def test_two_shards_that_start_together_agree_on_one_precision(tmp_path):
+    write_fingerprint(tmp_path, run())
+    outcomes, together = [], threading.Barrier(2)
+
+    def shard(part, precision):
+        with locked(tmp_path, part):
+            together.wait(20)
+            try:
+                record_precision(tmp_path, precision)
+                outcomes.append(precision)
+            except SettingsMismatch:
+                outcomes.append("refused")
+
+    threads = [
+        threading.Thread(target=shard, args=((k, 2), precision)) for k, precision in ((1, "float32"), (2, "bfloat16"))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) in (["float32", "refused"], ["bfloat16", "refused"])
+    assert content(tmp_path)["decides"]["settings"]["precision"] in outcomes
+
+
+def test_the_precision_is_recorded_with_the_mutex_held(tmp_path, monkeypatch):
+    write_fingerprint(tmp_path, run())
+    monkeypatch.setattr("jaxstyle.data.mutex.MUTEX_SECONDS", 0.05)
+    with mutex(tmp_path), pytest.raises(OutputLocked, match="other runs have been starting"):
+        record_precision(tmp_path, "float32")
+
+
+def test_settings_that_vanish_during_a_run_are_an_error(tmp_path):
+    with pytest.raises(SettingsMismatch, match=r"settings\.json was removed during the run"):
+        record_precision(tmp_path, "float32")
+
+
+def test_overwrite_takes_other_settings_and_forgets_the_rows_first(tmp_path, monkeypatch):
+    write_fingerprint(tmp_path, run())
+    (tmp_path / MANIFEST).write_text("")
+    replace, there = os.replace, []
+    monkeypatch.setattr(os, "replace", lambda *names: (there.append((tmp_path / MANIFEST).exists()), replace(*names)))
+    write_fingerprint(tmp_path, run(size=64), overwrite=True)
+    assert there == [False]
+    write_fingerprint(tmp_path, run(size=64))
+    with pytest.raises(SettingsMismatch):
+        write_fingerprint(tmp_path, run())
+
+
+DAMAGED = [b"", b"{", b"\xff", b"[]", b"null", b'"x"', b"{}", b'{"decides": [1]}', b'{"decides": {}}', b"[" * 100_000,
+           b'{"decides": {"settings": 7}}', b'{"decides": {"settings": {}}, "about": 7}']  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGED, ids=range(len(DAMAGED)))
+def test_damaged_settings_are_refused_and_overwrite_replaces_them(tmp_path, damage):
+    (tmp_path / SETTINGS).write_bytes(damage)
+    for check in (lambda: write_fingerprint(tmp_path, run()), lambda: record_precision(tmp_path, "float32")):
+        with pytest.raises(SettingsMismatch, match=r"settings\.json is damaged"):
+            check()
+    write_fingerprint(tmp_path, run(), overwrite=True)
+    write_fingerprint(tmp_path, run())
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("elsewhere")])
+def test_settings_that_are_not_a_regular_file_are_a_storage_error(tmp_path, make):
+    make(tmp_path / SETTINGS)
+    with pytest.raises(StorageError, match=r"settings\.json cannot be read \((Is|Not) a "):
+        compare(tmp_path, run())
+    assert read_about(tmp_path) is None
