@@ -25,9 +25,6 @@ CHANNELS = {"block1": 64, "block2": 128, "block3": 256, "block4": 512, "block5":
 STRIDE = 32
 """Working sides are multiples of this many pixels, so that no pooling drops a row or a column."""
 
-CHUNK = 10
-"""Ticks between two looks of the host at the lanes."""
-
 
 def layer_name(name: str) -> str:
     """Keras's name of a layer given as `block4_conv2` or `relu4_2`; both mean the map after the ReLU."""

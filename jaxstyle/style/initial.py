@@ -73,3 +73,15 @@ def pad_reflect(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """The image continued to the right and below by its mirror image, edge pixels included, to the given size."""
     h, w = image.shape[:2]
     return np.pad(image, ((0, height - h), (0, width - w), (0, 0)), mode="symmetric")
+
+
+def lane_inputs(content: np.ndarray, init: np.ndarray, height: int, width: int) -> dict[str, np.ndarray]:
+    """The arrays of a lane: a picture and its start, h x w x 3 each, filled up to a bucket of height x width.
+
+    Returns:
+        "content" and "init", H x W x 3 float32; "inside", H x W float32: 1 on the picture, 0 on its mirrored border.
+    """
+    inside = np.zeros((height, width), np.float32)
+    inside[: content.shape[0], : content.shape[1]] = 1
+    filled = {"content": pad_reflect(content, height, width), "init": pad_reflect(init, height, width)}
+    return {name: np.asarray(array, np.float32) for name, array in filled.items()} | {"inside": inside}

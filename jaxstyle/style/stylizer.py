@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 
 from jaxstyle.model import vgg16, weights
-from jaxstyle.settings import CAFFE_GAIN, CHUNK, INITS, RESCALED_GAIN, STRIDE, StylizeSettings
+from jaxstyle.settings import CAFFE_GAIN, INITS, RESCALED_GAIN, STRIDE, StylizeSettings
 from jaxstyle.style import objective as objectives
 from jaxstyle.style import solver as solvers
 from jaxstyle.style.adam import Adam
@@ -214,7 +214,7 @@ class Stylizer:
         self,
         batch: tuple[Lane, ContentTargets],
         style: StyleTargets,
-        ticks: int = CHUNK,
+        ticks: int = 10,
         tolerance: float = 0.0,
     ) -> tuple[Lane, ContentTargets]:
         """The batch after some ticks of every lane that is still running; the old lanes are used up.
