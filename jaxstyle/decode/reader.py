@@ -31,6 +31,8 @@ class Reader:
         return [self._probe(one) for one in locators]
 
     def _probe(self, locator: Locator) -> Probed:
+        if isinstance(locator, Path):
+            return self._decoders.probe([locator])[0]
         with tempfile.TemporaryDirectory() as folder:
             try:
                 path, stat = self._file(locator, folder)
