@@ -21,12 +21,16 @@ import jaxstyle.demo.styles
 import jaxstyle.style.stylizer as stylizers
 from jaxstyle.model.weights import Weights
 from jaxstyle.planning import cost
-from jaxstyle.settings import CHUNK, StylizeSettings
+from jaxstyle.settings import StylizeSettings
 from jaxstyle.style.initial import initial
 from jaxstyle.style.stylizer import Stylizer
 
 PRODUCTS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "highest"}
 """Precisions of the renderer, by what products of float32 are made in; bfloat16 ones are what they are."""
+
+
+CHUNK = 10
+"""Ticks of one call."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+__version__ = "0.1.0"
+
 if TYPE_CHECKING:
+    from jaxstyle.engine.jax_setup import set_up as set_up_jax
     from jaxstyle.engine.pipeline import Summary, render
     from jaxstyle.settings import Objective, RenderSettings, StylizeSettings
     from jaxstyle.style.status import Status
@@ -15,15 +18,16 @@ if TYPE_CHECKING:
     from jaxstyle.style.stylizer import Stylizer
 
 _HOMES = {
-    "stylize": "style.stylize",
-    "Stylizer": "style.stylizer",
-    "Solution": "style.stylize",
-    "Status": "style.status",
-    "render": "engine.pipeline",
-    "Summary": "engine.pipeline",
-    "Objective": "settings",
-    "StylizeSettings": "settings",
-    "RenderSettings": "settings",
+    "stylize": "style.stylize.stylize",
+    "Stylizer": "style.stylizer.Stylizer",
+    "Solution": "style.stylize.Solution",
+    "Status": "style.status.Status",
+    "set_up_jax": "engine.jax_setup.set_up",
+    "render": "engine.pipeline.render",
+    "Summary": "engine.pipeline.Summary",
+    "Objective": "settings.Objective",
+    "StylizeSettings": "settings.StylizeSettings",
+    "RenderSettings": "settings.RenderSettings",
 }
 
 __all__ = [
@@ -35,6 +39,7 @@ __all__ = [
     "Stylizer",
     "Summary",
     "render",
+    "set_up_jax",
     "stylize",
 ]
 
@@ -43,5 +48,6 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         import importlib
 
-        return getattr(importlib.import_module(f"jaxstyle.{_HOMES[name]}"), name)
+        module, _, own_name = _HOMES[name].rpartition(".")
+        return getattr(importlib.import_module(f"jaxstyle.{module}"), own_name)
     raise AttributeError(f"module 'jaxstyle' has no attribute {name!r}")

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from dataclasses import asdict
-from importlib.metadata import version as installed_version
+from functools import partial
 from json import dumps
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import cyclopts
 from cyclopts import App, Parameter
 
-from jaxstyle import cli_weights
+from jaxstyle import __version__, cli_weights
 from jaxstyle.engine.stop import Quit
 from jaxstyle.errors import DeviceError, JaxstyleError, SettingsError
 from jaxstyle.settings import RenderSettings
@@ -25,7 +25,7 @@ EXIT_OK, EXIT_USAGE, EXIT_SOME_FAILED, EXIT_LIMIT, EXIT_INTERRUPTED = 0, 2, 3, 4
 app = App(
     name="jaxstyle",
     help="Stylizes whole folders of photographs after a painting, many at a time (Gatys et al. 2016).",
-    version=lambda: installed_version("jaxstyle"),
+    version=__version__,
     default_parameter=Parameter(negative=(), consume_multiple=True),
     suppress_keyboard_interrupt=False,
 )
@@ -37,7 +37,7 @@ Settings = Annotated[RenderSettings | None, Parameter(name="*")]
 
 
 def _echo(text: str) -> None:
-    with contextlib.suppress(OSError):  # nobody listens any more
+    with contextlib.suppress(OSError):  # the stream is closed
         print(text, file=sys.stderr)
 
 
@@ -71,6 +71,7 @@ def render(inputs: Inputs, *, style: Path, output: Output, dry_run: bool = False
         Say what would happen and do nothing: `jaxstyle plan`.
     """
     from jaxstyle.data.layout import SHEET
+    from jaxstyle.engine.events import Summary
     from jaxstyle.engine.pipeline import render as run
     from jaxstyle.engine.stop import Stop, on_signals
     from jaxstyle.report.progress import progress
@@ -78,9 +79,16 @@ def render(inputs: Inputs, *, style: Path, output: Output, dry_run: bool = False
 
     if dry_run:
         return plan(inputs, style=style, output=output, settings=settings)
+
+    def draw_sheet(summary: Summary) -> None:
+        if summary.examples:
+            contact_sheet(output / SHEET, style, summary.examples, (settings or RenderSettings()).max_pixels)
+
     stop = Stop()
-    with on_signals(stop), progress(sys.stderr) as watcher:
-        summary = run(inputs, style, output, settings, progress=watcher, stop=stop)
+    with on_signals(stop), progress(sys.stderr) as listener:
+        summary = run(
+            inputs, style, output, settings, progress=listener, stop=stop, at_end=draw_sheet, own_process=True
+        )
     _echo(f"{summary.done} done, {summary.skipped} skipped, {summary.failed} failed: {output}/manifest.jsonl")
     if not (summary.rendered or summary.stopped or summary.looked_at):
         _echo("Nothing to do: all inputs were finished before.")
@@ -89,7 +97,6 @@ def render(inputs: Inputs, *, style: Path, output: Output, dry_run: bool = False
         busy = f"device busy {summary.device_seconds / summary.seconds:.0%}, lanes {summary.occupancy:.0%}"
         _echo(f"{summary.rendered} rendered in {summary.seconds:.0f} s: {rate}, {busy}")
     if summary.examples:
-        contact_sheet(output / SHEET, style, summary.examples, (settings or RenderSettings()).max_pixels)
         _echo(f"A look at them: {output / SHEET}")
     if summary.stopped:
         _echo(f"Stopped ({summary.stopped}) with inputs left: run the same command again to finish them.")
@@ -120,9 +127,10 @@ def plan(
     measure
         Time some evaluations on the device, for an estimate of the time.
     """
-    from jaxstyle.engine.pipeline import device_for
+    from jaxstyle.engine import pipeline
     from jaxstyle.planning.forecast import forecast
 
+    device_for = partial(pipeline.device_for, own_process=True)
     _print(forecast(inputs, style, output, settings or RenderSettings(), device_for, measure=measure), json)
     return EXIT_OK
 
@@ -165,8 +173,8 @@ def demo(output: Annotated[Path, Parameter(name=("--output", "-o"))] = Path("jax
     from jaxstyle.demo.demo import run
     from jaxstyle.report.progress import progress
 
-    with progress(sys.stderr) as watcher:
-        sheet = run(output, watcher)
+    with progress(sys.stderr) as listener:
+        sheet = run(output, listener)
     _echo("Photographs, styles and results side by side:")
     print(sheet)
     return EXIT_OK

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import jax
 
+from jaxstyle import __version__
 from jaxstyle.data import image
 from jaxstyle.data.rows import Row
 from jaxstyle.demo.demo import PHOTOS
@@ -71,6 +72,7 @@ def examine(settings: RenderSettings = TRIAL, environment: Mapping[str, str] = o
     try:
         network = weights.load(settings.weights, settings.network)
         yield Finding("weights", network.source)
+        jax_setup.set_up()
         usual = replace(RenderSettings(), precision=settings.precision, network=settings.network)
         device = JaxDevice(usual, network, example())
     except JaxstyleError as error:
@@ -83,6 +85,8 @@ def examine(settings: RenderSettings = TRIAL, environment: Mapping[str, str] = o
 
 
 def _version(package: str) -> str:
+    if package == "jaxstyle":
+        return f"{package} {__version__}"
     try:
         return f"{package} {version(package)}"
     except PackageNotFoundError:

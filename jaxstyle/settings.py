@@ -16,9 +16,6 @@ from jaxstyle.coerce import check as _check
 from jaxstyle.coerce import normalise
 from jaxstyle.errors import SettingsError
 
-CHUNK = 10
-"""Ticks between two looks of the host at the lanes."""
-
 
 @dataclass(frozen=True)
 class Objective:

@@ -1,14 +1,18 @@
 """A renderer without network, weights or jax: about 1 ms an image, with switches for whatever can go wrong.
 
-Run as a program it is the command line over this renderer. Switches are environment variables:
+Run as a program it is the command line over this renderer. Switches are environment variables, or arguments of
+`StubDevice` without "STUB_":
 
-    STUB_ROOM=n         batches over n lanes are out of memory
+    STUB_COUNT=n        it is n devices
+    STUB_SHRINK=no      moving to a smaller batch never pays
+    STUB_ROOM=n         batches over n lanes are out of memory, in the call named by STUB_FULL (put unless set)
+    STUB_FULL=call      batch, put, advance or select
     STUB_NAN=text       images whose mean colour begins with this (in hexadecimal) come out not finite, on every try
     STUB_NAN_ONCE=text  the same, on the first try only
     STUB_BLACK=text     come out black
     STUB_HANG=n         the n-th chunk never ends
     STUB_CRASH=n        the n-th chunk ends the process with signal 11
-    STUB_SECONDS=s      of a chunk (0.001 unless told)
+    STUB_SECONDS=s      of ten ticks (0.001 unless set)
 """
 
 from __future__ import annotations
@@ -26,6 +30,8 @@ from jaxstyle.planning import preflight
 from jaxstyle.planning.contract import OutOfMemory, Result, Snapshot
 from jaxstyle.style.status import Status
 
+NOWHERE = 10**9
+
 
 def hexed(image):
     """An image's mean colour, as the switches know it."""
@@ -33,59 +39,85 @@ def hexed(image):
 
 
 class StubDevice:
-    """See `jaxstyle.engine.lanes.Device`. The result of an image is decided by its own pixels alone."""
+    """See `jaxstyle.planning.contract.Device`. The result of an image is decided by its own pixels alone.
 
-    def __init__(self, ready):
-        self.ready, self.made, self.chunks, self.put, self.memory = ready, set(), 0, Counter(), 2**30
+    Attributes:
+        made: (group, size) of all batches.
+        put: how many images were put into batches, by (group, size).
+        chunks: calls of `advance`.
+        ticks: of each.
+        inputs: what was put, if asked for.
+    """
+
+    precision, memory = "float32", 2**30
+
+    def __init__(self, record=False, **switches):
+        self.made, self.chunks, self.ticks, self.put = set(), 0, [], Counter()
+        self.inputs = [] if record else None
         self.switches = {name[5:].lower(): value for name, value in os.environ.items() if name.startswith("STUB_")}
+        self.switches |= switches
+        self.count = int(self.switches.get("count", 1))
 
     @property
     def n_compiled(self):
         return len(self.made)
 
-    count, precision = 1, "float32"
-
     def memory_bytes(self, bucket, lanes):
         return lanes * 2**20
 
     def max_batch(self, bucket):
-        return 10**6
+        return NOWHERE
 
     def preferred_batch(self, bucket):
         return 8
 
     def worth_shrinking(self, group, lanes, evaluations):
-        return True
+        return self.switches.get("shrink") != "no"
+
+    def room(self, call, lanes):
+        """Raises OutOfMemory where the switches say so."""
+        if call == self.switches.get("full", "put") and lanes > int(self.switches.get("room", NOWHERE)):
+            raise OutOfMemory(f"RESOURCE_EXHAUSTED: the stub has no room for {call}")
 
     def batch(self, group, size):
+        assert size % self.count == 0
+        self.room("batch", size)
         self.made.add((group, size))
         return StubBatch(self, group, size)
 
 
 class StubBatch:
+    """See `jaxstyle.planning.contract.Batch`."""
+
     def __init__(self, device, group, size):
         self.device, self.group = device, group
         self.images = [None] * size
-        self.evaluations, self.status = np.zeros(size, int), np.full(size, Status.BUDGET)
+        self.evaluations, self.budget = np.zeros(size, int), np.zeros(size, int)
+        self.status = np.full(size, Status.BUDGET)
 
     def put(self, lane, inputs, evaluations):
-        content, init = inputs["content"], inputs["init"]
-        if len(self.images) > int(self.device.switches.get("room", 10**9)):
-            raise OutOfMemory("RESOURCE_EXHAUSTED: the stub has no room")
+        self.device.room("put", len(self.images))
         width, height = self.group.bucket
-        assert content.shape == init.shape == (height, width, 3)
+        assert inputs["content"].shape == inputs["init"].shape == (height, width, 3)
+        assert inputs["inside"].shape == (height, width)
+        if self.device.inputs is not None:
+            self.device.inputs.append((self.group, evaluations, dict(inputs)))
         self.device.put[self.group, len(self.images)] += 1
-        self.images[lane], self.evaluations[lane], self.status[lane] = content, 0, 0
+        self.images[lane], self.evaluations[lane], self.budget[lane] = inputs["content"], 0, evaluations
+        self.status[lane] = Status.RUNNING
 
     def advance(self, ticks):
         device, switches = self.device, self.device.switches
+        device.room("advance", len(self.images))
         device.chunks += 1
-        time.sleep(3600 if device.chunks == int(switches.get("hang", 0)) else float(switches.get("seconds", 0.001)))
+        device.ticks.append(ticks)
+        hangs = device.chunks == int(switches.get("hang", 0))
+        time.sleep(3600 if hangs else float(switches.get("seconds", 0.001)) * ticks / 10)
         if device.chunks == int(switches.get("crash", 0)):
             os.kill(os.getpid(), signal.SIGSEGV)
-        running = self.status == 0
-        self.evaluations[running] += ticks
-        self.status[running & (self.evaluations >= device.ready.settings.evaluations)] = Status.BUDGET
+        running = self.status == Status.RUNNING
+        self.evaluations[running] = np.minimum(self.evaluations + ticks, self.budget)[running]
+        self.status[running & (self.evaluations == self.budget)] = Status.BUDGET
         for lane in np.flatnonzero(running):
             if not np.isfinite(self._image(lane)).all():
                 self.status[lane] = Status.DIVERGED
@@ -107,19 +139,20 @@ class StubBatch:
         return Result(image, {"content": float(np.mean(image)), "style": 1.0, "tv": 0.0}, 4.0, "float32")
 
     def select(self, lanes, size):
+        self.device.room("select", len(self.images))
         smaller = self.device.batch(self.group, size)
         for new, old in enumerate(lanes):
-            smaller.images[new], smaller.evaluations[new] = self.images[old], self.evaluations[old]
-            smaller.status[new] = self.status[old]
+            smaller.images[new], smaller.status[new] = self.images[old], self.status[old]
+            smaller.evaluations[new], smaller.budget[new] = self.evaluations[old], self.budget[old]
         return smaller
 
 
-def install(patch=setattr):
+def install(patch=setattr, **options):
     """Puts the stub in the place of the device and of the weights; returns a list that devices will be added to."""
     devices = []
 
-    def device_for(ready):
-        devices.append(StubDevice(ready))
+    def device_for(ready, own_process=False):
+        devices.append(StubDevice(**options))
         return devices[-1]
 
     patch(pipeline, "device_for", device_for)

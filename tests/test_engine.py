@@ -270,7 +270,7 @@ def test_shards_at_the_same_time_do_not_disturb_each_other(tree, style, tmp_path
 
 
 def test_a_shard_that_starts_while_the_manifests_are_united_waits(tree, style, tmp_path, devices, monkeypatch):
-    fold, threads, made = pipeline.ledger.fold, [], []
+    fold, threads, made = pipeline.ledger.compact, [], []
 
     def slow(output):
         if not threads:
@@ -280,7 +280,7 @@ def test_a_shard_that_starts_while_the_manifests_are_united_waits(tree, style, t
             time.sleep(0.5)
         fold(output)
 
-    monkeypatch.setattr(pipeline.ledger, "fold", slow)
+    monkeypatch.setattr(pipeline.ledger, "compact", slow)
     first = render(tree, style, tmp_path / "out", QUICK, shard="1/2")
     threads[0].join(60)
     assert first.rendered + made[0].rendered == 23 == len(rows(tmp_path / "out"))
@@ -294,7 +294,7 @@ def test_manifests_that_cannot_be_united_stay_apart_and_are_told_of(tree, style,
     heard = Ear()
     heard.said = []
     heard.say = heard.said.append
-    monkeypatch.setattr(pipeline.ledger, "fold", full)
+    monkeypatch.setattr(pipeline.ledger, "compact", full)
     assert render(tree, style, tmp_path / "out", QUICK, shard="1/1").done == 23
     summary = render(tree, style, tmp_path / "two", QUICK, shard="1/2", progress=heard)
     assert summary.rendered and "no room" in heard.said[-1]

@@ -20,10 +20,10 @@ from pictures import painting, photo, save
 from PIL import Image
 
 from jaxstyle.decode import worker
-from jaxstyle.engine import threads
+from jaxstyle.engine import stages
 from jaxstyle.engine.lanes import Ended
 from jaxstyle.engine.pipeline import render
-from jaxstyle.engine.threads import Crew
+from jaxstyle.engine.stages import Shared
 from jaxstyle.errors import StorageError
 from jaxstyle.planning import preflight
 from jaxstyle.settings import RenderSettings
@@ -131,7 +131,7 @@ def test_of_a_picture_cut_at_a_hundred_places_nothing_half_is_rendered(style, tm
 def test_a_writer_that_fails_leaves_no_input_without_a_row_or_a_second_try(
     device, source, style, tmp_path, monkeypatch
 ):
-    publish, calls = threads.publish, []
+    publish, calls = stages.publish, []
 
     def failing(ended, *arguments):
         calls.append(ended)
@@ -139,18 +139,18 @@ def test_a_writer_that_fails_leaves_no_input_without_a_row_or_a_second_try(
             raise RuntimeError("of nobody's making")
         return publish(ended, *arguments)
 
-    monkeypatch.setattr(threads, "publish", failing)
+    monkeypatch.setattr(stages, "publish", failing)
     with pytest.raises(RuntimeError, match="of nobody's making"):
         render(source, style, tmp_path / "out", TINY)
     kept = hostile.statuses(tmp_path / "out")
     assert set(kept) <= set(hostile.pictures_of(tmp_path / "out")) and len(kept) < 12
-    monkeypatch.setattr(threads, "publish", publish)
+    monkeypatch.setattr(stages, "publish", publish)
     summary = render(source, style, tmp_path / "out", TINY)
     assert summary.done == 12 == len(hostile.statuses(tmp_path / "out")) and summary.rendered == 12 - len(kept)
 
 
 def test_an_input_that_gets_lost_on_the_way_is_noticed(device, source, style, tmp_path, monkeypatch):
-    put, seen = Crew._put, []
+    put, seen = Shared.put, []
 
     def losing(self, where, what):
         if isinstance(what, Ended):
@@ -158,7 +158,7 @@ def test_an_input_that_gets_lost_on_the_way_is_noticed(device, source, style, tm
         if len(seen) != 3 or not isinstance(what, Ended):
             put(self, where, what)
 
-    monkeypatch.setattr(Crew, "_put", losing)
+    monkeypatch.setattr(Shared, "put", losing)
     with pytest.raises(AssertionError, match="1 images have no row"):
         render(source, style, tmp_path / "out", TINY)
     assert len(hostile.statuses(tmp_path / "out")) == 11

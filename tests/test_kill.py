@@ -207,7 +207,7 @@ def test_a_second_signal_ends_a_run_at_once_and_its_rows_are_kept(source, tmp_pa
 def hang(source: Path, output: Path, said: Path, *more) -> subprocess.Popen:
     """A run whose first batch of four is on the disk, and whose second one never ends."""
     with said.open("wb") as log:
-        process = hostile.start([*job(source, output), *more], log=log, STUB_HANG=2)
+        process = hostile.start([*job(source, output), *more], log=log, STUB_HANG=3)
     hostile.wait_for(lambda: process.poll() is not None or done(output) == 4)
     assert process.poll() is None, said.read_text()
     return process
@@ -254,7 +254,7 @@ def test_rows_are_on_the_disk_long_before_the_end(tmp_path):
     for k in range(12):
         save(tmp_path / "in" / f"{k}.png", photo(64, 64, k))
     line = hostile.command(tmp_path / "in", tmp_path / "style.png", tmp_path / "out", "--batch", 11, "--workers", 0)
-    process = hostile.start(line, STUB_HANG=2)  # with the last picture
+    process = hostile.start(line, STUB_HANG=3)  # with the last picture
     hostile.wait_for(lambda: done(tmp_path / "out") == 11)
     process.kill()
     process.communicate()

@@ -14,10 +14,12 @@ from jaxstyle.architecture import STRIDE
 from jaxstyle.data.image import work_size
 from jaxstyle.data.layout import MANIFEST, SETTINGS, SHEET
 from jaxstyle.data.rows import Row
+from jaxstyle.data.sources.folders import FolderSource
 from jaxstyle.decode.pool import Decoders, Probed, Stat
+from jaxstyle.decode.reader import Reader
 from jaxstyle.errors import InputError
 from jaxstyle.planning.buckets import LONG_SIDES, SHORT_SIDES, bucket
-from jaxstyle.planning.plan import GROUP, Job, Unchanged, in_shard, plan
+from jaxstyle.planning.plan import GROUP, Job, Unchanged, in_shard, inputs_of, plan
 from jaxstyle.settings import RenderSettings
 
 MOST_BUCKETS = len(LONG_SIDES) * (2 * len(SHORT_SIDES) - 1)
@@ -123,8 +125,10 @@ def folder(tmp_path):
 
 def every(inputs, finished=(), case_insensitive=False, **overrides) -> list[Job | Row | Unchanged]:
     made = RenderSettings(size=64, **overrides)
+    source = FolderSource(inputs, case_insensitive=case_insensitive)
     with Decoders(0, max_pixels=made.max_pixels, timeout=60) as decoders:
-        return list(plan(inputs, made, lambda one: one.key in finished, decoders, case_insensitive=case_insensitive))
+        unchanged = lambda one: one.key in finished  # noqa: E731
+        return list(plan(inputs_of(source, made), made, unchanged, Reader(source, decoders)))
 
 
 def planned(folder, finished=(), **overrides) -> dict[str, Job | Row | Unchanged]:
@@ -151,7 +155,7 @@ def test_every_input_is_a_job_or_a_row_that_says_why_not(folder):
         "gone.png": ("failed", "a link to nothing"),
     }
     job, stat = found["b.png"], (folder / "b.png").stat()
-    assert job.path == folder / "b.png" and job.header.format == "PNG" and job.note == ""
+    assert job.locator == folder / "b.png" and job.header.format == "PNG" and job.note == ""
     assert (job.length, job.modified) == (stat.st_size, stat.st_mtime_ns)
 
 

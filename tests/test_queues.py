@@ -17,7 +17,7 @@ SECONDS = 60
 
 
 class Job(NamedTuple):
-    bucket: tuple[int, int]
+    group: Group
     number: int = 0
 
 
@@ -30,7 +30,7 @@ def queues_of(batch=4, window=20, spare=1, **jobs):
 
 
 def offer(queues, group, number=1):
-    return [queues.offer(Job(group.bucket, n)) for n in range(number)]
+    return [queues.offer(Job(group, n)) for n in range(number)]
 
 
 def decode(queues, number=1):
@@ -82,11 +82,11 @@ def test_a_planner_ahead_of_all_others_waits_at_the_window():
 
     def watched(group, change):
         count(group, change)
-        most.append(queues._known.total())
+        most.append(queues._pending.total())
 
     def planner():
         for number in range(5000):
-            assert queues.offer(Job((32 * (1 + number % 7), 32), number))
+            assert queues.offer(Job(Group((32 * (1 + number % 7), 32)), number))
             offered.append(number)
         queues.end()
 
@@ -121,7 +121,7 @@ def test_choose_waits_for_a_full_batch():
     assert queues.choose() == (A, 5)  # of several the fullest
     queues = queues_of(batch=100, A=5, B=4)
     thread = waiting(queues, queues.choose)
-    queues.suit(lambda bucket: 4 if bucket == B.bucket else 6)  # another batch, for each bucket its own
+    queues.set_batch(lambda bucket: 4 if bucket == B.bucket else 6)  # another batch, for each bucket its own
     assert thread.end() == (B, 4)
 
 
@@ -197,15 +197,15 @@ def test_take_waits_as_long_as_it_is_told():
     assert queues.take(A, 0) is None and queues.take(A, 0.001) is None  # pending, not decoded
     thread = waiting(queues, queues.take, A, None)
     decode(queues)
-    assert thread.end() == Job(A.bucket, 0)
+    assert thread.end() == Job(A, 0)
     decode(queues)
-    assert queues.take(A, 0) == Job(A.bucket, 1)
+    assert queues.take(A, 0) == Job(A, 1)
     assert queues.take(A, None) is None  # no more are pending: there is nothing to wait for
     offer(queues, A)
     queues.choose()
     group, _ = queues.job()
     thread = waiting(queues, queues.take, A, None)
-    queues.requeue(B, moved := Job(B.bucket, 7))
+    queues.requeue(moved := Job(B, 7))
     queues.decoded(group, None)
     assert thread.end() is None  # it belongs elsewhere
     assert (
@@ -222,7 +222,7 @@ def test_a_job_that_is_to_be_decoded_again_waits_its_turn_in_its_lot_even_after_
     decode(queues, 2)
     queues.choose()
     first, decoder = queues.take(A, 0), Thread(queues.job)  # which has nothing to do as yet, and does not go
-    queues.requeue(careful, first)
+    queues.requeue(first := first._replace(group=careful))
     assert decoder.end() == (careful, first) and queues.pending(careful) == 1 == queues.pending(A)
     assert queues.take(A, 0).number == 1 and queues.take(A, 0) is None
     assert queues.choose() == (careful, 1) and queues.take(careful, 0) is None
@@ -245,7 +245,7 @@ def test_a_picture_that_is_in_memory_needs_no_decoder():
     )
 
 
-def test_there_is_something_as_soon_as_one_job_is_known_and_nothing_once_the_plan_is_through():
+def test_there_is_something_as_soon_as_one_job_is_pending_and_nothing_once_the_plan_is_through():
     queues = queues_of()
     thread = waiting(queues, queues.anything)
     offer(queues, A)
@@ -268,11 +268,9 @@ def test_a_stop_releases_everybody_and_nothing_further_begins(how):
     getattr(queues, how)()
     assert [thread.end() for thread in threads] == [[False], None, None]
     queues.decoded(*held[0])  # too late: it is dropped
-    queues.requeue(*held[1])
+    queues.requeue(held[1][1])
     assert queues.pending(A) == 0 and queues.take(A, None) is None
-    assert (
-        not queues.offer(Job(A.bucket)) and queues.job() is None and queues.choose() is None and not queues.anything()
-    )
+    assert not queues.offer(Job(A)) and queues.job() is None and queues.choose() is None and not queues.anything()
     assert queues.abandoned == (how == "abandon")
     for idle in ("choose", "anything"):  # a device that has nothing yet
         queues = queues_of()
@@ -288,7 +286,7 @@ def test_every_job_comes_out_exactly_once_whatever_the_threads_do(seed):
     batch, spare, window = rng.choice([1, 2, 8]), rng.choice([0, 1, 5]), rng.choice([16, 64, 300])
     end = rng.randint(1, number // 2) if seed > 5 else 2 * number  # jobs before a stop
     shapes = rng.choice([1, 5, 24])
-    jobs = [Job((32 * rng.randint(1, shapes), 32), n) for n in range(number)]
+    jobs = [Job(Group((32 * rng.randint(1, shapes), 32)), n) for n in range(number)]
     fate = rng.choices(["well", "fails", "turned", "again"], [90, 5, 3, 2], k=number)
     queues, failed, ended, most = Queues(lambda _: batch, window=window, spare=spare), [], [], Counter()
 
@@ -297,7 +295,7 @@ def test_every_job_comes_out_exactly_once_whatever_the_threads_do(seed):
             held = {group: Counter(fate[job.number] for job in pile) for group, pile in queues._ready.items()}
             decoded = queues._decoding.total() + sum(pile.total() for pile in held.values())
             most["decoded"] = max(most["decoded"], decoded)
-            most["pending"] = max(most["pending"], queues._known.total())
+            most["pending"] = max(most["pending"], queues._pending.total())
 
     def planner():
         if all(queues.offer(job) for job in jobs):
@@ -308,14 +306,14 @@ def test_every_job_comes_out_exactly_once_whatever_the_threads_do(seed):
     def decoder():
         while (taken := queues.job()) is not None:
             group, job = taken
-            assert group.bucket == job.bucket
+            assert group == job.group
             look()
             if fate[job.number] == "fails":
                 failed.append(job.number)
                 queues.decoded(group, None)
             elif fate[job.number] == "turned" and job.number not in turned:
                 turned.add(job.number)
-                queues.requeue(Group(group.bucket[::-1]), job._replace(bucket=group.bucket[::-1]))
+                queues.requeue(job._replace(group=Group(group.bucket[::-1])))
                 queues.decoded(group, None)
             else:
                 queues.decoded(group, job)
@@ -333,10 +331,10 @@ def test_every_job_comes_out_exactly_once_whatever_the_threads_do(seed):
                     break
                 job = running.pop(0)
                 if fate[job.number] == "again" and not group.careful:
-                    queues.requeue(Group(group.bucket, True), job)
+                    queues.requeue(job._replace(group=Group(group.bucket, True)))
                     continue
                 assert group.careful == (fate[job.number] == "again")
-                assert group.bucket == job.bucket and (fate[job.number] == "turned") == (job.number in turned)
+                assert group == job.group and (fate[job.number] == "turned") == (job.number in turned)
                 ended.append(job.number)
                 if len(ended) == end:
                     queues.stop()
@@ -348,4 +346,4 @@ def test_every_job_comes_out_exactly_once_whatever_the_threads_do(seed):
     assert sorted(out) == list(range(number)) if end > number else end <= len(ended) < end + batch
     assert most["pending"] <= window + 3 + batch  # and those that went back
     assert most["decoded"] <= 2 * (batch + spare)  # of the current group, and of others
-    assert not queues._known and not queues._decoding.total()
+    assert not queues._pending and not queues._decoding.total()

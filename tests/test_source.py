@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxstyle.data.sources import folders as source
+from jaxstyle.data.sources import walk as source
 from jaxstyle.data.sources.base import Input, printable
-from jaxstyle.data.sources.folders import count, discover
+from jaxstyle.data.sources.walk import discover
 from jaxstyle.errors import InputError
 
 
@@ -33,7 +33,7 @@ def make(root: Path, *names: str) -> Path:
 def listed(*inputs: Path, case_insensitive: bool = False) -> dict[str, Input]:
     found = list(discover(inputs, case_insensitive=case_insensitive))
     keys = [one.key for one in found]
-    assert len(set(keys)) == len(keys) == count(inputs)
+    assert len(set(keys)) == len(keys)
     return {one.key: one for one in found}
 
 
@@ -54,7 +54,7 @@ def test_keys_are_paths_below_the_input(tmp_path):
     make(tmp_path, "a.jpg", "sub/a.jpg", "sub/deep/b.png", "notes.txt")
     found = listed(tmp_path)
     assert set(found) == {"a.jpg", "sub/a.jpg", "sub/deep/b.png", "notes.txt"}
-    assert all(one.path == tmp_path / key and not one.skipped and not one.failed for key, one in found.items())
+    assert all(one.locator == tmp_path / key and not one.skipped and not one.failed for key, one in found.items())
 
 
 def test_a_single_file_has_its_name_as_key_even_if_hidden(tmp_path):
@@ -196,7 +196,7 @@ def test_names_that_are_not_utf8_or_have_control_characters_are_kept(tmp_path):
     make(tmp_path, *names)
     found = listed(tmp_path)
     assert set(found) == set(names)
-    assert all(found[name].path.read_bytes() == os.fsencode(name) for name in names)
+    assert all(found[name].locator.read_bytes() == os.fsencode(name) for name in names)
 
 
 def test_printable_names_can_be_encoded():
@@ -266,7 +266,7 @@ def test_inputs_are_walked_as_one_tree(tmp_path):
     make(tmp_path, "one/b.jpg", "one/sub/2.jpg", "two/a.jpg", "two/sub/1.jpg", "two/sub/deep/3.jpg", "c.jpg")
     found = listed(tmp_path / "one", tmp_path / "c.jpg", tmp_path / "two")
     assert list(found) == ["a.jpg", "b.jpg", "c.jpg", "sub/1.jpg", "sub/2.jpg", "sub/deep/3.jpg"]
-    assert found["sub/1.jpg"].path == tmp_path / "two/sub/1.jpg" and found["sub/2.jpg"].path.parts[-3] == "one"
+    assert found["sub/1.jpg"].locator == tmp_path / "two/sub/1.jpg" and found["sub/2.jpg"].locator.parts[-3] == "one"
 
 
 @pytest.mark.parametrize("second", ["two/sub", "two/sub/a.jpg"])
@@ -470,7 +470,7 @@ def test_keys_are_injective_and_every_file_is_accounted_for(trees, case_insensit
                     else:
                         files[str(key)].append(path)
         found = {key: one for key, one in listed(*roots, case_insensitive=case_insensitive).items() if not one.skipped}
-        assert {key: one.path for key, one in found.items()} == {key: paths[0] for key, paths in files.items()}
+        assert {key: one.locator for key, one in found.items()} == {key: paths[0] for key, paths in files.items()}
         alike = defaultdict(set)
         for key in (*files, *folders):
             alike[fold(key)].add(key)

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxstyle import __version__
 from jaxstyle.bench import rates
 from jaxstyle.bench.report import Cell, Machine, Rates, Report, Start, Whole
 from jaxstyle.data import image
@@ -33,13 +34,15 @@ from jaxstyle.planning.buckets import bucket
 from jaxstyle.planning.contract import Batch, Group, OutOfMemory
 from jaxstyle.planning.host import cores
 from jaxstyle.report.plot import NoMatplotlib
-from jaxstyle.settings import CHUNK, RenderSettings
+from jaxstyle.settings import RenderSettings
 from jaxstyle.style.initial import initial
 
 QUICK_SECONDS, FULL_SECONDS = 100.0, 1800.0
 """After so long no further cell begins."""
 PROBE = 128
 """Size in pixels of the images with which the first tick is timed, and the speed guessed."""
+CHUNK = 10
+"""Most ticks of one timing, and what the evaluations of the whole run are a multiple of."""
 ENDLESS = 10**9
 """Budget of evaluations of lanes that must not end while they are timed."""
 
@@ -90,7 +93,7 @@ def run(output: Path, *, full: bool = False, precision: str = "auto", tell: Tell
         StorageError: the folder cannot be written.
         WeightsError: the network's weights cannot be had.
     """
-    make_output_folder(output, [])
+    make_output_folder(output)
     settings = RenderSettings(precision=precision)  # type: ignore[arg-type]  # checked there
     report = measure(settings, full=full, tell=tell)
     write_file(output / "bench.json", (json.dumps(report.as_json()) + "\n").encode())
@@ -157,7 +160,7 @@ def measure(
     return Report(
         machine=Machine(
             jax.devices()[0].device_kind, jax.default_backend(), bench.device.count, cores(), version("jax"),
-            version("jaxstyle"),
+            __version__,
         ),
         precision=bench.device.settings.precision,
         evaluations=settings.evaluations,

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from jaxstyle.data.layout import SETTINGS
 from jaxstyle.data.ledger import forget
@@ -95,7 +95,7 @@ def write_fingerprint(output: Path, run: Fingerprint, *, overwrite: bool = False
         _write(output, _as_json({"decides": run.decides, "about": run.about}))
 
 
-def record_precision(output: Path, precision: Literal["float32", "bfloat16"]) -> None:
+def record_precision(output: Path, precision: str) -> None:
     """Records the precision that "auto" has come to, or refuses a run that would mix two in one folder.
 
     Which precision "auto" means is known only when there is a device. So the engine calls this in every run that

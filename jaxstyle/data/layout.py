@@ -23,7 +23,10 @@ LOCK_PART = re.compile(re.escape(LOCK) + r"-([0-9]{1,9})-of-([0-9]{1,9})(?:\.jso
 """Names of a part's lock file and of its record; see `lock_name`."""
 
 TEMPORARY = ".jaxstyle-partial-"
-"""How the names of unfinished files begin, in OUT and in every folder below it."""
+"""How the names of unfinished files begin."""
+
+UNFINISHED = f"{TEMPORARY}files"
+"""The folder of unfinished outputs in OUT; on another file system than the output they lie beside it."""
 
 LEFT_BEHIND = (LOCK, TEMPORARY)
 """How the names begin that a killed run may leave in a folder that has no settings yet."""

@@ -22,7 +22,7 @@ SETTINGS = RenderSettings(size=224, evaluations=50)
 
 
 def run(output: Path, progress: Progress) -> Path:
-    """Renders into `output`, one folder a style, and returns the contact sheet's path.
+    """Renders into `output`, one folder a style, and returns the contact sheet's path. For a process of its own.
 
     Raises:
         JaxstyleError: as `render`.
@@ -34,9 +34,9 @@ def run(output: Path, progress: Progress) -> Path:
         write_file(style, image.encode(draw().astype(np.float32) / 255, None, "PNG", 0))
         folder = output / name
         try:
-            render(photographs, style, folder, SETTINGS, progress=progress)
+            render(photographs, style, folder, SETTINGS, progress=progress, own_process=True)
         except SettingsMismatch:  # an earlier version's demo
-            render(photographs, style, folder, SETTINGS, progress=progress, existing="overwrite")
+            render(photographs, style, folder, SETTINGS, progress=progress, own_process=True, existing="overwrite")
         rows.append((style, [folder / photo.name for photo in photographs]))
     sheet = output / SHEET
     style_sheet(sheet, photographs, rows, SETTINGS.max_pixels)

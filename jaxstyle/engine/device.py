@@ -35,7 +35,6 @@ COMPILE_FLOPS_ACCELERATOR = 4e15
 """The same for others: 10 s of 400 TFLOP/s; unmeasured."""
 CAREFUL_STEP = 0.1
 """Factor on the first step of a careful second try."""
-NO_ROOM = "Free memory on it, or use another device."
 
 
 class JaxDevice:
@@ -53,7 +52,8 @@ class JaxDevice:
 
         Raises:
             SettingsError: more devices are asked for than there are.
-            DeviceError: JAX has none that works, or it has no room for the network.
+            DeviceError: JAX has none that works.
+            OutOfMemory: the device has no room for the network.
         """
         there = self._there()
         self.count = there if settings.devices == "all" else int(settings.devices)
@@ -62,12 +62,9 @@ class JaxDevice:
         self._cpu = jax.default_backend() == "cpu"
         if self._cpu and settings.devices == "all" and not self._room(settings, there):
             self.count = 1
-        try:
-            with _memory_errors():
-                self._usual = stylizer(settings, network, self.count)
-                self._float32 = stylizer(dataclasses.replace(settings, precision="float32"), network, self.count)
-        except OutOfMemory as error:
-            raise DeviceError(f"the device has no room for the network ({error})", NO_ROOM) from error
+        with _memory_errors():
+            self._usual = stylizer(settings, network, self.count)
+            self._float32 = stylizer(dataclasses.replace(settings, precision="float32"), network, self.count)
         self.precision = self._usual.settings.precision
         self.settings = dataclasses.replace(settings, precision=self.precision)
         self.style_image = style_image

@@ -1,4 +1,4 @@
-"""What a run tells: its threads to the main one, that one to a `Progress`, and at the end a `Summary`."""
+"""What a run reports: its threads to the main thread, the main thread to a `Progress`, and at the end a `Summary`."""
 
 from __future__ import annotations
 
@@ -7,32 +7,36 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from jaxstyle.data.rows import Row
+from jaxstyle.planning.plan import Job
 
 
 class Progress(Protocol):
-    """Somebody who wants to know how a run goes on. Called by the thread that called `render`."""
+    """A listener to a run. Its methods are called by the thread that called `render`."""
 
     def begin(self, evaluations: int) -> None:
-        """The run starts; evaluations of an image, unless it ends early."""
+        """The run starts; `evaluations` is the budget of an image, all its stages together."""
 
     def inputs(self, number: int) -> None:
-        """How many inputs there are in all, once they are counted."""
+        """The number of inputs of this run, once they are counted."""
 
     def finished(self, number: int) -> None:
-        """So many more inputs that an earlier run was through with."""
+        """This many more inputs were finished by an earlier run."""
 
     def advance(self, evaluations: int, loss: float) -> None:
-        """Evaluations spent on images since the last call, and the mean loss of those being worked on."""
+        """Evaluations spent on images since the last call, and the mean loss of the running lanes.
+
+        The number is negative, and the loss NaN, where images begin again: what was spent on them no longer counts.
+        """
 
     def row(self, row: Row) -> None:
-        """An input has its row, and it is on the disk."""
+        """An input has its row, and the row is on the disk."""
 
     def say(self, text: str) -> None:
-        """Something that a person should read."""
+        """A message for people."""
 
 
 class Silent:
-    """Nobody."""
+    """A listener that ignores all of it."""
 
     def begin(self, evaluations: int) -> None: ...
     def inputs(self, number: int) -> None: ...
@@ -54,8 +58,9 @@ class Summary:
         stopped: why it ended with inputs left, or "".
         programs: programs compiled for batches of a shape.
         occupancy: ticks of lanes that had an image to work on, of all ticks of lanes; 0 where there were none.
-        seconds, device_seconds: of this run after its preparations, and of those in the device's calls.
-        examples: (input, output) of the first results of this run.
+        seconds: of this run after its preparations.
+        device_seconds: of these in the device's calls.
+        examples: paths of (input, output) of the first results of this run.
     """
 
     output: Path
@@ -72,12 +77,11 @@ class Summary:
     examples: list[tuple[Path, Path]] = field(default_factory=list)
 
 
-class Result(NamedTuple):
-    """A row, and of a job its input and its output's folder, to be synced before the row counts."""
+class Settled(NamedTuple):
+    """A row for the manifest; `job` is the job that it ends, None for an input that never was one."""
 
     row: Row
-    path: Path | None = None
-    folder: Path | None = None
+    job: Job | None = None
 
 
 class Tell(NamedTuple):
@@ -88,6 +92,6 @@ class Tell(NamedTuple):
 
 
 class Broken(NamedTuple):
-    """A thread has ended by an error that is nobody's row."""
+    """A thread has failed with an error that is not tied to one image; the run ends."""
 
     error: BaseException

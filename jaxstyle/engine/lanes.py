@@ -1,11 +1,12 @@
-"""The host's side of the lanes: keeps those of one group busy, refills them, and hands out what has ended."""
+"""Continuous batching: keeps the lanes of one group busy, refills each when it ends, and hands out its image."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -13,18 +14,25 @@ import numpy as np
 from jaxstyle.engine.queues import Queues
 from jaxstyle.errors import DeviceError
 from jaxstyle.planning.batches import batch_size, batch_sizes
-from jaxstyle.planning.contract import Device, Group, OutOfMemory, Result, Snapshot
-from jaxstyle.settings import CHUNK
+from jaxstyle.planning.contract import Batch, Device, Group, OutOfMemory, Result, Snapshot
 from jaxstyle.style.status import Status
+
+CHUNK_SECONDS = 1.0
+"""Time between two looks of the host at the lanes."""
 
 
 class Task(Protocol):
-    """What a lane needs of a picture: both arrays of the bucket's size, H x W x 3."""
+    """What a lane needs of a picture.
+
+    Attributes:
+        inputs: arrays, see `planning.contract.Batch.put`.
+        evaluations: budget.
+    """
 
     @property
-    def content(self) -> np.ndarray: ...
+    def inputs(self) -> Mapping[str, np.ndarray]: ...
     @property
-    def init(self) -> np.ndarray: ...
+    def evaluations(self) -> int: ...
 
 
 T = TypeVar("T", bound=Task)
@@ -32,12 +40,13 @@ T = TypeVar("T", bound=Task)
 
 @dataclass(frozen=True)
 class Ended(Generic[T]):
-    """A lane's end.
+    """The end of a lane.
 
     Attributes:
         result: None where the device had no room even for this image alone.
-        status: `style.status.Status`.
-        seconds: each chunk's time divided by the lanes that were running.
+        evaluations: spent on it.
+        status: of `style.status.Status`.
+        seconds: its share of the device's time: each chunk's time divided by the lanes that were running.
     """
 
     task: T
@@ -49,12 +58,14 @@ class Ended(Generic[T]):
 
 @dataclass
 class Usage:
-    """What the device did.
+    """What the device does.
 
     Attributes:
-        spent, offered: ticks of lanes with an image that was running, and of all lanes.
+        spent: ticks of lanes with an image that was running.
+        offered: ticks of all lanes.
         seconds: in the device's calls, compiling included.
-        since: when the call that the device is in began (time.monotonic), or None.
+        since: when the present call began (time.monotonic); None between calls and while a batch is compiled, which
+            may take longer than any hang.
     """
 
     spent: int = 0
@@ -62,101 +73,170 @@ class Usage:
     seconds: float = 0.0
     since: float | None = None
 
+    @contextmanager
+    def call(self, *, compiles: bool = False) -> Iterator[None]:
+        """Measures a call of the device."""
+        began = time.perf_counter()
+        self.since = None if compiles else time.monotonic()
+        try:
+            yield
+        finally:
+            self.since = None
+            self.seconds += time.perf_counter() - began
+
+
+@dataclass
+class _Lane(Generic[T]):
+    """One place of the batch: the task in it, if any, and what was spent on it."""
+
+    task: T | None = None
+    evaluations: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class _Filled(Generic[T]):
+    """The lanes of the present batch, kept by `run` for what is lost when the memory runs out."""
+
+    lanes: list[_Lane[T]] = field(default_factory=list)
+
+    def active(self) -> list[int]:
+        return [index for index, lane in enumerate(self.lanes) if lane.task is not None]
+
+    def tasks(self) -> list[T]:
+        return [lane.task for lane in self.lanes if lane.task is not None]
+
 
 class BatchScheduler(Generic[T]):
-    """Runs groups, one at a time, and remembers between them what the device had no room for."""
+    """Runs one group after the other on a device."""
 
-    def __init__(self, device: Device, queues: Queues[T], budget: int, report: Callable[[int, float], None]):
+    def __init__(
+        self, device: Device, queues: Queues[T], report: Callable[[int, float], None], usage: Usage | None = None
+    ):
         """Args:
-        budget: evaluations of an image.
-        report: called after each chunk with the evaluations spent in it and the mean loss of the running lanes.
+        report: called after each chunk with the evaluations spent in it and the mean loss of the running lanes. Where
+            a batch is lost, with the evaluations spent on its images as a negative number, and NaN.
+        usage: to be filled in.
         """
-        self.usage = Usage()
-        self._device, self._queues, self._budget, self._report = device, queues, budget, report
+        self.usage = usage or Usage()
+        self._device, self._queues, self._report = device, queues, report
 
     def run(self, group: Group, pending: int, batch: int, smaller: Callable[[int], None]) -> Iterator[Ended[T]]:
-        """Renders the tasks of a group until there are none; each lane ends on its own and is refilled.
+        """Renders the tasks of a group until there are none, or a later stage goes first.
 
-        When nothing is left to refill with, the lanes that still run move to smaller batches, if that pays. A batch
-        that the device has no room for is halved, and its images begin again.
+        Each lane ends on its own and is refilled. When nothing is left to refill with, the lanes that still run move
+        to smaller batches where that pays. A batch that the device has no room for is halved, and its images begin
+        again.
 
         Args:
             pending: tasks to expect at least, failures aside.
             batch: most lanes.
-            smaller: told the new size when the batch had to be halved.
+            smaller: called with the new size when the batch had to be halved.
+
+        Raises:
+            DeviceError: the device has not even room for the network.
         """
         again: deque[T] = deque()
+        count = self._device.count
         while True:
-            tasks: list[T | None] = []
+            filled: _Filled[T] = _Filled()
             try:
-                yield from self._run(group, batch_size(batch, pending, self._device.count), tasks, again)
+                yield from self._run(group, batch_size(batch, pending, count), filled, again)
                 return
             except OutOfMemory as error:
-                lost = [task for task in tasks if task is not None]
-                least = len(tasks) == self._device.count
-                if least and not lost:
-                    raise DeviceError(f"the device has no room for the network ({error})", "Use another.") from error
-                if least:
-                    for task in lost:
-                        yield Ended(task, None, 0, Status.RUNNING, 0.0)
-                    lost = []
-                else:
-                    batch = batch_sizes(len(tasks), self._device.count)[1]
+                lost, size = filled.tasks(), len(filled.lanes)
+                if spent := sum(lane.evaluations for lane in filled.lanes):
+                    self._report(-spent, float("nan"))
+                if size > count:
+                    batch = batch_sizes(size, count)[1]
                     smaller(batch)
-                again.extend(lost)
+                    again.extend(lost)
+                elif lost:
+                    yield from (Ended(task, None, 0, Status.RUNNING, 0.0) for task in lost)
+                else:
+                    raise DeviceError(
+                        f"the device has no room for the network ({error})", "Use a device with more memory."
+                    ) from error
                 pending = len(again) + self._queues.pending(group)
 
-    def _run(self, group: Group, size: int, tasks: list[T | None], again: deque[T]) -> Iterator[Ended[T]]:
-        tasks[:] = [None] * size  # the caller keeps this list, for what is lost if the memory is out
-        lanes = self._on_device(self._device.batch, group, size)
-        seconds, spent, chunk = np.zeros(size), np.zeros(size, int), 0.0
+    def _run(self, group: Group, size: int, filled: _Filled[T], again: deque[T]) -> Iterator[Ended[T]]:
+        filled.lanes = [_Lane() for _ in range(size)]
+        with self.usage.call(compiles=True):
+            batch = self._device.batch(group, size)
+        ticks, chunk = 1, 0.0  # the first chunk, of one tick, measures how long a tick takes
         while not self._queues.abandoned:
-            empty = all(task is None for task in tasks)
-            for index in [i for i, task in enumerate(tasks) if task is None]:
-                # A whole batch waits for its pictures; a few lanes only as long as idling in a chunk would cost.
-                wait = None if empty else chunk * tasks.count(None) / len(tasks)
-                task = again.popleft() if again else self._queues.take(group, wait)
-                if task is None:
-                    break
-                tasks[index], seconds[index], spent[index] = task, 0, 0
-                self._on_device(lanes.put, index, {"content": task.content, "init": task.init}, self._budget)
-            active = [i for i, task in enumerate(tasks) if task is not None]
+            self._fill(group, batch, filled, again, chunk)
+            active = filled.active()
             if not active:
                 return
-
-            fit = min(size for size in batch_sizes(len(tasks), self._device.count) if size >= len(active))
-            left = self._budget - int(spent[active].min())
-            last = fit < len(tasks) and not (again or self._queues.pending(group))
-            if last and self._device.worth_shrinking(group, len(tasks) - fit, left):
-                lanes = self._on_device(lanes.select, active, fit)
-                idle = [-1] * (fit - len(active))
-                tasks[:] = [None if i < 0 else tasks[i] for i in (*active, *idle)]
-                seconds, spent = seconds[[*active, *idle]], spent[[*active, *idle]]
-                active = list(range(len(active)))
-
-            ticks = max(1, min(CHUNK, self._budget - int(spent[active].max())))
+            smaller = self._smaller(group, filled, again)
+            if smaller is not None:
+                with self.usage.call(compiles=True):
+                    batch = batch.select(active, smaller)
+                idle = [_Lane[T]() for _ in range(smaller - len(active))]
+                filled.lanes = [filled.lanes[index] for index in active] + idle
+                active, ticks = list(range(len(active))), 1
+            ticks = max(1, min([ticks, *(self._left(filled.lanes[index]) for index in active)]))
             began = time.perf_counter()
-            look: Snapshot = self._on_device(lanes.advance, ticks)
+            with self.usage.call():
+                snapshot = batch.advance(ticks)
             chunk = time.perf_counter() - began
-            seconds[active] += chunk / len(active)
-            used = int((look.evaluations - spent)[active].sum())
-            self.usage.spent += min(used, ticks * len(active))  # some solvers evaluate more than once a tick
-            self.usage.offered += ticks * len(tasks)
-            self._report(used, float(look.loss[active].mean()))
-            spent[active] = look.evaluations[active]
+            self._account(filled, active, snapshot, ticks, chunk)
+            ticks = round(CHUNK_SECONDS * ticks / max(chunk, 1e-6))
+            yield from self._ended(batch, filled, active, snapshot)
 
-            for index in active:
-                if look.status[index] != Status.RUNNING:
-                    result = self._on_device(lanes.result, index)
-                    task, tasks[index] = tasks[index], None
-                    assert task is not None
-                    yield Ended(task, result, int(spent[index]), int(look.status[index]), float(seconds[index]))
+    def _fill(self, group: Group, batch: Batch, filled: _Filled[T], again: deque[T], chunk: float) -> None:
+        """Puts tasks into the idle lanes.
 
-    def _on_device(self, call, *arguments):
-        self.usage.since = time.monotonic()
-        began = time.perf_counter()
-        try:
-            return call(*arguments)
-        finally:
-            self.usage.since = None
-            self.usage.seconds += time.perf_counter() - began
+        If all are idle it blocks for the first task; else it waits for each no longer than the time that the idle lanes
+        would waste in one chunk.
+        """
+        empty = not filled.tasks()
+        for index, lane in enumerate(filled.lanes):
+            if lane.task is not None:
+                continue
+            idle = sum(other.task is None for other in filled.lanes) / len(filled.lanes)
+            task = again.popleft() if again else self._queues.take(group, None if empty else chunk * idle)
+            if task is None:
+                return
+            filled.lanes[index] = _Lane(task)
+            with self.usage.call():
+                batch.put(index, task.inputs, task.evaluations)
+
+    def _smaller(self, group: Group, filled: _Filled[T], again: deque[T]) -> int | None:
+        """The size of batch to move to, if a smaller one holds the running lanes, none will come, and it pays."""
+        lanes, active = filled.lanes, filled.active()
+        size = min(s for s in batch_sizes(len(lanes), self._device.count) if s >= len(active))
+        if size == len(lanes) or again or self._queues.pending(group):
+            return None
+        left = max(self._left(lanes[index]) for index in active)
+        return size if self._device.worth_shrinking(group, len(lanes) - size, left) else None
+
+    @staticmethod
+    def _left(lane: _Lane[T]) -> int:
+        """Evaluations left of a lane's budget."""
+        assert lane.task is not None
+        return lane.task.evaluations - lane.evaluations
+
+    def _account(self, filled: _Filled[T], active: list[int], snapshot: Snapshot, ticks: int, chunk: float) -> None:
+        """Notes what a chunk has spent."""
+        used = 0
+        for index in active:
+            lane, spent = filled.lanes[index], int(snapshot.evaluations[index])
+            used += spent - lane.evaluations
+            lane.evaluations = spent
+            lane.seconds += chunk / len(active)
+        self.usage.spent += min(used, ticks * len(active))  # a tick of some solvers takes more than one evaluation
+        self.usage.offered += ticks * len(filled.lanes)
+        self._report(used, float(snapshot.loss[active].mean()))
+
+    def _ended(self, batch: Batch, filled: _Filled[T], active: list[int], snapshot: Snapshot) -> Iterator[Ended[T]]:
+        """Takes the images of the lanes that have ended."""
+        for index in active:
+            status = int(snapshot.status[index])
+            if status != Status.RUNNING:
+                with self.usage.call():
+                    result = batch.result(index)
+                lane, filled.lanes[index] = filled.lanes[index], _Lane()
+                assert lane.task is not None
+                yield Ended(lane.task, result, lane.evaluations, status, lane.seconds)

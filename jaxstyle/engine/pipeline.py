@@ -5,30 +5,50 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jaxstyle.data import fingerprint, ledger, lock
 from jaxstyle.data.manifest import Manifest
 from jaxstyle.data.rows import Row
-from jaxstyle.data.sinks.folders import make_output_folder, sweep, withdraw
+from jaxstyle.data.sinks.folders import drop_unfinished, make_output_folder, sweep
 from jaxstyle.data.sources.base import printable
 from jaxstyle.decode.pool import decoders_for
+from jaxstyle.decode.reader import Reader
 from jaxstyle.engine.events import Progress, Silent, Summary
+from jaxstyle.engine.stages import Shared, works
 from jaxstyle.engine.stop import Limits, Stop
-from jaxstyle.engine.threads import Crew
-from jaxstyle.errors import JaxstyleError, OutputLocked, StorageError
+from jaxstyle.engine.threads import Threads
+from jaxstyle.errors import DeviceError, JaxstyleError, OutputLocked, StorageError
 from jaxstyle.planning import preflight
-from jaxstyle.planning.contract import Device
-from jaxstyle.planning.plan import planned
+from jaxstyle.planning.contract import Device, OutOfMemory
 from jaxstyle.settings import RenderSettings
 
 
-def device_for(ready: preflight.Ready) -> Device:
-    """The device that a run renders on; jax is imported here, when everything else has been found in order."""
+def device_for(ready: preflight.Ready, *, own_process: bool = False) -> Device:
+    """The device that a run renders on. jax is imported here, after everything else has been checked.
+
+    Args:
+        own_process: the process is there for this run, so that JAX's global settings may be changed; see
+            `engine.jax_setup`.
+
+    Raises:
+        DeviceError: no device works, or it has no room for the network.
+    """
     from jaxstyle.engine.device import JaxDevice
 
-    return JaxDevice(ready.settings, ready.network, ready.style_image)
+    if own_process:
+        from jaxstyle.engine.jax_setup import set_up
+
+        set_up()
+    try:
+        return JaxDevice(ready.settings, ready.network, ready.style_image)
+    except OutOfMemory as error:
+        raise DeviceError(
+            f"the device has no room for the network ({error})",
+            "End other programs that use the device, or use one with more memory.",
+        ) from error
 
 
 def render(
@@ -39,6 +59,10 @@ def render(
     *,
     progress: Progress | None = None,
     stop: Stop | None = None,
+    at_end: Callable[[Summary], None] | None = None,
+    own_process: bool = False,
+    source: str = "folders",
+    sink: str = "folders",
     **overrides: Any,
 ) -> Summary:
     """Renders files and folders of photographs in one style, several at a time.
@@ -51,8 +75,11 @@ def render(
         style: the style picture's file.
         output: folder for the results; made if absent.
         settings: defaults of `RenderSettings` where left out. Sizes are in pixels.
-        progress: told how it goes on, by the calling thread.
-        stop: ends the run early when asked to, with its batch finished.
+        progress: listens to the run; called by the calling thread.
+        stop: ends the run early on request, with its batch finished.
+        at_end: called with the summary before the output folder is unlocked.
+        own_process: see `device_for`.
+        source, sink: names in `data.sources.SOURCES` and `data.sinks.SINKS`.
         **overrides: single fields of `settings`.
 
     Raises:
@@ -61,63 +88,82 @@ def render(
         OutputLocked: another run is writing there.
         WeightsError: the network's weights cannot be had.
         StorageError: the output cannot be written.
-        DeviceError: no device works, or it stops answering.
+        DeviceError: no device works, it has no room for the network, or it does not answer.
     """
     settings = dataclasses.replace(settings or RenderSettings(), **overrides)
-    ready = preflight.check(inputs, style, output, settings)
+    ready = preflight.check(inputs, style, output, settings, source=source, sink=sink)
     output, progress, stop = ready.output, progress or Silent(), stop or Stop()
-    overwrite, part = settings.existing == "overwrite", settings.part()
-    common: dict[str, Any] = {"style": printable(Path(style).name), "seed": settings.seed}
-
-    make_output_folder(output, ready.inputs)
+    part, summary = settings.part(), Summary(output)
+    make_output_folder(output)
     with ExitStack() as opened:
-        begin = lambda: fingerprint.write_fingerprint(output, ready.run, overwrite=overwrite)  # noqa: E731
+        overwrite = settings.existing == "overwrite"
+        begin = partial(fingerprint.write_fingerprint, output, ready.run, overwrite=overwrite)
         opened.enter_context(lock.locked(output, part, begin))
+        opened.callback(ready.sink.close)
         rows = Manifest(output, part)
         opened.push(_without_hiding(rows.close))
         decoders = decoders_for(settings)
         opened.callback(decoders.close)
-
-        summary, limits = Summary(output), Limits(settings)
-        failed = 0
-
-        def keep(new: list[Row]) -> None:
-            nonlocal failed
-            new = [dataclasses.replace(row, **common) for row in new]
-            for row in new:
-                if row.status != "done" and row.input_modified:  # its file was looked at, and is no longer what it was
-                    past = rows.before.get(row.key)
-                    if past is not None and past.status == "done":
-                        withdraw(output / row.key)
-            rows.append(*new)
-            for row in new:
-                failed += row.status == "failed"
-                summary.looked_at += 1
-                summary.rendered += row.status == "done"
-                progress.row(row)
-
-        crew = Crew(ready, planned(ready, rows.before, decoders), decoders, device_for, progress, keep)
-        opened.push(_without_hiding(crew.leave))
-        crew.work(stop, lambda: limits.exceeded(failed, summary.looked_at))
-        summary.stopped = stop.reason if crew.unfinished else ""
-        crew.account(summary)
+        shared = Shared(
+            ready, rows.before, Reader(ready.source, decoders), partial(device_for, own_process=own_process)
+        )
+        opened.callback(shared.spool.close)
+        keeper = _Keeper(ready, rows, summary, progress, {"style": printable(Path(style).name), "seed": settings.seed})
+        threads = Threads(shared, works(shared), progress, keeper.keep)
+        opened.push(_without_hiding(threads.leave))
+        limits = Limits(settings)
+        threads.supervise(stop, lambda: limits.exceeded(keeper.failed, summary.looked_at))
+        summary.stopped = stop.reason if threads.unfinished else ""
+        threads.account(summary)
         summary.done, summary.skipped, summary.failed = map(rows.count, ("done", "skipped", "failed"))
+        if at_end is not None:
+            at_end(summary)
     if part != (1, 1):
         try:
-            lock.if_unlocked(output, lambda: _unite(output))  # else the last shard does it
+            lock.if_unlocked(output, lambda: _unite(output))  # if other shards are at work, the last one does it
         except (OutputLocked, StorageError) as error:
             progress.say(f"The shards' manifests stay apart until another run unites them: {error}")
     return summary
 
 
+class _Keeper:
+    """Keeps rows: on the disk, in the summary, and for the listener."""
+
+    def __init__(
+        self, ready: preflight.Ready, rows: Manifest, summary: Summary, progress: Progress, common: dict[str, Any]
+    ):
+        """Args:
+        common: fields that all rows have in common.
+        """
+        self._ready, self._rows, self._summary, self._progress = ready, rows, summary, progress
+        self._common = common
+        self.failed = 0
+
+    def keep(self, new: list[Row]) -> None:
+        """Keeps rows; the old output of an input that has changed and is no longer done is deleted first."""
+        new = [dataclasses.replace(row, **self._common) for row in new]
+        for row in new:
+            past = self._rows.before.get(row.key)
+            changed = row.status != "done" and row.input_modified  # 0: the input was not even looked at
+            if changed and past is not None and past.status == "done":
+                self._ready.sink.withdraw(row.key)
+        self._rows.append(*new)
+        for row in new:
+            self.failed += row.status == "failed"
+            self._summary.looked_at += 1
+            self._summary.rendered += row.status == "done"
+            self._progress.row(row)
+
+
 def _unite(output: Path) -> None:
-    """Makes one manifest of the shards', and removes what no shard knows for its own."""
+    """Makes one manifest of the shards' and deletes unfinished files of all of them."""
     ledger.compact(output)
     sweep(output)
+    drop_unfinished(output)
 
 
 def _without_hiding(leave: Callable[[], None]) -> Callable[..., None]:
-    """For `ExitStack.push`: what goes wrong in leaving is told only if nothing went wrong before."""
+    """For `ExitStack.push`: an error of `leave` is raised only if there was none before."""
 
     def exit(kind: Any, error: BaseException | None, trace: Any) -> None:
         try:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from jaxstyle.data import image
-from jaxstyle.decode.pool import Decoders, Stat
+from jaxstyle.decode.reader import Reader
+from jaxstyle.decode.worker import Stat
 from jaxstyle.errors import ImageError
-from jaxstyle.planning.buckets import shape
+from jaxstyle.planning import scales
 from jaxstyle.planning.plan import Job
 from jaxstyle.planning.preflight import Ready
-from jaxstyle.style.initial import initial, pad_reflect
+from jaxstyle.style.initial import initial, lane_inputs
 
 
 @dataclass(frozen=True)
@@ -21,34 +23,43 @@ class Prepared:
     """A decoded job: the arrays of its lane, and what its output needs.
 
     Attributes:
-        sha256: of the input file.
+        sha256: of the input's content, in hexadecimal.
         alpha: H x W uint8 at the output's size, or None.
-        content, init: arrays of the bucket's size.
+        notes: what was done to the picture that its owner might not expect.
+        inputs: arrays of the bucket's size, see `style.initial.lane_inputs`.
     """
 
     job: Job
     sha256: str
     alpha: np.ndarray | None
     notes: tuple[str, ...]
-    content: np.ndarray
-    init: np.ndarray
+    inputs: Mapping[str, np.ndarray]
+
+    @property
+    def evaluations(self) -> int:
+        """The budget of its lane."""
+        return self.job.evaluations
 
 
-def prepare(job: Job, decoders: Decoders, ready: Ready) -> Prepared:
-    """Decodes a picture, fills it up to its bucket, and says where its optimisation starts.
+def prepare(job: Job, reader: Reader, ready: Ready) -> Prepared:
+    """Decodes a picture, computes where its optimisation starts, and fills both up to the bucket.
 
     Raises:
-        ImageError: it cannot be decoded, or is not what it was when the run was planned.
+        ImageError: it cannot be decoded, or has changed since the run was planned.
     """
     settings = ready.settings
-    decoded = decoders.read(job.path, settings.size, full_alpha=settings.output_size == "input")
+    decoded = reader.read(job.locator, max(job.work), full_alpha=settings.output_size == "input")
     if decoded.stat != Stat(job.length, job.modified):
         raise ImageError("changed while the run went on")
-    if decoded.header != job.header:  # a PNG's orientation may stand behind its pixels, where no header tells it
-        work, bucket = shape(decoded.header, settings.size)
-        job = dataclasses.replace(job, header=decoded.header, work=work, bucket=bucket)
+    if decoded.header != job.header:  # a PNG may have its orientation after its pixels, where no header shows it
+        job = dataclasses.replace(job, header=decoded.header, stages=scales.stages(decoded.header, settings))
+    content = decoded.pixels
+    if job.previous is not None:
+        init = image.resize(job.previous, *job.work)
+        job = dataclasses.replace(job, previous=None)
+    else:
+        picture = None if ready.start is None else image.resize(ready.start, *job.work)
+        init = initial(settings, content, ready.style_image, job.key, picture)
     width, height = job.bucket
-    content = pad_reflect(decoded.pixels, height, width)
-    start = None if ready.start is None else pad_reflect(image.resize(ready.start, *job.work), height, width)
-    init = initial(settings, content, ready.style_image, job.key, start)
-    return Prepared(job, decoded.sha256, decoded.alpha, decoded.notes, content, init)
+    inputs = lane_inputs(content, init, height, width)
+    return Prepared(job, decoded.sha256, decoded.alpha, decoded.notes, inputs)

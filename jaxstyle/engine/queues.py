@@ -1,8 +1,9 @@
-"""What waits for the device, by bucket: jobs of a bounded look-ahead, and a few of them decoded.
+"""The queues of a run between the planner, the decoders and the device: jobs and decoded pictures, by group.
 
-The planner offers jobs and waits while the window is full; decoders take jobs of the bucket that the device works on,
-then of the one it is likely to take next; the device takes what they decoded. However many inputs there are, no more
-jobs are offered than fill the window, and no more pictures decoded than two batches and a few.
+The planner offers jobs and blocks while the window is full. Decoders take jobs of the group that the device works on,
+then of the group that it will probably take next. The device takes the decoded pictures. The number of jobs never
+exceeds the window, and the number of decoded pictures never exceeds two batches and a few, however many inputs there
+are.
 """
 
 from __future__ import annotations
@@ -20,20 +21,20 @@ T = TypeVar("T")
 
 
 class Queues(Generic[T]):
-    """Thread-safe. Every method that waits returns when the run is stopped."""
+    """Thread-safe. Every method that blocks returns when the run is stopped."""
 
     def __init__(self, batch: Callable[[Size], int], *, window: int, spare: int = 1):
         """Args:
-        batch: lanes side by side for a bucket: as many jobs are worth starting with before more are pending.
+        batch: lanes side by side for a bucket; a group with fewer jobs waits for more.
         window: most jobs waiting, being decoded and decoded, all groups together.
-        spare: decoded pictures beyond a batch of the group being worked on; as many again of other groups.
+        spare: decoded pictures beyond a batch of the current group; the same number again for all other groups.
         """
         self._batch, self._window, self._spare = batch, window, spare
-        self._change = threading.Condition()  # of a lock that its holder may take again
+        self._change = threading.Condition()  # its lock is reentrant
         self._waiting: dict[Group, deque[Job]] = defaultdict(deque)
         self._decoding: Counter[Group] = Counter()
         self._ready: dict[Group, deque[T]] = defaultdict(deque)
-        self._known: Counter[Group] = Counter()  # of all three
+        self._pending: Counter[Group] = Counter()  # the sum of the three above
         self._current: Group | None = None
         self._planned = self._stopped = self._ended = False
         self.abandoned = False
@@ -41,49 +42,45 @@ class Queues(Generic[T]):
     # The planner's side.
 
     def offer(self, job: Job) -> bool:
-        """Adds a job; waits while the window is full. False: the run has stopped and does not want it."""
+        """Adds a job; blocks while the window is full. Returns False if the run has stopped and drops the job."""
         with self._change:
-            self._change.wait_for(lambda: self._stopped or self._known.total() < self._window)
-            if not self._stopped:
-                self._count(Group(job.bucket), 1)
-                self._waiting[Group(job.bucket)].append(job)
-                self._change.notify_all()
-            return not self._stopped
+            self._change.wait_for(lambda: self._stopped or self._pending.total() < self._window)
+            return self.requeue(job)
 
     @property
     def stopped(self) -> bool:
-        """Whether nothing further may begin."""
+        """Whether the run takes no further jobs."""
         return self._stopped
 
     def end(self) -> None:
-        """The plan is through: no further jobs."""
+        """Says that the plan is complete: `offer` is not called again."""
         with self._change:
             self._planned = True
             self._change.notify_all()
 
-    def suit(self, batch: Callable[[Size], int]) -> None:
-        """Another `batch`, as soon as the device is pending."""
+    def set_batch(self, batch: Callable[[Size], int]) -> None:
+        """Replaces `batch` once the device is known."""
         with self._change:
             self._batch = batch
             self._change.notify_all()
 
     def abandon(self) -> None:
-        """Stops, and lets lanes end unfinished."""
+        """Stops, and has the lanes end unfinished."""
         self.abandoned = True
         self.stop()
 
     def stop(self) -> None:
-        """Lets nothing further begin: whatever waits is dropped, lanes are not refilled."""
+        """Drops all that waits; lanes that run are finished and not refilled."""
         with self._change:
             self._stopped = True
-            for pile in (self._waiting, self._ready, self._known):
+            for pile in (self._waiting, self._ready, self._pending):
                 pile.clear()
             self._change.notify_all()
 
     # The decoders' side.
 
     def job(self) -> tuple[Group, Job] | None:
-        """The next job to decode; waits for one. None: there will be no more, as the device has ended."""
+        """The next job to decode, with its group; blocks until there is one. None: the run is over."""
         with self._change:
             self._change.wait_for(lambda: self._stopped or self._wanted() or self._ended)
             group = self._wanted()
@@ -93,7 +90,7 @@ class Queues(Generic[T]):
             return group, self._waiting[group].popleft()
 
     def decoded(self, group: Group, task: T | None) -> None:
-        """A job of a group has become a task, or None: it has its row, or has gone back by `again`."""
+        """Says that a job of a group was decoded; None: it failed and has its row, or went back by `requeue`."""
         with self._change:
             self._decoding[group] -= 1
             if not self._stopped:
@@ -103,56 +100,62 @@ class Queues(Generic[T]):
             self._change.notify_all()
 
     def ready(self, group: Group, task: T) -> None:
-        """Adds a task without a job: its picture is in memory already."""
+        """Adds a decoded picture."""
         with self._change:
             if not self._stopped:
                 self._count(group, 1)
                 self._ready[group].append(task)
                 self._change.notify_all()
 
-    def requeue(self, group: Group, job: Job) -> None:
-        """Adds a job without waiting for room, to be decoded again and so to cost no memory until its turn comes.
+    def requeue(self, job: Job) -> bool:
+        """Adds a job without blocking; False if the run has stopped.
 
-        It has turned out to belong to another group than was planned, or needs a second try.
+        For a job that belongs to another group than it was planned for, has a further stage, or gets a second try. Its
+        picture is decoded again when its turn comes, so that it takes no memory until then.
         """
         with self._change:
             if not self._stopped:
-                self._count(group, 1)
-                self._waiting[group].append(job)
+                self._count(job.group, 1)
+                self._waiting[job.group].append(job)
                 self._change.notify_all()
+            return not self._stopped
 
     # The device's side.
 
     def anything(self) -> bool:
-        """Whether there is anything to do; waits until that is pending."""
+        """Whether there is anything to render; blocks until that is known."""
         with self._change:
-            self._change.wait_for(lambda: self._stopped or self._planned or self._known)
-            self._end_if(not self._known)
+            self._change.wait_for(lambda: self._stopped or self._planned or self._pending)
+            self._end_if(not self._pending)
             return not self._ended
 
     def choose(self) -> tuple[Group, int] | None:
-        """The group to work on next, and how many tasks of it are pending; waits until it is worth it. None: all done.
+        """The group to work on next, with the number of its pending tasks; None: the run is over.
 
-        A full batch of a group is worth it, and so is the fullest group when the window is full or the plan is through.
+        Blocks until a group has a full batch, the window is full, or the plan is complete. See `_rank` for which group.
         """
         with self._change:
             self._current = None
             self._change.notify_all()
-            self._change.wait_for(lambda: self._stopped or self._worth() or (self._planned and not self._known))
-            self._current = None if self._stopped else self._worth()
+            self._change.wait_for(lambda: self._stopped or self._best() or (self._planned and not self._pending))
+            self._current = None if self._stopped else self._best()
             self._end_if(self._current is None)
             self._change.notify_all()
-            return None if self._current is None else (self._current, self._known[self._current])
+            return None if self._current is None else (self._current, self._pending[self._current])
 
     def take(self, group: Group, wait: float | None) -> T | None:
-        """A decoded task of the group being worked on, or None: there is none (yet).
+        """A decoded picture of the current group; None: there is none (yet), or a later stage goes first.
 
         Args:
             wait: seconds to wait for one that is pending and not decoded yet; None waits as long as it takes.
         """
+
+        def settled() -> bool:
+            return bool(self._stopped or self._overtaken(group) or self._ready[group] or not self._pending[group])
+
         with self._change:
-            self._change.wait_for(lambda: self._stopped or self._ready[group] or not self._known[group], wait)
-            if not self._ready[group]:
+            self._change.wait_for(settled, wait)
+            if self._overtaken(group) or not self._ready[group]:
                 return None
             self._count(group, -1)
             self._change.notify_all()
@@ -161,33 +164,42 @@ class Queues(Generic[T]):
     def pending(self, group: Group) -> int:
         """Tasks of a group that wait, are being decoded, or are decoded."""
         with self._change:
-            return self._known[group]
+            return self._pending[group]
 
-    # Inside, with the condition held.
+    # Private; the caller holds the condition.
 
     def _count(self, group: Group, change: int) -> None:
-        self._known[group] += change
-        if not self._known[group]:
-            del self._known[group]
+        self._pending[group] += change
+        if not self._pending[group]:
+            del self._pending[group]
 
     def _end_if(self, nothing: bool) -> None:
         if nothing:
             self._ended = True
             self._change.notify_all()
 
-    def _worth(self) -> Group | None:
-        ready = self._planned or self._known.total() >= self._window
-        groups = [group for group, pending in self._known.items() if ready or pending >= self._batch(group.bucket)]
-        return max(groups, key=lambda group: (self._known[group], group), default=None)
+    def _full(self, group: Group) -> bool:
+        return self._pending[group] >= self._batch(group.bucket)
+
+    def _rank(self, group: Group) -> tuple[int, int, Group]:
+        """A later stage with a full batch goes first, since its jobs hold images; then the group with most tasks."""
+        return (group.stage if self._full(group) else 0, self._pending[group], group)
+
+    def _overtaken(self, group: Group) -> bool:
+        """Whether a later stage of some pictures has a full batch, so that this group is not refilled for now."""
+        return any(other.stage > group.stage and self._full(other) for other in self._pending)
+
+    def _best(self) -> Group | None:
+        ready = self._planned or self._pending.total() >= self._window
+        return max((group for group in self._pending if ready or self._full(group)), key=self._rank, default=None)
 
     def _wanted(self) -> Group | None:
-        """The group that decoders should serve, if there is room for what they bring."""
+        """The group that decoders should serve, if there is room for its pictures."""
         current = self._current
-        if current is not None and self._waiting[current]:
+        if current is not None and self._waiting[current] and not self._overtaken(current):
             held = self._decoding[current] + len(self._ready[current])
             return current if held < self._batch(current.bucket) + self._spare else None
         held = sum(n for group, n in self._decoding.items() if group != current)
         held += sum(len(tasks) for group, tasks in self._ready.items() if group != current)
-        groups = [group for group, jobs in self._waiting.items() if jobs]
-        best = max(groups, key=lambda group: (self._known[group], group), default=None)
+        best = max((group for group, jobs in self._waiting.items() if jobs), key=self._rank, default=None)
         return best if best is not None and held < self._batch(best.bucket) + self._spare else None

@@ -1,4 +1,4 @@
-"""What a run would do, without doing it: counts, shapes, memory, disk, and time from a short measurement here."""
+"""What a run would do, without doing it: counts, shapes, memory, disk, and time from a short measurement."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from jaxstyle.data.rows import Row
 from jaxstyle.data.sinks.folders import existing
 from jaxstyle.data.sources.base import printable
 from jaxstyle.decode.pool import decoders_for
+from jaxstyle.decode.reader import Reader
 from jaxstyle.planning import cost, preflight
 from jaxstyle.planning.batches import batch_size, batch_sizes, chosen_batch
 from jaxstyle.planning.contract import Device, Group
-from jaxstyle.planning.plan import Unchanged, planned
+from jaxstyle.planning.plan import Unchanged, inputs_of, planned
 from jaxstyle.settings import RenderSettings
 
 BYTES = {"JPEG": 1.3, "MPO": 1.3, "PNG": 2.5, "TIFF": 3.0, "WEBP": 0.8, "AVIF": 0.9, "GIF": 1.4}
@@ -30,7 +31,9 @@ BYTES = {"JPEG": 1.3, "MPO": 1.3, "PNG": 2.5, "TIFF": 3.0, "WEBP": 0.8, "AVIF": 
 PROBE = 128
 """Side in pixels of the image that is timed."""
 TICKS = 5
+"""Ticks that are timed."""
 REASONS = 5
+"""Reasons that are listed."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,11 @@ class Bucket:
     """Images of one shape.
 
     Attributes:
+        images: number of them; an image of several stages counts in the bucket of each.
         batch: images side by side.
-        programs: most programs that are compiled for them: smaller batches when the queue ends.
-        memory: bytes on the device, by `cost`.
+        programs: most programs that are compiled for them: the last images move to smaller batches.
+        memory: bytes on the device, by `planning.memory`.
+        evaluations: of all images.
     """
 
     width: int
@@ -49,6 +54,7 @@ class Bucket:
     batch: int
     programs: int
     memory: int
+    evaluations: int
 
 
 @dataclass
@@ -122,12 +128,31 @@ def forecast(
     """
     ready = preflight.check(inputs, style, output, settings)
     output = ready.output
-    overwrite = settings.existing == "overwrite" or not output.exists()
-    before = ledger.Ledger([] if overwrite else ledger.ledgers(output))
-    made, reasons = Forecast(output), Counter[str]()
+    made = Forecast(output)
+    images, evaluations = _count(made, ready)
+    made.disk_free = shutil.disk_usage(existing(output)).free
+    if images:
+        device = device_for(ready)
+        made.memory = device.memory
+        for bucket, number in images.most_common():
+            batch = batch_size(chosen_batch(device, bucket, settings.batch), number, device.count)
+            programs, memory = len(batch_sizes(batch, device.count)), device.memory_bytes(bucket, batch)
+            made.buckets.append(Bucket(*bucket, number, batch, programs, memory, evaluations[bucket]))
+        if measure:
+            _time(made, ready, device)
+    return made
+
+
+def _count(made: Forecast, ready: preflight.Ready) -> tuple[Counter[Size], Counter[Size]]:
+    """Fills in what becomes of the inputs; returns the images and the evaluations of each bucket."""
+    settings = ready.settings
+    overwrite = settings.existing == "overwrite" or not ready.output.exists()
+    before = ledger.Ledger([] if overwrite else ledger.ledgers(ready.output))
+    reasons: Counter[str] = Counter()
     images: Counter[Size] = Counter()
+    evaluations: Counter[Size] = Counter()
     with decoders_for(settings) as decoders:
-        for one in planned(ready, before, decoders):
+        for one in planned(ready, before, Reader(ready.source, decoders), inputs_of(ready.source, settings)):
             if isinstance(one, Unchanged):
                 made.finished += 1
             elif isinstance(one, Row):
@@ -135,24 +160,16 @@ def forecast(
                 made.failed += one.status == "failed"
                 reasons[one.reason] += 1
             else:
-                images[one.bucket] += 1
+                for stage in one.stages:
+                    images[stage.bucket] += 1
+                    evaluations[stage.bucket] += stage.evaluations
                 width, height = one.output_size(settings)
                 made.disk += round(width * height * BYTES.get(one.header.format, 3))
                 made.render += 1
                 if made.render == settings.limit:
                     break
     made.reasons = reasons.most_common(REASONS)
-    made.disk_free = shutil.disk_usage(existing(output)).free
-    if images:
-        device = device_for(ready)
-        made.memory = device.memory
-        for bucket, number in images.most_common():
-            batch = batch_size(chosen_batch(device, bucket, settings.batch), number, device.count)
-            ladder = batch_sizes(batch, device.count)
-            made.buckets.append(Bucket(*bucket, number, batch, len(ladder), device.memory_bytes(bucket, batch)))
-        if measure:
-            _time(made, ready, device)
-    return made
+    return images, evaluations
 
 
 def _time(made: Forecast, ready: preflight.Ready, device: Device) -> None:
@@ -161,12 +178,13 @@ def _time(made: Forecast, ready: preflight.Ready, device: Device) -> None:
     size = device.preferred_batch(group.bucket)
     batch = device.batch(group, size)
     picture = image.resize(ready.style_image, PROBE, PROBE)
+    mirrored, inside = np.ascontiguousarray(picture[:, ::-1]), np.ones((PROBE, PROBE), np.float32)
     for lane in range(size):
-        batch.put(lane, {"content": picture, "init": np.ascontiguousarray(picture[:, ::-1])}, 10**9)
+        batch.put(lane, {"content": picture, "init": mirrored, "inside": inside}, 3 * TICKS)
     batch.advance(TICKS)
     began = time.perf_counter()
     batch.advance(TICKS)
     each = (time.perf_counter() - began) / (TICKS * size) / cost.evaluation_flops(group.bucket, objective)
     made.seconds_an_evaluation = each * cost.evaluation_flops((512, 512), objective)
-    flops = sum(one.images * cost.evaluation_flops((one.width, one.height), objective) for one in made.buckets)
-    made.seconds = each * flops * ready.settings.evaluations
+    flops = (one.evaluations * cost.evaluation_flops((one.width, one.height), objective) for one in made.buckets)
+    made.seconds = each * sum(flops)

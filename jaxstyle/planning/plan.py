@@ -1,7 +1,8 @@
-"""What will be rendered, and in which shape: every input becomes a job in a bucket, or a row that says why not."""
+"""The plan of a run: every input becomes a job, or a row that says why not."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
@@ -9,22 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from jaxstyle.data import image
 from jaxstyle.data.image import Size
 from jaxstyle.data.layout import is_reserved
 from jaxstyle.data.ledger import Ledger
 from jaxstyle.data.rows import Row
-from jaxstyle.data.sinks.folders import tells_case_apart
-from jaxstyle.data.sources.base import Input
-from jaxstyle.data.sources.folders import discover
-from jaxstyle.decode.pool import Decoders, Probed
-from jaxstyle.decode.worker import UNKNOWN, Stat
-from jaxstyle.planning.buckets import shape
+from jaxstyle.data.sources.base import Input, Locator, Source
+from jaxstyle.decode.reader import Reader
+from jaxstyle.decode.worker import UNKNOWN, Probed, Stat
+from jaxstyle.planning import scales
+from jaxstyle.planning.contract import Group
 from jaxstyle.planning.preflight import Ready, is_unchanged
 from jaxstyle.settings import RenderSettings
 
 GROUP = 64
-"""Headers that are asked for at a time."""
+"""Most headers that are asked for at a time."""
 
 
 @dataclass(frozen=True)
@@ -32,65 +34,129 @@ class Job:
     """One picture to render.
 
     Attributes:
-        key, path: see `data.source.Input`.
-        length, modified: of the file, in bytes and nanoseconds.
-        header: of the file.
-        work: size at which it is optimised.
-        bucket: size of the array that holds it, filled up with its mirror image; compiled once for all its jobs.
+        key, locator: see `data.sources.base.Input`.
+        length, modified: stamp of the input, in bytes and nanoseconds.
+        header: of the picture.
+        stages: at which sizes it is optimised, in their order.
         note: for its row.
+        stage: index of the stage that it is at.
+        previous: image that the stage before made, H x W x 3 float32 of that stage's working size; None at the first.
+        evaluations_before, seconds_before: spent in the stages before.
         first_problem: what was wrong with a first try; empty on the first.
     """
 
     key: str
-    path: Path
+    locator: Locator
     length: int
     modified: int
     header: image.Header
-    work: Size
-    bucket: Size
+    stages: tuple[scales.Stage, ...]
     note: str = ""
+    stage: int = 0
+    previous: np.ndarray | None = dataclasses.field(default=None, compare=False, repr=False)
+    evaluations_before: int = 0
+    seconds_before: float = 0.0
     first_problem: str = ""
 
+    @property
+    def work(self) -> Size:
+        """The working size of its present stage."""
+        return self.stages[self.stage].work
+
+    @property
+    def bucket(self) -> Size:
+        """The size of the array of its present stage."""
+        return self.stages[self.stage].bucket
+
+    @property
+    def evaluations(self) -> int:
+        """The budget of its present stage."""
+        return self.stages[self.stage].evaluations
+
+    @property
+    def last(self) -> bool:
+        """Whether its present stage is the last."""
+        return self.stage == len(self.stages) - 1
+
+    @property
+    def group(self) -> Group:
+        """The tasks that it can be optimised beside."""
+        return Group(self.bucket, bool(self.first_problem), self.stage)
+
+    def next_stage(self, made: np.ndarray, evaluations: int, seconds: float) -> Job:
+        """The job of the next stage.
+
+        Args:
+            made: image of the present stage, H x W x 3 of its working size.
+            evaluations, seconds: spent in the present stage.
+        """
+        return dataclasses.replace(
+            self,
+            stage=self.stage + 1,
+            previous=made,
+            evaluations_before=self.evaluations_before + evaluations,
+            seconds_before=self.seconds_before + seconds,
+        )
+
+    def second_try(self, problem: str) -> Job:
+        """The job begun again, with more care."""
+        return dataclasses.replace(
+            self, stage=0, previous=None, evaluations_before=0, seconds_before=0.0, first_problem=problem
+        )
+
     def output_size(self, settings: RenderSettings) -> Size:
-        """Of the picture that will be written."""
-        return (self.header.width, self.header.height) if settings.output_size == "input" else self.work
+        """Width and height of the picture that will be written."""
+        return (self.header.width, self.header.height) if settings.output_size == "input" else self.stages[-1].work
 
 
 class Unchanged(NamedTuple):
-    """An input that an earlier run is through with."""
+    """An input that an earlier run has finished and that has not changed since."""
 
     key: str
 
 
-def plan(
-    inputs: Iterable[Path | str],
-    settings: RenderSettings,
-    finished: Callable[[Input], bool],
-    decoders: Decoders,
-    *,
-    case_insensitive: bool = False,
-) -> Iterator[Job | Row | Unchanged]:
-    """A job or a row for every input that is not finished, in the order of `discover`. Reads headers only.
-
-    Inputs are looked at in groups that grow, so that the first jobs come at once. Those of other shards do not appear.
-
-    Args:
-        finished: whether an input has its row, and need not be looked at.
-        decoders: read the headers.
-        case_insensitive: see `discover`.
+def inputs_of(source: Source, settings: RenderSettings) -> Iterator[Input]:
+    """The inputs of this run: those of its shard.
 
     Raises:
-        InputError: see `discover`.
+        InputError: see `Source.inputs`.
     """
-    mine = (one for one in discover(inputs, case_insensitive=case_insensitive) if in_shard(one.key, settings.part()))
+    part = settings.part()
+    return (one for one in source.inputs() if in_shard(one.key, part))
+
+
+def in_shard(key: str, part: tuple[int, int]) -> bool:
+    """Whether an input belongs to shard i of n. Its key alone decides, so that all versions and machines agree."""
+    index, parts = part
+    digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8, person=b"shard").digest()
+    return parts == 1 or int.from_bytes(digest, "little") % parts == index - 1
+
+
+def planned(ready: Ready, before: Ledger, reader: Reader, inputs: Iterable[Input]) -> Iterator[Job | Row | Unchanged]:
+    """The plan of a run, given the rows of earlier runs into its folder. See `plan`."""
+    return plan(inputs, ready.settings, lambda one: is_unchanged(one, before, ready), reader)
+
+
+def plan(
+    inputs: Iterable[Input], settings: RenderSettings, unchanged: Callable[[Input], bool], reader: Reader
+) -> Iterator[Job | Row | Unchanged]:
+    """A job or a row for every input that has changed, in their order. Reads headers only.
+
+    Headers are read for groups of inputs that grow, so that the first jobs come at once.
+
+    Args:
+        unchanged: whether an input has its row already and need not be looked at.
+        reader: reads the headers.
+    """
+    waiting = iter(inputs)
     size = 4
-    while group := list(itertools.islice(mine, size)):
+    while group := list(itertools.islice(waiting, size)):
         size = min(2 * size, GROUP)
-        done = [finished(one) for one in group]
-        looked_at = [one.path for one, past in zip(group, done, strict=True) if not (past or one.failed or one.skipped)]
-        probed = iter(decoders.probe(looked_at))
-        for one, past in zip(group, done, strict=True):
-            if past:
+        past = [unchanged(one) for one in group]
+        opened = [one.locator for one, old in zip(group, past, strict=True) if not (old or one.failed or one.skipped)]
+        probed = iter(reader.probe(opened))
+        for one, old in zip(group, past, strict=True):
+            if old:
                 yield Unchanged(one.key)
             elif one.failed or one.skipped:
                 yield _row(one, "failed" if one.failed else "skipped", one.failed or one.skipped)
@@ -98,31 +164,18 @@ def plan(
                 yield _judge(one, next(probed), settings)
 
 
-def planned(ready: Ready, before: Ledger, decoders: Decoders) -> Iterator[Job | Row | Unchanged]:
-    """The plan of a run, given the rows that earlier runs into its folder have left."""
-    finished = lambda one: is_unchanged(one, before, ready.output, ready.settings)  # noqa: E731
-    case_insensitive = not tells_case_apart(ready.output)
-    return plan(ready.inputs, ready.settings, finished, decoders, case_insensitive=case_insensitive)
-
-
-def in_shard(key: str, part: tuple[int, int]) -> bool:
-    """Whether an input belongs to shard i of n: decided by its key alone, whatever else there is."""
-    index, parts = part
-    digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8, person=b"shard").digest()
-    return parts == 1 or int.from_bytes(digest, "little") % parts == index - 1
-
-
 def _judge(one: Input, probed: Probed, settings: RenderSettings) -> Job | Row:
     own = one.key.split("/")[0]
     if probed.header is None:
-        # A text beside the photographs is none of our business; a file that calls itself a picture is.
-        foreign = not probed.picture and not image.claims_to_be_a_picture(one.path)
+        # A text beside the photographs is skipped; a damaged file with the name of a picture has failed.
+        foreign = not probed.picture and not image.claims_to_be_a_picture(Path(one.key))
         reason = f"not a picture: {probed.problem}" if foreign else probed.problem
         return _row(one, "skipped" if foreign else "failed", reason, probed.stat)
     if is_reserved(one.key):
         return _row(one, "failed", f"its output would take the place of the run's own {own}: rename it", probed.stat)
     stat, header = probed.stat, probed.header
-    return Job(one.key, one.path, stat.length, stat.modified, header, *shape(header, settings.size), one.note)
+    stages = scales.stages(header, settings)
+    return Job(one.key, one.locator, stat.length, stat.modified, header, stages, one.note)
 
 
 def _row(one: Input, status: Literal["skipped", "failed"], reason: str, stat: Stat = UNKNOWN) -> Row:

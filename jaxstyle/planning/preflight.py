@@ -1,4 +1,4 @@
-"""What can be wrong with a run before its first byte is written, and what it has in common with an earlier one."""
+"""Everything that can be wrong with a run before its first byte is written, and what an earlier run has finished."""
 
 from __future__ import annotations
 
@@ -10,28 +10,36 @@ from pathlib import Path
 
 import numpy as np
 
+import jaxstyle
 from jaxstyle.data import fingerprint, image, layout, ledger
 from jaxstyle.data.fingerprint import Fingerprint
 from jaxstyle.data.ledger import Ledger
-from jaxstyle.data.sinks.folders import check_writable, refuse_overlap
-from jaxstyle.data.sources.base import Input, printable
-from jaxstyle.data.sources.folders import discover
+from jaxstyle.data.sinks import SINKS
+from jaxstyle.data.sinks.base import Sink
+from jaxstyle.data.sinks.folders import check_writable
+from jaxstyle.data.sources import SOURCES
+from jaxstyle.data.sources.base import Input, Locator, Source, printable
 from jaxstyle.errors import ImageError, InputError
 from jaxstyle.model import weights
 from jaxstyle.settings import INITS, RenderSettings
 
+BLOCK = 2**20
+"""Bytes of an input that are read at a time for its checksum."""
+
 
 @dataclass(frozen=True)
 class Ready:
-    """A run that has been found in order, with nothing written yet.
+    """A run that has been checked, with nothing written yet.
 
     Attributes:
-        style_image: the style picture at its working size, h x w x 3 in [0, 1].
+        output: folder of the manifest.
+        style_image: at its working size, h x w x 3 in [0, 1].
         start: the picture that `init` names, or None.
         run: see `describe`.
     """
 
-    inputs: list[Path]
+    source: Source
+    sink: Sink
     output: Path
     settings: RenderSettings
     style_image: np.ndarray
@@ -41,15 +49,27 @@ class Ready:
 
 
 def check(
-    inputs: Path | str | Iterable[Path | str], style: Path | str, output: Path | str, settings: RenderSettings
+    inputs: Path | str | Iterable[Path | str],
+    style: Path | str,
+    output: Path | str,
+    settings: RenderSettings,
+    *,
+    source: str = "folders",
+    sink: str = "folders",
 ) -> Ready:
-    """Looks at everything that can be wrong before the first byte is written, the quick things first.
+    """Checks everything that can be wrong before the first byte is written, the quick things first.
+
+    Args:
+        source, sink: names in `SOURCES` and `SINKS`.
 
     Raises what `pipeline.render` raises.
     """
-    paths = [Path(inputs)] if isinstance(inputs, str | Path) else [Path(p) for p in inputs]
+    given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     output, style = Path(output), Path(style)
-    check_folders(paths, style, output, settings)
+    outputs = SINKS[sink](output, settings.part())
+    sources = SOURCES[source](given, case_insensitive=outputs.case_insensitive)
+    sources.check(output)
+    check_output(style, output, settings)
     style_image = own_picture(style, "style", settings)
     size = settings.style_size or settings.size
     style_image = image.resize(style_image, *image.work_size(style_image.shape[1], style_image.shape[0], size))
@@ -59,19 +79,15 @@ def check(
     run = describe(style, settings, network)
     if settings.existing != "overwrite":
         fingerprint.compare(output, run)
-    return Ready(paths, output, settings, style_image, start, network, run)
+    return Ready(sources, outputs, output, settings, style_image, start, network, run)
 
 
-def check_folders(inputs: list[Path], style: Path, output: Path, settings: RenderSettings) -> None:
-    """Makes sure that the inputs exist, and that nobody's files are in the way of the outputs.
+def check_output(style: Path, output: Path, settings: RenderSettings) -> None:
+    """Makes sure that the output folder holds nothing but results of runs, unless it may be overwritten.
 
     Raises:
-        InputError: says which and why.
+        InputError: says what is in the way.
     """
-    if not inputs:
-        raise InputError("there is no input", "Give files or folders of photographs.")
-    next(discover(inputs), None)  # refuses what is absent or closed
-    refuse_overlap(output, inputs)
     for name, path in (("style", style), ("init picture", Path(settings.init))):
         if path.resolve().is_relative_to(output.resolve()) and path.is_file():
             raise InputError(f"the {name} {printable(path)} lies in the output folder", "Choose another output folder.")
@@ -92,7 +108,10 @@ def check_folders(inputs: list[Path], style: Path, output: Path, settings: Rende
 
 
 def own_picture(path: Path, name: str, settings: RenderSettings) -> np.ndarray:
-    """The pixels of a picture that the whole run depends on.
+    """The pixels of a picture that the whole run depends on, H x W x 3 in [0, 1].
+
+    Args:
+        name: of the picture in messages.
 
     Raises:
         InputError: it cannot be read.
@@ -117,7 +136,7 @@ def describe(style: Path, settings: RenderSettings, network: weights.Weights) ->
     if settings.init not in INITS:
         decides["init"] = hashlib.sha256(Path(settings.init).read_bytes()).hexdigest()
     about = {
-        "jaxstyle": version("jaxstyle"),
+        "jaxstyle": jaxstyle.__version__,
         "jax": version("jax"),
         "style": printable(style),
         "weights": network.source,
@@ -125,31 +144,34 @@ def describe(style: Path, settings: RenderSettings, network: weights.Weights) ->
     return Fingerprint(decides, {"settings": settings.defaults(), "init": None}, about)
 
 
-def is_unchanged(one: Input, before: Ledger, output: Path, settings: RenderSettings) -> bool:
-    """Whether an earlier run is through with an input: what became of it still stands.
+def is_unchanged(one: Input, before: Ledger, ready: Ready) -> bool:
+    """Whether an earlier run has finished an input and what it wrote about it still holds.
 
-    Done needs the output to be there as well. A file stands as long as its length and its time do or, where a copy
-    has lost the time, its checksum.
+    A done input needs its output to be there as well. An input is unchanged as long as its length and its time are or,
+    where a copy has lost the time, its length and its checksum.
     """
     past = before.get(one.key)
-    if past is None or (past.status == "failed" and settings.retry_failed):
+    if past is None or (past.status == "failed" and ready.settings.retry_failed):
         return False
     try:
         if past.status == "done":
-            return not one.failed and _stands(one.path, past) and (output / one.key).is_file()
-        return bool(one.failed or one.skipped) or _stands(one.path, past)
-    except OSError:  # as it was when the row was written, if that did not know the file either
+            return not one.failed and _is_same(ready.source, one.locator, past) and ready.sink.has(one.key)
+        return bool(one.failed or one.skipped) or _is_same(ready.source, one.locator, past)
+    except OSError:  # unchanged if the input could not be looked at when its row was written either
         return past.status != "done" and not past.modified
 
 
-def _stands(path: Path, past: ledger.PastRow) -> bool:
-    """Whether a file is the one that a row tells of."""
-    now = path.stat()
-    if now.st_size != past.length:
+def _is_same(source: Source, locator: Locator, past: ledger.PastRow) -> bool:
+    """Whether an input is the one that a row was written about."""
+    now = source.stamp(locator)
+    if now.length != past.length:
         return False
-    if now.st_mtime_ns == past.modified:
+    if now.modified == past.modified:
         return True
     if not past.checksum:
-        return not past.modified  # version 0.1 knew neither
-    with path.open("rb") as file:
-        return ledger.checksum_bits(hashlib.file_digest(file, "sha256").hexdigest()) == past.checksum
+        return not past.modified  # rows of version 0.1 have neither
+    with source.open(locator) as file:
+        digest = hashlib.sha256()
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return ledger.checksum_bits(digest.hexdigest()) == past.checksum

@@ -1,4 +1,4 @@
-"""Publishing files: a file under its final name is whole, whatever happens while it is written."""
+"""Outputs in a folder: a file under its final name is whole, whatever happens while it is written."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import os
 import secrets
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from jaxstyle.data.layout import TEMPORARY
+from jaxstyle.data.layout import TEMPORARY, UNFINISHED
 from jaxstyle.data.sources.base import printable
-from jaxstyle.errors import InputError, StorageError
+from jaxstyle.errors import StorageError
 
 LEAST_FREE = 64 * 1024
 """Bytes that must be free before a run begins: room for its settings and some rows."""
@@ -27,26 +27,28 @@ _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
 """What file systems answer that cannot sync a folder, or not one that may only be searched."""
 
 
-def write_file(path: Path, data: bytes, *, part: str = "", sync: bool = True) -> None:
-    """Writes a file: under a temporary name beside it, synced to the disk, renamed, the rename synced.
+def write_file(path: Path, data: bytes, *, part: str = "", sync: bool = True, within: Path | None = None) -> None:
+    """Writes a file under a temporary name, syncs it to the disk, renames it, and syncs the rename.
 
     Args:
-        part: of a sharded run, so that a shard sweeps its own unfinished files only.
+        part: begins the temporary name, so that a shard sweeps its own unfinished files only.
         sync: False leaves the last step, `sync_folder`, to the caller, who may have many files in one folder.
+        within: folder for the temporary file, on the same file system [default: that of the file]
 
     Raises:
         StorageError: the file system refused.
     """
-    with writing(path, part=part, sync=sync) as file:
+    with writing(path, part=part, sync=sync, within=within) as file:
         file.write(data)
 
 
 @contextmanager
-def writing(path: Path, *, part: str = "", sync: bool = True) -> Iterator[BinaryIO]:
+def writing(path: Path, *, part: str = "", sync: bool = True, within: Path | None = None) -> Iterator[BinaryIO]:
     """As `write_file`, for a file that is written piece by piece; an error on the way leaves nothing behind."""
-    temporary = path.parent / f"{TEMPORARY}{part}{_own}-{next(_numbers)}"
+    temporary = (within or path.parent) / f"{TEMPORARY}{part}{_own}-{next(_numbers)}"
     try:
         _make_folder(path.parent)
+        _make_folder(temporary.parent)
         try:
             with temporary.open("wb") as file:
                 yield file
@@ -65,10 +67,10 @@ def writing(path: Path, *, part: str = "", sync: bool = True) -> Iterator[Binary
 
 
 def withdraw(path: Path) -> None:
-    """Removes a file that nothing stands behind any more; it may be gone already.
+    """Deletes a file; it may be gone already.
 
     Raises:
-        StorageError: it cannot be removed.
+        StorageError: it cannot be deleted.
     """
     try:
         path.unlink(missing_ok=True)
@@ -92,7 +94,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def _make_folder(folder: Path) -> None:
-    with _making:  # who finds a folder there finds it synced
+    with _making:  # a thread that finds a folder may rely on its being synced
         if folder.is_dir():
             return
         _make_folder(folder.parent)
@@ -108,29 +110,9 @@ def tells_case_apart(path: Path) -> bool:
                 return not there.with_name(there.name.swapcase()).samefile(there)
         except FileNotFoundError:
             return True
-        except OSError:  # a folder that may not be looked at: its parent may
+        except OSError:  # this folder may not be looked at; perhaps its parent may
             continue
     return True
-
-
-def refuse_overlap(output: Path, inputs: Iterable[Path]) -> None:
-    """Protects the inputs from their outputs.
-
-    Raises:
-        InputError: the output folder is, contains, or lies in one of the input folders.
-    """
-    resolved = output.resolve()
-    for given in inputs:
-        target = given.resolve()
-        if given.is_dir():
-            overlap = resolved.is_relative_to(target) or target.is_relative_to(resolved)
-        else:
-            overlap = resolved in (target.parent, given.parent.resolve())
-        if overlap:
-            raise InputError(
-                f"the output folder {printable(output)} overlaps the input {printable(given)}",
-                "Choose a folder apart from the inputs.",
-            )
 
 
 def existing(path: Path) -> Path:
@@ -139,10 +121,10 @@ def existing(path: Path) -> Path:
 
 
 def check_writable(output: Path) -> None:
-    """Asks, without writing, whether the output folder can be written, and has any room.
+    """Checks, without writing, that the output folder can be written and has room.
 
     Raises:
-        StorageError: not so.
+        StorageError: it cannot, or it has not.
     """
     there = existing(output)
     if not os.access(there, os.W_OK | os.X_OK):
@@ -152,14 +134,12 @@ def check_writable(output: Path) -> None:
         raise StorageError(f"{printable(there)} has {free:,} bytes free", "Make room, then run again.")
 
 
-def make_output_folder(output: Path, inputs: Iterable[Path]) -> None:
+def make_output_folder(output: Path) -> None:
     """Makes the output folder and checks that it can be written.
 
     Raises:
-        InputError: see `refuse_overlap`.
         StorageError: it cannot be made or written.
     """
-    refuse_overlap(output, inputs)
     try:
         output.mkdir(parents=True, exist_ok=True)
         probe = output / f"{TEMPORARY}{_own}-{next(_numbers)}"
@@ -172,22 +152,87 @@ def make_output_folder(output: Path, inputs: Iterable[Path]) -> None:
         ) from error
 
 
-def sweep(output: Path, part: str = "", until: Callable[[], bool] = lambda: False) -> int:
-    """Removes what killed runs left unfinished; returns how many files. The caller holds the folder's lock.
+def sweep(output: Path, part: str = "") -> int:
+    """Deletes unfinished files of killed runs; returns how many. The caller holds the folder's lock.
+
+    They lie in the output folder itself and in its `UNFINISHED`. Files of this process are left alone.
 
     Args:
-        part: of a sharded run: only its own; else everybody's. Files of this process are left alone.
-        until: asked on the way whether to stop.
+        part: only the files of this shard [default: of all runs]
 
     Raises:
-        StorageError: one cannot be removed.
+        StorageError: one cannot be deleted.
     """
     swept = 0
-    for folder, _, files in os.walk(output):
-        for name in files:
-            if until():
-                return swept
-            if name.startswith(TEMPORARY + part) and _own not in name:
-                withdraw(Path(folder, name))
+    for folder in (output, output / UNFINISHED):
+        try:
+            names = os.listdir(folder)
+        except FileNotFoundError:
+            continue
+        for name in names:
+            if name.startswith(TEMPORARY + part) and name != UNFINISHED and _own not in name:
+                withdraw(folder / name)
                 swept += 1
     return swept
+
+
+def drop_unfinished(output: Path) -> None:
+    """Deletes the folder of unfinished files if it is empty. The caller makes sure that no other run needs it."""
+    with suppress(OSError):
+        (output / UNFINISHED).rmdir()
+
+
+class FolderSink:
+    """Outputs as files in a folder, at the paths that their keys are. See `base.Sink`.
+
+    Unfinished files lie in one folder, so that sweeping lists that folder and not the whole tree. Where an output's
+    folder is on another file system, its unfinished file lies beside it, and stays there if the run is killed.
+    """
+
+    def __init__(self, output: Path, part: tuple[int, int] = (1, 1)):
+        """Args:
+        part: shard i of n; (1, 1) is the whole folder.
+        """
+        self._output, self._alone = output, part == (1, 1)
+        self._part = "" if self._alone else f"{part[0]}-of-{part[1]}-"
+        self._elsewhere: set[Path] = set()
+
+    @property
+    def case_insensitive(self) -> bool:
+        """Whether the folder's file system takes names that differ only in case for one."""
+        return not tells_case_apart(self._output)
+
+    def write(self, key: str, data: bytes) -> None:
+        """Writes an output; `commit` makes it durable."""
+        path = self._output / key
+        if path.parent not in self._elsewhere:
+            try:
+                write_file(path, data, part=self._part, sync=False, within=self._output / UNFINISHED)
+                return
+            except StorageError as error:
+                if not (isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EXDEV):
+                    raise
+                self._elsewhere.add(path.parent)
+        write_file(path, data, part=self._part, sync=False)
+
+    def commit(self, keys: Iterable[str]) -> None:
+        """Syncs the folders of these outputs."""
+        for folder in {(self._output / key).parent for key in keys}:
+            sync_folder(folder)
+
+    def has(self, key: str) -> bool:
+        """Whether the file is there."""
+        return (self._output / key).is_file()
+
+    def withdraw(self, key: str) -> None:
+        """Deletes the file."""
+        withdraw(self._output / key)
+
+    def sweep(self) -> None:
+        """Deletes unfinished files of killed runs: of this shard, or of all runs where this one is alone."""
+        sweep(self._output, self._part)
+
+    def close(self) -> None:
+        """Deletes the folder of unfinished files, unless other shards may be using it."""
+        if self._alone:
+            drop_unfinished(self._output)

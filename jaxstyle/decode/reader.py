@@ -1,0 +1,63 @@
+"""Headers and pixels of the inputs of a source: the decoders read files, all else is copied to a file for them."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxstyle.data.sources.base import Locator, Source
+from jaxstyle.decode.pool import Decoders
+from jaxstyle.decode.worker import UNKNOWN, Decoded, Probed, Stat
+from jaxstyle.errors import ImageError
+
+
+class Reader:
+    """The decoders of a run, for locators of its source. Thread-safe.
+
+    Attributes:
+        workers: decoder processes; 0: decoding happens in the calling process.
+    """
+
+    def __init__(self, source: Source, decoders: Decoders):
+        self._source, self._decoders, self.workers = source, decoders, decoders.workers
+
+    def probe(self, locators: Sequence[Locator]) -> list[Probed]:
+        """Reads headers, see `Decoders.probe`."""
+        if all(isinstance(one, Path) for one in locators):
+            return self._decoders.probe([Path(one) for one in locators])
+        return [self._probe(one) for one in locators]
+
+    def _probe(self, locator: Locator) -> Probed:
+        if isinstance(locator, Path):
+            return self._decoders.probe([locator])[0]
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                path, stat = self._file(locator, folder)
+            except OSError as error:
+                return Probed(UNKNOWN, None, f"cannot be read ({error.strerror or error})")
+            return dataclasses.replace(self._decoders.probe([path])[0], stat=stat)
+
+    def read(self, locator: Locator, size: int, *, full_alpha: bool) -> Decoded:
+        """Decodes a picture, see `Decoders.read`.
+
+        Raises:
+            ImageError: it cannot be read or decoded.
+        """
+        if isinstance(locator, Path):
+            return self._decoders.read(locator, size, full_alpha=full_alpha)
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                path, stat = self._file(locator, folder)
+            except OSError as error:
+                raise ImageError(f"cannot be read ({error.strerror or error})") from error
+            return dataclasses.replace(self._decoders.read(path, size, full_alpha=full_alpha), stat=stat)
+
+    def _file(self, locator: Locator, folder: str) -> tuple[Path, Stat]:
+        """A copy of an input's content, and the input's stamp before it was copied."""
+        stat, path = Stat(*self._source.stamp(locator)), Path(folder, "input")
+        with self._source.open(locator) as content, path.open("wb") as copy:
+            shutil.copyfileobj(content, copy)
+        return path, stat

@@ -1,0 +1,258 @@
+"""What the threads of a run do, one function a stage.
+
+    walk -> plan -> queues -> decode -> queues -> render -> publish -> main thread
+   (inputs)        (jobs)            (pictures)          (lanes)      (rows)
+
+Every queue is bounded, so that the slowest stage sets the pace and memory does not grow with the number of inputs.
+Inputs that wait for the plan lie in a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from jaxstyle.data.fingerprint import record_precision
+from jaxstyle.data.ledger import Ledger
+from jaxstyle.data.rows import Row
+from jaxstyle.data.sources.base import Input
+from jaxstyle.decode.reader import Reader
+from jaxstyle.engine.events import Broken, Settled, Tell
+from jaxstyle.engine.lanes import BatchScheduler, Ended, Usage
+from jaxstyle.engine.prepare import Prepared, prepare
+from jaxstyle.engine.publish import next_job, publish, row
+from jaxstyle.engine.queues import Queues
+from jaxstyle.engine.spool import Spool
+from jaxstyle.errors import ImageError
+from jaxstyle.planning.batches import chosen_batch
+from jaxstyle.planning.contract import Device, Group
+from jaxstyle.planning.plan import Unchanged, inputs_of, planned
+from jaxstyle.planning.preflight import Ready
+
+WINDOW = 2048
+"""Jobs that the planner may be ahead."""
+EVENTS = 4096
+"""Events that may wait for the main thread."""
+WAIT_SECONDS = 0.2
+"""Between two looks of a blocked thread at whether the run is over."""
+TOLD = 100
+"""Inputs finished by an earlier run that are told of at a time."""
+
+Event = Settled | Tell | Broken | threading.Thread
+
+
+def _queues(ready: Ready) -> Queues[Prepared]:
+    """Queues that collect jobs for the batch that was asked for; "auto" is 2 until the device is known."""
+    batch = 2 if ready.settings.batch == "auto" else int(ready.settings.batch)
+    return Queues(lambda _: batch, window=max(WINDOW, 4 * batch))
+
+
+@dataclass
+class Shared:
+    """What the threads of a run share.
+
+    Attributes:
+        before: rows of earlier runs.
+        reader: of the inputs.
+        device_for: makes the device, when there is something to render.
+        queues: between planner, decoders and device.
+        spool: from the walk to the planner.
+        ended: lanes to be published; None ends a publisher. Its size is set when the device is known.
+        events: for the main thread, from `post` and `tell`.
+        usage: what the device does.
+        device: once it is made.
+        writing: when each publisher began the output that it writes (time.monotonic), by thread.
+        jobs: number of jobs offered so far.
+        planned: whether the plan is complete.
+        left: set when the run is over and no thread may block any more.
+    """
+
+    ready: Ready
+    before: Ledger
+    reader: Reader
+    device_for: Callable[[Ready], Device]
+    queues: Queues[Prepared] = field(init=False)
+    spool: Spool = field(default_factory=Spool)
+    ended: queue.Queue[Ended[Prepared] | None] = field(default_factory=queue.Queue)
+    events: queue.Queue[Event] = field(default_factory=lambda: queue.Queue(maxsize=EVENTS))
+    usage: Usage = field(default_factory=Usage)
+    device: Device | None = None
+    writing: dict[int, float] = field(default_factory=dict)
+    jobs: int = 0
+    planned: bool = False
+    left: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.queues = _queues(self.ready)
+
+    @property
+    def hands(self) -> int:
+        """Number of decoding threads, and of publishing ones."""
+        return max(1, self.reader.workers)
+
+    def post(self, event: Event) -> None:
+        """Hands an event to the main thread."""
+        self.put(self.events, event)
+
+    def tell(self, name: str, *arguments: Any) -> None:
+        """Has the main thread call a method of `Progress`."""
+        self.post(Tell(name, arguments))
+
+    def put(self, where: queue.Queue, what: Any) -> None:
+        """Adds to a queue; blocks while it is full, unless the run is over."""
+        while not self.left.is_set():
+            try:
+                where.put(what, timeout=WAIT_SECONDS)
+                return
+            except queue.Full:
+                continue
+
+
+def works(shared: Shared) -> list[Callable[[Shared], None]]:
+    """The functions of all threads of a run."""
+    return [walk, plan, render, *[decode] * shared.hands, *[publish_ended] * shared.hands]
+
+
+def walk(shared: Shared) -> None:
+    """Deletes what killed runs left, and lists the inputs for the planner; their number is known at the end.
+
+    With `limit` the planner asks the source itself, so that no more is listed than it needs.
+    """
+    shared.ready.sink.sweep()
+    if shared.ready.settings.limit is not None:
+        return
+    number = 0
+    for one in inputs_of(shared.ready.source, shared.ready.settings):
+        if shared.queues.stopped:
+            return
+        shared.spool.write(one)
+        number += 1
+    shared.spool.complete()
+    shared.tell("inputs", number)
+
+
+def plan(shared: Shared) -> None:
+    """Makes jobs and rows of the inputs, until all are planned or the limit is reached."""
+    limit, seen, finished = shared.ready.settings.limit, 0, 0
+    for one in planned(shared.ready, shared.before, shared.reader, _inputs(shared)):
+        seen += 1
+        if isinstance(one, Unchanged):
+            finished += 1
+            if finished % TOLD == 0:
+                shared.tell("finished", TOLD)
+        elif isinstance(one, Row):
+            shared.post(Settled(one))
+        else:
+            shared.jobs += shared.queues.offer(one)
+            if shared.jobs == limit:
+                break
+        if shared.queues.stopped:
+            break
+    if shared.queues.stopped:  # the inputs may have ended for that reason
+        return
+    shared.tell("finished", finished % TOLD)
+    if limit is not None:
+        shared.tell("inputs", seen)
+    shared.planned = True
+    shared.queues.end()
+
+
+def _inputs(shared: Shared) -> Iterator[Input]:
+    if shared.ready.settings.limit is not None:
+        return inputs_of(shared.ready.source, shared.ready.settings)
+    return shared.spool.read(lambda: shared.queues.stopped)
+
+
+def decode(shared: Shared) -> None:
+    """Decodes pictures for the device. A picture that turns out to belong to another group goes back."""
+    while (taken := shared.queues.job()) is not None:
+        group, job = taken
+        try:
+            task = prepare(job, shared.reader, shared.ready)
+        except ImageError as error:
+            shared.post(Settled(row(job, "failed", reason=str(error)), job))
+            shared.queues.decoded(group, None)
+            continue
+        if task.job.group == group:
+            shared.queues.decoded(group, task)
+        else:
+            shared.queues.requeue(task.job)
+            shared.queues.decoded(group, None)
+
+
+def render(shared: Shared) -> None:
+    """Makes the device and runs group after group on it."""
+    try:
+        if shared.queues.anything():
+            _Renderer(shared).run()
+    finally:
+        for _ in range(shared.hands):
+            shared.put(shared.ended, None)
+
+
+class _Renderer:
+    """The device's thread; remembers which batches had no room."""
+
+    def __init__(self, shared: Shared):
+        self._shared, self._most_pixels = shared, 2**63
+        shared.usage.since = time.monotonic()  # drivers may hang
+        self._device = shared.device = shared.device_for(shared.ready)
+        shared.usage.since = None
+        record_precision(shared.ready.output, self._device.precision)
+        shared.queues.set_batch(self._batch)
+
+    def run(self) -> None:
+        """Renders until the queues have nothing more."""
+        shared = self._shared
+        scheduler = BatchScheduler(self._device, shared.queues, partial(shared.tell, "advance"), shared.usage)
+        while (chosen := shared.queues.choose()) is not None:
+            group, pending = chosen
+            batch = self._batch(group.bucket)
+            shared.ended.maxsize = 2 * batch  # so that all lanes can end at once; only this thread blocks on it
+            for ended in scheduler.run(group, pending, batch, partial(self._halved, group)):
+                self._hand_on(ended)
+
+    def _hand_on(self, ended: Ended[Prepared]) -> None:
+        job = next_job(ended)
+        if job is None:
+            self._shared.put(self._shared.ended, ended)
+            return
+        if job.first_problem and not ended.task.job.first_problem:  # it begins again
+            spent = ended.task.job.evaluations_before + ended.evaluations
+            self._shared.tell("advance", -spent, float("nan"))
+        self._shared.queues.requeue(job)
+
+    def _batch(self, bucket: tuple[int, int]) -> int:
+        """Lanes side by side: as asked or as the device prefers, and no more pixels than it has had room for."""
+        wanted, count = chosen_batch(self._device, bucket, self._shared.ready.settings.batch), self._device.count
+        return max(count, min(wanted, self._most_pixels // (bucket[0] * bucket[1]) // count * count))
+
+    def _halved(self, group: Group, batch: int) -> None:
+        width, height = group.bucket
+        self._most_pixels = batch * width * height
+        text = f"The device is out of memory: going on with {batch} images of {width} x {height} at a time."
+        self._shared.tell("say", text)
+
+
+def publish_ended(shared: Shared) -> None:
+    """Writes the images of lanes that have ended."""
+    me = threading.get_ident()
+    while (ended := _next(shared)) is not None:
+        shared.writing[me] = time.monotonic()
+        made = publish(ended, shared.ready.settings, shared.ready.sink)
+        del shared.writing[me]
+        shared.post(Settled(made, ended.task.job))
+
+
+def _next(shared: Shared) -> Ended[Prepared] | None:
+    """The next lane to publish; None at the end, and as soon as the run is over."""
+    while not shared.left.is_set():
+        with contextlib.suppress(queue.Empty):
+            return shared.ended.get(timeout=WAIT_SECONDS)
+    return None

@@ -1,0 +1,182 @@
+"""Jobs of two stages: each picture is optimised small, then larger, starting from what the first stage made."""
+
+import json
+import weakref
+
+import numpy as np
+import pytest
+import stub
+from pictures import painting, photo, save
+from PIL import Image
+
+from jaxstyle.data.image import resize, work_size
+from jaxstyle.engine import publish, stages
+from jaxstyle.engine.events import Silent
+from jaxstyle.engine.pipeline import render
+from jaxstyle.engine.queues import Queues
+from jaxstyle.planning import scales
+from jaxstyle.planning.buckets import bucket
+from jaxstyle.planning.contract import Group
+from jaxstyle.planning.plan import Job
+from jaxstyle.settings import RenderSettings
+
+SETTINGS = RenderSettings(size=64, evaluations=10, batch=4, workers=0)
+SMALL, LARGE = 6, 4
+"""Evaluations of the two stages."""
+
+
+def two_stages(header, settings):
+    """Half of the size, then the size."""
+    made = []
+    for size, evaluations in ((settings.size // 2, SMALL), (settings.size, LARGE)):
+        work = work_size(header.width, header.height, size)
+        made.append(scales.Stage(work, bucket(work, size), evaluations))
+    return tuple(made)
+
+
+@pytest.fixture(autouse=True)
+def scaled(monkeypatch):
+    monkeypatch.setattr(scales, "stages", two_stages)
+
+
+@pytest.fixture
+def style(tmp_path):
+    return save(tmp_path / "style.png", painting())
+
+
+@pytest.fixture
+def devices(monkeypatch):
+    return stub.install(monkeypatch.setattr, record=True)
+
+
+class Ear(Silent):
+    def __init__(self):
+        self.spent, self.rows = 0, []
+
+    def advance(self, evaluations, loss):
+        self.spent += evaluations
+
+    def row(self, row):
+        self.rows.append(row)
+
+
+def rows(output):
+    return {row["key"]: row for row in map(json.loads, (output / "manifest.jsonl").read_text().splitlines())}
+
+
+def test_a_job_moves_through_its_stages_and_begins_again_from_the_first():
+    first, second = scales.Stage((32, 24), (32, 32), 6), scales.Stage((64, 48), (64, 48), 4)
+    job = Job("a", "a", 1, 2, None, (first, second))
+    assert (job.work, job.bucket, job.evaluations, job.last) == ((32, 24), (32, 32), 6, False)
+    assert job.group == Group((32, 32), False, 0)
+    later = job.next_stage(np.zeros((24, 32, 3)), 6, 1.5)
+    assert (later.work, later.bucket, later.evaluations, later.last) == ((64, 48), (64, 48), 4, True)
+    assert later.group == Group((64, 48), False, 1) and later.previous is not None
+    assert (later.evaluations_before, later.seconds_before) == (6, 1.5)
+    again = later.second_try("black")
+    assert again.group == Group((32, 32), True, 0) and again.first_problem == "black" and again.previous is None
+    assert (again.evaluations_before, again.seconds_before) == (0, 0.0)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 8])
+def test_every_picture_goes_through_both_stages(style, tmp_path, devices, batch):
+    pictures = {}
+    for k in range(11):
+        pictures[f"{k:02}.png"] = photo(*[(64, 48), (50, 64), (20, 20)][k % 3], seed=k)
+        save(tmp_path / "in" / f"{k:02}.png", pictures[f"{k:02}.png"])
+    ear = Ear()
+    summary = render(tmp_path / "in", style, tmp_path / "out", SETTINGS, batch=batch, progress=ear)
+    assert summary.done == 11 and ear.spent == 11 * (SMALL + LARGE) == sum(row.evaluations for row in ear.rows)
+    assert summary.occupancy > 0.2
+    for key, row in rows(tmp_path / "out").items():
+        with Image.open(tmp_path / "out" / key) as made:
+            np.testing.assert_array_equal(np.asarray(made), 255 - pictures[key])  # of its own size and content
+        assert row["evaluations"] == SMALL + LARGE and row["work_size"] == list(pictures[key].shape[1::-1])
+    put = devices[0].inputs
+    assert len(put) == 22
+    assert {(group.stage, evaluations) for group, evaluations, _ in put} == {(0, SMALL), (1, LARGE)}
+
+
+def test_the_second_stage_starts_from_the_image_of_the_first_without_its_border(style, tmp_path, devices):
+    save(tmp_path / "in" / "a.png", photo(60, 40, seed=1))
+    render(tmp_path / "in", style, tmp_path / "out", SETTINGS, init="content")
+    (small, _, first), (large, _, second) = devices[0].inputs
+    assert (small.bucket, large.bucket) == ((32, 32), (64, 64)) and second["inside"].sum() == 60 * 40
+    made = 1 - first["content"][:21, :32]  # what the stub makes of it; the rest is border
+    np.testing.assert_allclose(second["init"][:40, :60], resize(made, 60, 40), atol=1e-6)
+    np.testing.assert_allclose(first["init"], first["content"])
+
+
+def test_a_second_try_begins_at_the_first_stage_and_its_evaluations_alone_count(style, tmp_path, monkeypatch):
+    save(tmp_path / "in" / "a.png", photo(64, 48, seed=1))
+    save(tmp_path / "in" / "b.png", photo(64, 48, seed=2))
+    devices = stub.install(monkeypatch.setattr, record=True)
+    problem = publish.problem
+    wrong = lambda ended: "wrong" if ended.task.job.key == "a.png" and ended.task.job.last else problem(ended)  # noqa: E731
+    monkeypatch.setattr(publish, "problem", wrong)
+    ear = Ear()
+    summary = render(tmp_path / "in", style, tmp_path / "out", SETTINGS, progress=ear)
+    assert (summary.done, summary.failed) == (1, 1)
+    careful = [(group.stage, evaluations) for group, evaluations, _ in devices[0].inputs if group.careful]
+    assert careful == [(0, SMALL), (1, LARGE)]
+    row = rows(tmp_path / "out")["a.png"]
+    assert row["evaluations"] == SMALL + LARGE and row["reason"] == "wrong (on the second try; on the first: wrong)"
+    assert ear.spent == 2 * (SMALL + LARGE)  # the first try is taken back
+
+
+def test_few_images_of_first_stages_wait_in_memory(style, tmp_path, devices, monkeypatch):
+    for k in range(120):
+        save(tmp_path / "in" / f"{k:03}.png", photo(64, 20 + k % 40, seed=k))
+    held, most, next_job = [], [], stages.next_job
+
+    def watched(ended):
+        job = next_job(ended)
+        if job is not None:
+            held.append(weakref.ref(job.previous))
+            most.append(sum(one() is not None for one in held))
+        return job
+
+    monkeypatch.setattr(stages, "next_job", watched)
+    assert render(tmp_path / "in", style, tmp_path / "out", SETTINGS, batch=4).done == 120
+    buckets = {group.bucket for group, _, _ in devices[0].inputs if group.stage == 1}
+    assert len(most) == 120 and len(buckets) > 1
+    assert max(most) <= len(buckets) * 4 + 4 + 5  # a batch of each bucket, the lanes that ran, decoded ones
+
+
+class Waiting:
+    def __init__(self, group, number):
+        self.group, self.number = group, number
+
+
+def test_a_later_stage_with_a_full_batch_goes_first_and_ends_the_refilling_of_earlier_ones():
+    early, late = Group((32, 32)), Group((64, 64), stage=1)
+    queues = Queues(lambda _: 2, window=100)
+    for n in range(9):
+        queues.offer(Waiting(early, n))
+    assert queues.choose() == (early, 9)
+    queues.ready(early, "a"), queues.ready(early, "b")
+    assert queues.take(early, 0) == "a"
+    queues.requeue(Waiting(late, 0))
+    assert queues.take(early, 0) == "b"  # one alone waits
+    queues.ready(early, "c")
+    queues.requeue(Waiting(late, 1))
+    assert queues.take(early, None) is None and queues.pending(early) == 10  # at once, though one is decoded
+    assert queues.job()[0] == late  # decoders serve it at once too
+    assert queues.choose() == (late, 2)
+    queues.decoded(late, "d")
+    assert queues.take(late, 0) == "d"
+    assert queues.choose() == (early, 10) and queues.take(early, 0) == "c"
+
+
+def test_two_stages_with_the_real_network(network, style, tmp_path):
+    picture = photo(64, 48, seed=3)
+    save(tmp_path / "in" / "a.png", picture)
+    save(tmp_path / "in" / "b.png", photo(48, 64, seed=4))
+    few = dict(style_layers=("relu1_1", "relu2_1"), content_layers=("relu2_2",))  # quickly compiled
+    summary = render(tmp_path / "in", style, tmp_path / "out", SETTINGS, batch=1, **few)
+    assert summary.done == 2 and summary.programs <= 4
+    for row in rows(tmp_path / "out").values():
+        assert row["evaluations"] == SMALL + LARGE and row["ended"] == "budget"
+        assert 0 < row["loss"]["total"] < row["start_loss"]
+    with Image.open(tmp_path / "out" / "a.png") as made:
+        assert made.size == (64, 48) and np.abs(np.asarray(made).astype(int) - picture).mean() > 3
