@@ -18,6 +18,7 @@ from ratios import pictures
 
 from jaxstyle.data import image
 from jaxstyle.decode.pool import Decoders
+from jaxstyle.decode.reader import Reader
 from jaxstyle.engine import pipeline
 from jaxstyle.engine.lanes import BatchScheduler
 from jaxstyle.engine.prepare import prepare
@@ -47,16 +48,17 @@ def throughput(arguments):
             Image.fromarray(image.to_bytes(moved)).save(inputs / f"{k}.jpg", quality=95)
         ready = preflight.check(inputs, style, Path(folder, "out"), settings)
         with Decoders(0, max_pixels=settings.max_pixels, timeout=60) as decoders:
-            jobs = list(plan([inputs], settings, lambda _: False, decoders))
-            tasks = [prepare(job, decoders, ready) for job in jobs]
+            reader = Reader(ready.source, decoders)
+            jobs = list(plan(ready.source.inputs(), settings, lambda _: False, reader))
+            tasks = [prepare(job, reader, ready) for job in jobs]
 
         def alone() -> tuple[float, float]:
             """Seconds and occupancy of the lanes, with all tasks in memory and the results dropped."""
             device, queues = pipeline.device_for(ready), Queues(lambda _: settings.batch, window=10 * number)
             for task in tasks:
-                queues.ready(Group(task.job.bucket), task)
+                queues.ready(task.job.group, task)
             queues.end()
-            lanes = BatchScheduler(device, queues, settings.evaluations, lambda *_: None)
+            lanes = BatchScheduler(device, queues, lambda *_: None)
             began = time.perf_counter()
             while (chosen := queues.choose()) is not None:
                 for _ in lanes.run(*chosen, settings.batch, print):
@@ -69,10 +71,10 @@ def throughput(arguments):
                 batch = device.batch(Group(bucket), size)
                 task = next(task for task in tasks if task.job.bucket == bucket)
                 for lane in range(size):
-                    batch.put(lane, task.content, task.init)
+                    batch.put(lane, task.inputs, task.evaluations)
                 batch.advance(1)
                 for smaller in batch_sizes(size, device.count)[1:]:
-                    batch = batch.keep(range(smaller), smaller)
+                    batch = batch.select(range(smaller), smaller)
         seconds = [alone()[0]]
         began = time.perf_counter()
         summary = pipeline.render(inputs, style, Path(folder, "out"), settings)
@@ -178,7 +180,7 @@ class Clock(Silent):
         self.first = self.first or time.perf_counter()
 clock = Clock()
 settings = RenderSettings(size=256, evaluations=1, batch=2)
-pipeline.render(*sys.argv[1:4], settings, progress=clock)
+pipeline.render(*sys.argv[1:4], settings, progress=clock, own_process=True)
 ticks, advance = [], jaxstyle.engine.device._JaxBatch.advance
 def timed(self, number):
     begun = time.perf_counter()
@@ -186,7 +188,7 @@ def timed(self, number):
     ticks.append(time.perf_counter() - begun)
     return look
 jaxstyle.engine.device._JaxBatch.advance = timed
-pipeline.render(*sys.argv[1:3], sys.argv[3] + "-again", settings)
+pipeline.render(*sys.argv[1:3], sys.argv[3] + "-again", settings, own_process=True)
 print(json.dumps({"imports": imported - began, "end of the first tick": clock.first - imported, "a tick": ticks[0],
                   "first tick": clock.first - imported - ticks[0]}))
 """

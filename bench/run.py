@@ -28,7 +28,7 @@ import ratios
 import solvers
 import utilisation
 
-from jaxstyle.engine.device import divide_cpu
+from jaxstyle.engine.jax_setup import divide_cpu
 
 ALL = ratios.ALL | utilisation.ALL | peers.ALL | solvers.ALL | precision.ALL | ablations.ALL | growth.ALL | dataset.ALL
 

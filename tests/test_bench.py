@@ -107,7 +107,7 @@ def test_what_there_is_no_time_or_no_room_for_is_told(monkeypatch):
     class Device:
         count, memory, settings = 1, 2**30, SETTINGS
 
-        def fits(self, _):
+        def max_batch(self, _):
             return 4
 
     class Bench:

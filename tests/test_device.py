@@ -25,8 +25,8 @@ SETTINGS = RenderSettings(size=SIZE, evaluations=24, tolerance=0.325, **FEW)  # 
 
 
 class Task:
-    def __init__(self, number):
-        self.number = number
+    def __init__(self, number, evaluations=SETTINGS.evaluations):
+        self.number, self.evaluations = number, evaluations
         self.content = self.init = photo(SIZE, SIZE, seed=number).astype(np.float32) / 255
         self.inputs = {"content": self.content, "init": self.init}
 
@@ -43,7 +43,7 @@ def rendered(device, numbers, batch, pending=None):
         queues.ready(GROUP, Task(number))
     queues.end()
     group, there = queues.choose()
-    lanes = BatchScheduler(device, queues, SETTINGS.evaluations, lambda *_: None)
+    lanes = BatchScheduler(device, queues, lambda *_: None)
     device.worth_shrinking, worth_shrinking = lambda *_: False, device.worth_shrinking  # one batch size to the end
     try:
         return {ended.task.number: ended for ended in lanes.run(group, pending or there, batch, print)}
@@ -87,9 +87,9 @@ def test_batches_of_other_sizes_agree_to_rounding_after_ten_evaluations_unless_a
     for batch in (1, 2, 4):
         queues = Queues(lambda _, batch=batch: batch, window=100)
         for number in range(6):
-            queues.ready(GROUP, Task(number))
+            queues.ready(GROUP, Task(number, 10))
         queues.end()
-        lanes = BatchScheduler(short, queues, 10, lambda *_: None)
+        lanes = BatchScheduler(short, queues, lambda *_: None)
         found[batch] = {e.task.number: e for e in lanes.run(*queues.choose(), batch, print)}
     for batch in (2, 4):
         apart = []

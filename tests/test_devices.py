@@ -23,7 +23,7 @@ from jaxstyle.settings import RenderSettings
 
 class Task:
     def __init__(self, number):
-        self.number = number
+        self.number, self.evaluations = number, 10
         self.content = self.init = photo(32, 32, seed=number).astype(np.float32) / 255
         self.inputs = {"content": self.content, "init": self.init}
 
@@ -35,7 +35,7 @@ def rendered(devices, batch, order=range(6)):
     for number in order:
         queues.ready(Group((32, 32)), Task(number))
     queues.end()
-    lanes = BatchScheduler(device, queues, 10, lambda *_: None)
+    lanes = BatchScheduler(device, queues, lambda *_: None)
     device.worth_shrinking = lambda *_: False
     ended = list(lanes.run(*queues.choose(), batch, print))
     return device, {e.task.number: e for e in ended}

@@ -33,17 +33,17 @@ def clock(monkeypatch):
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
 def test_progress_tells_images_rate_loss_and_failures(stream, clock):
     out = stream()
-    with P.progress(out) as watcher:
-        watcher.begin(100)
-        watcher.finished(3)
-        watcher.inputs(7)
-        watcher.advance(100, 2.5)
-        watcher.row(Row("a.jpg", "done", evaluations=100))
-        watcher.row(Row("caf\udce9.png", "failed", "cut short"))
-        watcher.advance(50, float("nan"))
-        watcher.say("The device is out of memory.")
+    with P.progress(out) as listener:
+        listener.begin(100)
+        listener.finished(3)
+        listener.inputs(7)
+        listener.advance(100, 2.5)
+        listener.row(Row("a.jpg", "done", evaluations=100))
+        listener.row(Row("caf\udce9.png", "failed", "cut short"))
+        listener.advance(50, float("nan"))
+        listener.say("The device is out of memory.")
         clock[0] += 30
-        state = watcher.state()
+        state = listener.state()
     # 2.5 of 4 inputs in 30 s
     assert state == "1 images, 2 of 4 inputs (1 failed), 0.05 images/s, loss 2.5, 0:18 left"
     text = out.getvalue()
@@ -53,59 +53,77 @@ def test_progress_tells_images_rate_loss_and_failures(stream, clock):
 
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
 def test_while_the_inputs_are_being_counted_nothing_is_said_of_the_rest(stream, clock):
-    with P.progress(stream()) as watcher:
-        watcher.begin(10)
+    with P.progress(stream()) as listener:
+        listener.begin(10)
         clock[0] += 2
-        assert watcher.state() == "0 images, 0" and watcher.part() == 0
-        watcher.advance(10, 1.5)
-        watcher.row(Row("a.jpg", "done", evaluations=10))
-        assert watcher.state() == "1 images, 1, 0.5 images/s, loss 1.5" and watcher.part() == 0
-        watcher.inputs(4)
-        assert watcher.part() == 0.25 and watcher.state().endswith("0:06 left")
+        assert listener.state() == "0 images, 0" and listener.part() == 0
+        listener.advance(10, 1.5)
+        listener.row(Row("a.jpg", "done", evaluations=10))
+        assert listener.state() == "1 images, 1, 0.5 images/s, loss 1.5" and listener.part() == 0
+        listener.inputs(4)
+        assert listener.part() == 0.25 and listener.state().endswith("0:06 left")
+
+
+def test_what_second_tries_take_back_no_longer_counts(clock):
+    """Four images of two lanes: both lanes of the first two begin again after their whole budget."""
+    with P.progress(io.StringIO()) as listener:
+        listener.begin(100)
+        listener.inputs(4)
+        listener.advance(200, 2.0)
+        clock[0] += 10
+        assert listener.part() == 0.5
+        listener.advance(-200, float("nan"))
+        assert listener.part() == 0 and listener.loss == 2.0 and "left" not in listener.state()
+        listener.advance(100, 3.0)
+        assert listener.part() == 0.25 and listener.state().endswith("0.1 images/s, loss 3, 0:30 left")
+        listener.advance(100, 3.0)
+        for name in "ab":
+            listener.row(Row(f"{name}.jpg", "done", evaluations=100))
+        assert listener.part() == 0.5 and listener.state().endswith("0:10 left")
 
 
 def test_the_part_that_is_done_never_exceeds_the_whole():
-    with P.progress(io.StringIO()) as watcher:
-        watcher.begin(10)
-        watcher.inputs(2)
-        parts = [watcher.part()]
+    with P.progress(io.StringIO()) as listener:
+        listener.begin(10)
+        listener.inputs(2)
+        parts = [listener.part()]
         for k in range(3):  # one came while the others were counted
-            watcher.advance(10, 1.0)
-            parts.append(watcher.part())
-            watcher.row(Row(f"{k}.jpg", "done", evaluations=10))
-            parts.append(watcher.part())
-        watcher.inputs(0)
-        assert parts == [0, 0.5, 0.5, 1, 1, 1, 1] and watcher.part() == 0
-        assert "left" in watcher.state()
+            listener.advance(10, 1.0)
+            parts.append(listener.part())
+            listener.row(Row(f"{k}.jpg", "done", evaluations=10))
+            parts.append(listener.part())
+        listener.inputs(0)
+        assert parts == [0, 0.5, 0.5, 1, 1, 1, 1] and listener.part() == 0
+        assert "left" in listener.state()
 
 
 def test_a_second_run_begins_at_nothing(clock):
-    with P.progress(io.StringIO()) as watcher:
-        watcher.begin(10)
-        watcher.finished(1)
-        watcher.inputs(3)
-        watcher.advance(10, 1.0)
-        watcher.row(Row("a.jpg", "failed", "bad", evaluations=10))
+    with P.progress(io.StringIO()) as listener:
+        listener.begin(10)
+        listener.finished(1)
+        listener.inputs(3)
+        listener.advance(10, 1.0)
+        listener.row(Row("a.jpg", "failed", "bad", evaluations=10))
         clock[0] += 50
-        watcher.begin(20)
-        assert watcher.state() == "0 images, 0" and watcher.part() == 0
-        watcher.inputs(1)
-        watcher.advance(10, 2.0)
+        listener.begin(20)
+        assert listener.state() == "0 images, 0" and listener.part() == 0
+        listener.inputs(1)
+        listener.advance(10, 2.0)
         clock[0] += 2
-        assert watcher.state() == "0 images, 0 of 1 inputs, 0.25 images/s, loss 2, 0:02 left"
+        assert listener.state() == "0 images, 0 of 1 inputs, 0.25 images/s, loss 2, 0:02 left"
 
 
 def test_a_log_is_bounded(clock):
     out = io.StringIO()
-    with P.progress(out) as watcher:
-        watcher.begin(100)
-        watcher.inputs(100_000)
+    with P.progress(out) as listener:
+        listener.begin(100)
+        listener.inputs(100_000)
         for _ in range(1000):
             clock[0] += 1
-            watcher.advance(100, 1.0)
+            listener.advance(100, 1.0)
         for k in range(500):
-            watcher.row(Row(f"{k}.jpg", "failed", "bad"))
-            watcher.row(Row(f"{k}.txt", "skipped", "no picture"))
+            listener.row(Row(f"{k}.jpg", "failed", "bad"))
+            listener.row(Row(f"{k}.txt", "skipped", "no picture"))
     lines = out.getvalue().splitlines()
     assert 1000 / P.LINE_SECONDS - 2 < sum("images/s" in line for line in lines) <= 1000 / P.LINE_SECONDS + 1
     assert sum(line.startswith("failed: ") for line in lines) == P.NOTABLE + 1

@@ -1,4 +1,4 @@
-"""How a run goes on: a bar on a terminal, a line now and then in a log."""
+"""The progress of a run: a bar on a terminal, a line every half minute in a log."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from jaxstyle.data.sources.base import printable
 from jaxstyle.engine.events import Progress
 
 LINE_SECONDS = 30.0
-"""Between two lines in a log."""
+"""Between two lines of a log."""
 NOTABLE = 20
-"""Failed rows told one by one; the rest are only counted, the manifest has them all."""
+"""Failed rows that are printed one by one. The rest are counted; the manifest has them all."""
 
 
 class _Counts:
-    """What both kinds show, and the words for it."""
+    """What both kinds count and print."""
 
     def __init__(self, stream: TextIO):
         self.stream, self.began = stream, time.monotonic()
@@ -56,27 +56,30 @@ class _Counts:
                 self.say("failed: further ones are counted here and listed in the manifest")
 
     def say(self, text: str) -> None:
-        with contextlib.suppress(OSError):  # whoever listened is gone or has no room: the run goes on
+        with contextlib.suppress(OSError):  # the stream is closed, or its disk is full: the run goes on
             print(text, file=self.stream, flush=True)
 
     def part(self) -> float:
         """How much of the run is done, from 0 to 1; 0 while the inputs are being counted."""
         if not self.number:
             return 0.0
-        lanes = max(0, self.spent - self.settled) / self.budget  # of images without a row yet
-        return min(1.0, (self.before + self.rows + lanes) / self.number)
+        return min(1.0, (self.before + self.rows + self._in_lanes()) / self.number)
+
+    def _in_lanes(self) -> float:
+        """Images' worth of evaluations that were spent on images without a row yet."""
+        return max(0, self.spent - self.settled) / self.budget
 
     def state(self) -> str:
-        """Images, rate, loss and time left."""
+        """Images, rate, loss and time left, in words."""
         elapsed = max(time.monotonic() - self.began, 1e-9)
         of = "" if self.number is None else f" of {self.number - self.before} inputs"
         parts = [f"{self.done} images, {self.rows}{of}" + (f" ({self.failed} failed)" if self.failed else "")]
         if self.spent:
-            lanes = max(0, self.spent - self.settled) / self.budget
+            lanes = self._in_lanes()
             parts.append(f"{(self.done + lanes) / elapsed:.3g} images/s")
             parts.append(f"loss {self.loss:.4g}")
-            if self.number is not None:
-                mine = self.rows + lanes
+            mine = self.rows + lanes
+            if self.number is not None and mine:
                 parts.append(f"{_duration(elapsed * max(0.0, self.number - self.before - mine) / mine)} left")
         return ", ".join(parts)
 
@@ -127,7 +130,7 @@ class _Bar(_Counts):
 
 @contextmanager
 def progress(stream: TextIO) -> Iterator[Progress]:
-    """A watcher for `render` that suits the stream."""
+    """A listener for `render`, of the kind that the stream can show."""
     if not stream.isatty():
         yield _Lines(stream)
         return
