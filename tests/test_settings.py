@@ -155,7 +155,9 @@ def test_what_does_not_change_the_pixels_is_not_among_them(name):
 
 def test_all_other_settings_are_among_the_pixels():
     names = {field.name for field in dataclasses.fields(RenderSettings)} - {*ASIDE, "shard"}
-    assert set(RenderSettings().pixels()) == names | {"normalization"}
+    assert set(RenderSettings().pixels()) == names - {"learning_rate"} | {"normalization"}
+    assert set(RenderSettings(solver="adam").pixels()) == names - {"history"} | {"normalization"}
+    assert set(RenderSettings().defaults()) >= names
 
 
 def test_what_changes_the_pixels_makes_another_run():

@@ -42,4 +42,6 @@ def read_regular(path: Path) -> bytes:
 
 def unreadable(path: object, error: OSError) -> StorageError:
     """The error to raise when a file or folder cannot be read."""
-    return StorageError(f"{printable(path)} cannot be read ({error.strerror or error})", "Mend its permissions.")
+    return StorageError(
+        f"{printable(path)} cannot be read ({error.strerror or error})", "Correct its permissions, or move it away."
+    )

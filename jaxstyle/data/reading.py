@@ -47,7 +47,7 @@ class LastRows:
             self._lines = [self._scan(name, file, hashes, valid) for name, file in self._files]
         except OSError as error:
             self._stack.close()
-            raise unreadable(output, error) from error
+            raise unreadable(error.filename or output, error) from error
         self._keys, last = last_rows(hashes)
         self._wanted = np.zeros(len(valid), bool)
         self._wanted[np.flatnonzero(np.array(valid))[last]] = True
