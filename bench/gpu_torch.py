@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import time
+from functools import partial
 from typing import Any
 
 import numpy as np
-from gpu_sections import TARGETS, Found, score, to_loss
-from lab import CHUNK, Lab, OutOfTime, Skip, evaluation, inits
+from gpu_sections import TARGETS, Found, to_loss
+from harness import medians, timed
+from lab import Lab, OutOfTime, Skip
+from lanes import CHUNK, starts
 
 TORCH_BOUNDS = {"float32": 1e-3, "tf32": 0.01, "bfloat16": 0.1}
 """Largest errors of PyTorch's losses against ours in float32 that are rounding."""
@@ -32,29 +34,26 @@ def torch(lab: Lab) -> Found:
     rows: list[dict[str, Any]] = []
     lines: list[str] = []
     wrong: list[str] = []
-    side, batch = lab.scale.peers[0]
-    state, targets = lab.batch("float32", side, batch)
-    expected = evaluation(lab.engine("float32"), "float32")(state[0].image, state[1], targets)[0]
     for number, (side, batch) in enumerate(lab.scale.peers):
         contents, style = lab.contents(side, batch), lab.style(0, side)
-        images = inits(contents, style)
+        images = starts(contents, style)
         for precision, compiled in variants:
             row: dict[str, Any] = {"precision": precision, "compiled": compiled, "side": side, "batch": batch}
             rows.append(row)
             name = f"{side} x {batch} {precision}{', compiled' if compiled else ''}"
             try:
                 lab.need(floor + (60 if compiled else 10 if gpu else 2))
-                began = time.perf_counter()
-                strong = torch_strong.Strong(
-                    lab.engine("float32"), contents, style, device=where, precision=precision, compiled=compiled
-                )
+                make = partial(_program, lab, torch_strong, where, contents, style, precision, compiled)
+                row["ready_seconds"], strong = timed(lambda make=make, images=images: make(images))
                 if number == 0:  # for one batch: whether both programs compute the same
-                    row["error"] = strong.error(images, np.asarray(expected))
+                    row["error"] = strong.error(
+                        images, np.asarray(lab.score(images, lab.batch("float32", side, batch)))
+                    )
                     if not row["error"] <= TORCH_BOUNDS[precision]:
                         wrong.append(f"PyTorch's losses, {name}, differ by {row['error']:.2e}")
-                strong.evaluate(strong.images(images))
-                row["ready_seconds"] = time.perf_counter() - began
-                row["seconds"] = strong.seconds(images, 20 if gpu else lab.scale.repeats)
+                times = 20 if gpu else 1
+                call = partial(strong.evaluations, strong.images(images), times)
+                row["seconds"] = medians({"it": call}, lab.scale.repeats)["it"] / times
             except OutOfTime as reason:
                 row["reason"] = str(reason)
             except torch_strong.torch.OutOfMemoryError:
@@ -91,15 +90,21 @@ def torch(lab: Lab) -> Found:
     return values, lines
 
 
+def _program(lab: Lab, torch_strong: Any, where: str, contents, style, precision: str, compiled: bool, images) -> Any:
+    """PyTorch's program for these pairs, which has evaluated once."""
+    strong = torch_strong.Strong(lab.engine("float32"), np.stack(contents), style, device=where, precision=precision,
+                                 compiled=compiled)  # fmt: skip
+    strong.evaluations(strong.images(images), 1)
+    return strong
+
+
 def _descend(lab: Lab, torch_strong: Any, where: str, precision: str, compiled: bool) -> dict[str, Any]:
     """PyTorch's L-BFGS on the ladder's first pairs."""
     contents, style, exact = (lab.pairs[name] for name in ("contents", "style", "exact"))
-    starts = inits(contents, style)
-    strong = torch_strong.Strong(lab.engine("float32"), contents, style, device=where, precision=precision,
-                                 compiled=compiled)  # fmt: skip
-    strong.seconds(starts, 1)
-    found = strong.descend(starts, lab.scale.evaluations, CHUNK)
-    losses = np.array([score(lab, images, *exact) for _, images in found]).T.tolist()
+    images = starts(contents, style)
+    strong = _program(lab, torch_strong, where, contents, style, precision, compiled, images)
+    found = strong.descend(images, lab.scale.evaluations, CHUNK)
+    losses = np.array([lab.score(reached, exact) for _, reached in found]).T.tolist()
     reference = lab.pairs["curves"]["float32"][: lab.scale.lanes]
     chunk = found[-1][0] / len(found) / lab.scale.lanes
     return {

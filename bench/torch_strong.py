@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from jaxstyle.settings import LAYERS
-from jaxstyle.style.objective import layer_weights
+from jaxstyle.style.terms.gram import layer_weights
 
 VERSION = torch.__version__
 LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
@@ -130,17 +130,11 @@ class Strong:
         if self._device != "cpu":
             torch.cuda.synchronize()
 
-    def seconds(self, images: np.ndarray, repeats: int) -> float:
-        """Of an evaluation of the batch, the mean of so many one after another."""
-        x = self.images(images)
-        for _ in range(3):
+    def evaluations(self, x: torch.Tensor, number: int) -> None:
+        """So many evaluations one after another, and waits for the last."""
+        for _ in range(number):
             self.evaluate(x)
         self.wait()
-        began = time.perf_counter()
-        for _ in range(repeats):
-            self.evaluate(x)
-        self.wait()
-        return (time.perf_counter() - began) / repeats
 
     def descend(self, images: np.ndarray, evaluations: int, every: int) -> list[tuple[float, np.ndarray]]:
         """torch.optim.LBFGS as neural-style-pt uses it (step 1, no line search), here over the whole batch.
