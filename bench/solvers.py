@@ -44,7 +44,7 @@ class Place(NamedTuple):
 Curve = list[Place]
 
 
-def _curve(step: Callable[[], tuple[Any, Any]], most: int, steps: int = sys.maxsize) -> Curve:
+def curve_of(step: Callable[[], tuple[Any, Any]], most: int, steps: int = sys.maxsize) -> Curve:
     """Calls a step until so many evaluations are spent, or so many steps made.
 
     Args:
@@ -59,7 +59,7 @@ def _curve(step: Callable[[], tuple[Any, Any]], most: int, steps: int = sys.maxs
     return curve[1:]
 
 
-def _reached(curve: Curve, loss: float) -> Place | None:
+def reached(curve: Curve, loss: float) -> Place | None:
     """The first place at which a curve is at that loss or below it."""
     return next((place for place in curve if place.loss <= loss), None)
 
@@ -74,7 +74,7 @@ def _own(contents, style, settings: StylizeSettings, most: int = sys.maxsize, st
         held[0] = engine.advance(held[0], 1)
         return held[0].lanes.evaluations, np.asarray(held[0].lanes.point.loss)
 
-    return _curve(step, most, steps)
+    return curve_of(step, most, steps)
 
 
 def _library(contents, style, most: int, make) -> Curve:
@@ -104,7 +104,7 @@ def _library(contents, style, most: int, make) -> Curve:
         held[2] += int(np.asarray(evaluations).max())
         return held[2], np.asarray(found)
 
-    return _curve(step, most)
+    return curve_of(step, most)
 
 
 def _jaxopt(linesearch):
@@ -152,7 +152,7 @@ def solvers(asked: Asked) -> Results:
     for goal in goals:
         ours = own[goal - 1]
         for name, curve in curves.items():
-            place = _reached(curve, ours.loss)
+            place = reached(curve, ours.loss)
             told = {unit: place and getattr(place, unit) for unit in ("evaluations", "seconds")}
             for unit, spent in told.items():
                 value = spent / getattr(ours, unit) if place else f"not within {most} evaluations"
@@ -171,7 +171,7 @@ def zoom(asked: Asked) -> Results:
     ours = _own(four, style, StylizeSettings(), asked.pick(30, 160))
     for number in iterations:
         goal = theirs[number - 1]
-        place = _reached(ours, goal.loss)
+        place = reached(ours, goal.loss)
         yield result(
             f"time to jaxopt-zoom's loss after {number} iterations, zoom / tick, batch 4",
             goal.seconds / place.seconds if place else "not reached", "expected at least 10",
