@@ -105,7 +105,7 @@ def ladder(lab: Lab) -> Found:
                 curve.append(lab.score(batch.lanes.point.image, exact))
             curves.setdefault(precision, []).extend(np.array(curve).T.tolist())
         if number == 0:
-            lab.pairs |= {"contents": contents, "style": style, "exact": exact}
+            lab.pairs |= {"contents": contents, "style": style}
     chunk = {precision: statistics.median(times) for precision, times in seconds.items()}
     lab.pairs["curves"] = curves
     values: dict[str, Any] = {

@@ -78,7 +78,7 @@ class Lab:
     Attributes:
         precisions: of `PRODUCTS`; TF32 is of GPUs.
         rates: operations a second of a matrix product by precision, once measured.
-        pairs: what the ladder leaves for the sections after it.
+        pairs: what the ladder leaves for the section torch: contents, style and the curves.
     """
 
     def __init__(self, scale: Scale, network: Weights, minutes: float):

@@ -56,30 +56,41 @@ class Strong(Way):
     with each other.
     """
 
-    def __init__(self, engine: Stylizer, contents: list[np.ndarray], style: np.ndarray):
+    def __init__(
+        self, engine: Stylizer, contents: list[np.ndarray], style: np.ndarray,
+        choice: tuple[str, bool] | None = None,
+    ):  # fmt: skip
+        """Args:
+        choice: precision, and whether compiled; the faster of compiled and not, in bfloat16 on a GPU, if left out.
+        """
         super().__init__()
         gpu = torch.cuda.is_available()
-        named: dict[str, Any] = {"device": "cuda" if gpu else "cpu", "precision": "bfloat16" if gpu else "float32"}
-        batch = np.stack(contents)
-        self._exact = torch_strong.Strong(engine, batch, style, device=named["device"], precision="float32")
-        programs = {"as it is": torch_strong.Strong(engine, batch, style, **named)}
-        self.about = {"torch": torch_strong.VERSION, **named, "compile": "faster"}
+        device, precision = "cuda" if gpu else "cpu", choice[0] if choice else "bfloat16" if gpu else "float32"
+        make = partial(torch_strong.Strong, engine, np.stack(contents), style, device=device)
+        self._exact = make(precision="float32")
         self._x = self._exact.images(starts(contents, style))
-        try:
-            programs["compiled"] = torch_strong.Strong(engine, batch, style, compiled=True, **named)
-            self.about["compile_seconds"], _ = timed(lambda: programs["compiled"].evaluations(self._x, 1))
-        except (RuntimeError, AssertionError) as error:  # torch.compile works where it works
-            programs.pop("compiled", None)
-            self.about["compile"] = f"does not work: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
-        told = medians({name: partial(one.evaluations, self._x, 1) for name, one in programs.items()}, 3)
-        best = min(told, key=told.__getitem__)
-        if "compiled" in told and best != "compiled":
-            self.about["compile"] = "slower"
-        self.about["seconds_evaluation"] = told
-        self._program = programs[best]
+        self.about = {"torch": torch_strong.VERSION, "device": device, "precision": precision}
+        if choice:
+            self._program = make(precision=precision, compiled=choice[1])
+            self._program.evaluations(self._x, 1)
+        else:
+            self._program = self._faster(make(precision=precision), make(precision=precision, compiled=True))
         self._pairs: deque[tuple] = deque(maxlen=HISTORY)
         self._before: tuple | None = None
         self._gamma: Any = 1.0
+
+    def _faster(self, plain, compiled):
+        """The faster one of two programs; what torch.compile did stands in `about`."""
+        programs = {"slower": plain, "faster": compiled}
+        try:
+            self.about["compile_seconds"], _ = timed(partial(compiled.evaluations, self._x, 1))
+        except (RuntimeError, AssertionError) as error:  # torch.compile works where it works
+            del programs["faster"]
+            self.about["compile"] = f"does not work: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
+        seconds = medians({name: partial(one.evaluations, self._x, 1) for name, one in programs.items()}, 3)
+        best = min(seconds, key=seconds.__getitem__)
+        self.about = {"compile": best, **self.about, "seconds_evaluation": seconds}
+        return programs[best]
 
     def step(self) -> list[float]:
         losses, gradient = self._program.evaluate(self._x)

@@ -233,6 +233,7 @@ def test_kernels_of_a_gpus_trace_are_told_by_what_they_do(parts, tmp_path, monke
 
 def test_the_strong_pytorch_program_computes_the_same(parts, lab):
     pytest.importorskip("torch")
+    import peers_torch
     import torch_strong
 
     lanes = parts["lanes"]
@@ -244,9 +245,11 @@ def test_the_strong_pytorch_program_computes_the_same(parts, lab):
     assert strong.error(images, losses) < 1e-3
     theirs = strong.evaluate(strong.images(images))[1].permute(0, 2, 3, 1).numpy()
     assert np.linalg.norm(theirs - gradient) < 0.01 * np.linalg.norm(gradient)  # ties of maxima go elsewhere in torch
-    descent = strong.descend(images, 20, 10)
-    assert len(descent) == 2 and descent[0][0] < descent[1][0]
-    assert (np.asarray(evaluate(descent[-1][1])[0]) < losses).all()
+    way = peers_torch.Strong(engine, list(contents), style, ("float32", False))
+    for _ in range(20):
+        way.evaluate()
+    np.testing.assert_allclose(way.losses[0], losses, rtol=1e-3)
+    assert (np.array(way.losses[-1]) < losses).all() and way.seconds == sorted(way.seconds)
 
 
 @pytest.fixture(scope="module")
