@@ -1,73 +1,92 @@
 """What each choice in the evaluation and in the tick is worth: the time without it over the time with it, in one run.
 
-A variant is the renderer's own code with one function replaced while it is traced. Above 1 the choice pays.
+A variant of an operation is traced in the place of the renderer's own, under its public name. Above 1 the choice pays.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import nullcontext
+from functools import partial
+from subprocess import CalledProcessError
+from typing import Any
 from unittest.mock import patch
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from harness import Asked, in_process, medians, result
 from jax import lax
-from ratios import alternate, batch_of, evaluation_of, pictures
+from lanes import Batch, batch_of, evaluation, program, stepper
 
 from jaxstyle.model import ops, weights
 from jaxstyle.settings import StylizeSettings
-from jaxstyle.style import objective
 from jaxstyle.style.stylizer import Stylizer
+from jaxstyle.style.terms import gram
 
+Results = Iterator[dict[str, Any]]
 TICKS, BATCH = 5, 2
 
-# Variants of functions of model/ops.py, with the same arguments.
+# Variants of the operations of model/ops.py, with the same arguments.
 
 
-def _pad(x, replicate):
-    return jnp.pad(x, ((1, 1), (1, 1), (0, 0)), mode="edge") if replicate else jnp.pad(x, ((1, 1), (1, 1), (0, 0)))
+def _convolve(x, kernel, pad):
+    dimensions = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(x[None], kernel, (1, 1), [(pad, pad)] * 2, dimension_numbers=dimensions)[0]
 
 
-def derived_conv_relu(x, kernel, flipped, bias, *, replicate=False):
-    """With the gradients that JAX derives."""
-    return jax.nn.relu(ops._convolve(_pad(x, replicate), kernel, 0) + bias)
+def _conv_relu(x, kernel, flipped, bias, inside=None, *, replicate=False, relu: Callable, own_gradient: bool):
+    pad, back = (0, 2) if replicate else (1, 1)
+    x = jnp.pad(x, ((1, 1), (1, 1), (0, 0)), mode="edge") if replicate else x
+    convolution = jax.custom_vjp(lambda x: _convolve(x, kernel, pad))
+    convolution.defvjp(lambda x: (_convolve(x, kernel, pad), None), lambda _, dz: (_convolve(dz, flipped, back),))
+    y = relu((convolution(x) if own_gradient else _convolve(x, kernel, pad)) + bias)
+    return y if inside is None else jnp.where(inside[..., None], y, 0)
 
 
-@jax.custom_vjp
-def _relu_by_input(z):
-    return jnp.maximum(z, 0)
+def _relu(residual: Callable) -> Callable:
+    """A ReLU whose gradient passes where what it keeps, `residual(input, output)`, is positive."""
+    relu = jax.custom_vjp(lambda z: jnp.maximum(z, 0))
+    forward = lambda z: (lambda y: (y, residual(z, y)))(jnp.maximum(z, 0))  # noqa: E731
+    relu.defvjp(forward, lambda kept, dy: (jnp.where(kept > 0, dy, 0),))
+    return relu
 
 
-_relu_by_input.defvjp(lambda z: (jnp.maximum(z, 0), z), lambda z, dy: (jnp.where(z > 0, dy, 0),))
+_SHIPPED = ops.conv_relu
 
 
-def conv_relu_by_input(x, kernel, flipped, bias, *, replicate=False):
-    """The renderer's convolution, but a ReLU that keeps its input for the gradient."""
+def everywhere(x, kernel, flipped, bias, inside=None, *, replicate=False):
+    """The renderer's own, without the mask of the picture."""
+    return _SHIPPED(x, kernel, flipped, bias, None, replicate=replicate)
 
-    @jax.custom_vjp
-    def convolution(x):
-        return ops._convolve(_pad(x, replicate), kernel, 0) + bias
 
-    def backward(_, dz):
-        dp = ops._convolve(dz, flipped, 2)
-        if replicate:
-            dp = dp.at[1].add(dp[0]).at[-2].add(dp[-1]).at[:, 1].add(dp[:, 0]).at[:, -2].add(dp[:, -1])
-        return (dp[1:-1, 1:-1],)
-
-    convolution.defvjp(lambda x: (convolution(x), None), backward)
-    return _relu_by_input(convolution(x))
+def _windows(x):
+    h, w, c = x.shape
+    return x[: h // 2 * 2, : w // 2 * 2].reshape(h // 2, 2, w // 2, 2, c)
 
 
 def derived_max_pool(x):
     """The same maxima, with the gradient that JAX derives."""
-    w = ops._windows(x)
+    w = _windows(x)
     return jnp.maximum(jnp.maximum(w[:, 0, :, 0], w[:, 0, :, 1]), jnp.maximum(w[:, 1, :, 0], w[:, 1, :, 1]))
+
+
+@jax.custom_vjp
+def reshaped_max_pool(x):
+    """The same maxima and gradient, by windows that are reshaped instead of four quadrants that are spread."""
+    return derived_max_pool(x)
+
+
+def _reshaped_backward(kept, dy):
+    (x, y), (h, w, _) = kept, kept[0].shape
+    ties = _windows(x) == y[:, None, :, None]
+    share = (dy / ties.sum((1, 3), dtype=dy.dtype))[:, None, :, None]
+    whole = jnp.where(ties, share, 0).reshape(h // 2 * 2, w // 2 * 2, -1)
+    return (jnp.pad(whole, ((0, h % 2), (0, w % 2), (0, 0))),)
+
+
+reshaped_max_pool.defvjp(lambda x: (lambda y: (y, (x, y)))(derived_max_pool(x)), _reshaped_backward)
 
 
 def window_max_pool(x):
@@ -85,151 +104,124 @@ def no_gram_sum(features):
     return jnp.zeros((features.shape[1],) * 2) + features.mean() * 0
 
 
+_by_input, _by_sign = _relu(lambda z, y: z), _relu(lambda z, y: y)
 VARIANTS: dict[str, tuple[object, str, Callable]] = {
-    "custom gradient of the convolution (flipped kernel as an argument)": (ops, "conv_relu", derived_conv_relu),
-    "ReLU masked on its output": (ops, "conv_relu", conv_relu_by_input),
+    "custom gradient of the convolution (flipped kernel as an argument)":
+        (ops, "conv_relu", partial(_conv_relu, relu=jax.nn.relu, own_gradient=False)),
+    "ReLU masked on its output": (ops, "conv_relu", partial(_conv_relu, relu=_by_input, own_gradient=True)),
+    "ReLU's mask by y != 0, not y > 0": (ops, "conv_relu", partial(_conv_relu, relu=_by_sign, own_gradient=True)),
+    "the mask of the picture (what it costs)": (ops, "conv_relu", everywhere),
     "max pooling's own gradient": (ops, "max_pool", derived_max_pool),
+    "max pooling's gradient by quadrants": (ops, "max_pool", reshaped_max_pool),
     "max pooling without reduce_window": (ops, "max_pool", window_max_pool),
-    "Gram's gradient as one product": (objective, "gram_sum", derived_gram_sum),
-    "Gram matrices at all (an upper bound)": (objective, "gram_sum", no_gram_sum),
-}
-"""Choice by name: (module, function, what replaces it)."""
+    "Gram's gradient as one product": (gram, "gram_sum", derived_gram_sum),
+    "Gram matrices at all (an upper bound)": (gram, "gram_sum", no_gram_sum),
+}  # fmt: skip
+"""Choice by name: (module, public function, what replaces it)."""
 
 
-@contextmanager
-def _replaced(variant) -> Iterator[None]:
-    with ExitStack() as stack:
-        if variant:
-            stack.enter_context(patch.object(*variant))
-        yield
+def _engine(**settings: Any) -> Stylizer:
+    """A fresh one, which traces the operations that are in place when it is first called."""
+    return Stylizer(StylizeSettings(**settings), weights.load(None))
 
 
-def _batch(arguments, engine, number=BATCH):
-    contents, styles = pictures(arguments, arguments.size)
-    return batch_of(engine, list(itertools.islice(itertools.cycle(contents), number)), styles[0])
+def _batch(asked: Asked, engine: Stylizer, number: int = BATCH, size: int | None = None) -> Batch:
+    size = size or asked.size
+    return batch_of(engine, asked.photographs(size, number), asked.style(size))
 
 
-def evaluations(arguments):
+def _evaluation(asked: Asked, engine: Stylizer, times: int = 2) -> Callable[[], Any]:
+    batch = _batch(asked, engine)
+    return partial(evaluation(engine, batch, times), jnp.array(batch.lanes.point.image))
+
+
+def evaluations(asked: Asked) -> Results:
     """An evaluation in a compiled loop, each variant beside the renderer's own."""
-    network, repeats = weights.load(None), 1 if arguments.quick else 5
     for name, variant in VARIANTS.items():
-        functions = {}
-        for how, replacement in (("with", None), ("without", variant)):
-            with _replaced(replacement):
-                engine = Stylizer(StylizeSettings(), network)
-                state, targets = _batch(arguments, engine)
-                functions[how] = evaluation_of(engine, state, targets, 2)
-                jax.block_until_ready(functions[how]())  # traced while the function is replaced
-        seconds = alternate(functions, repeats)
-        yield {"what": f"evaluation without / with: {name}", "value": seconds["without"] / seconds["with"],
-               "goal": "", "seconds": seconds}  # fmt: skip
+        calls = {}
+        for how, replaced in (("with", nullcontext()), ("without", patch.object(*variant))):
+            with replaced:
+                calls[how] = _evaluation(asked, _engine())
+                jax.block_until_ready(calls[how]())  # traced while the operation is replaced
+        seconds = medians(calls, asked.pick(1, 5))
+        yield result(f"evaluation without / with: {name}", seconds["without"] / seconds["with"], seconds=seconds)
 
 
-def normalisation(arguments):
+def normalisation(asked: Asked) -> Results:
     """An upper bound of folding the input's normalisation into conv1_1: what it takes alone."""
-    engine = Stylizer(StylizeSettings(), weights.load(None))
-    state, targets = _batch(arguments, engine)
-    images = jnp.array(state[0].image)
+    engine = _engine()
+    batch = _batch(asked, engine)
+    images = jnp.array(batch.lanes.point.image)
     mean, std = (engine.variables["preprocessing"][name] for name in ("mean", "std"))
-
-    @jax.jit
-    def alone(images, mean, std):
-        return lax.fori_loop(0, 5, lambda _, x: (x - mean) / std, images)
-
-    functions = {"evaluation": evaluation_of(engine, state, targets, 5), "alone": lambda: alone(images, mean, std)}
-    seconds = alternate(functions, 1 if arguments.quick else 5)
-    yield {"what": "normalising the input / an evaluation (folding it into conv1_1 gains at most this)",
-           "value": seconds["alone"] / seconds["evaluation"], "goal": "", "seconds": seconds}  # fmt: skip
+    alone = jax.jit(lambda images, mean, std: lax.fori_loop(0, 5, lambda _, x: (x - mean) / std, images))
+    calls = {"evaluation": _evaluation(asked, engine, 5), "alone": partial(alone, images, mean, std)}
+    seconds = medians(calls, asked.pick(1, 5))
+    what = "normalising the input / an evaluation (folding it into conv1_1 gains at most this)"
+    yield result(what, seconds["alone"] / seconds["evaluation"], seconds=seconds)
 
 
-def ticks(arguments):
+def ticks(asked: Asked) -> Results:
     """The tick against variants of how it is called and what it keeps."""
-    network, repeats = weights.load(None), 1 if arguments.quick else 5
-
-    def stepping(engine, chunk, number=2 * TICKS):
-        state, targets = _batch(arguments, engine)
-        holder = [engine.advance(state, targets, 2)]
-
-        def advance():
-            for _ in range(number // chunk):
-                holder[0] = engine.advance(holder[0], targets, chunk)
-            return holder[0][0].loss
-
-        return advance
-
-    own, kept = Stylizer(StylizeSettings(), network), Stylizer(StylizeSettings(), network)
-    kept._advance = jax.jit(kept._advance_all)  # not donated
-    short = Stylizer(StylizeSettings(history=5), network)
-    variants = {f"chunks of {chunk}": stepping(own, chunk) for chunk in (1, 5)}
-    variants |= {"nothing donated": stepping(kept, 10), "5 pairs of history": stepping(short, 10)}
-    seconds = alternate({"own": stepping(own, 10), **variants}, repeats)
-    for name in variants:
-        yield {"what": f"tick with {name} / as it is (chunks of 10, donated, 10 pairs)",
-               "value": seconds[name] / seconds["own"], "goal": "", "seconds": seconds}  # fmt: skip
+    own, short, number = _engine(), _engine(history=5), 2 * TICKS
+    kept = program(own, _batch(asked, own), donate=False)
+    steppers = {f"chunks of {chunk}": stepper(own.advance, _batch(asked, own), number, chunk) for chunk in (1, 5)}
+    steppers |= {
+        "nothing donated": stepper(kept.advance, _batch(asked, own), number),
+        "5 pairs of history": stepper(short.advance, _batch(asked, short), number),
+    }
+    seconds = medians({"own": stepper(own.advance, _batch(asked, own), number), **steppers}, asked.pick(1, 5))
+    for name in steppers:
+        what = f"tick with {name} / as it is (chunks of 10, donated, 10 pairs)"
+        yield result(what, seconds[name] / seconds["own"], seconds=seconds)
 
 
-def division(arguments):
+def division(asked: Asked) -> Results:
     """The lanes of a batch divided between two devices that the CPU is made, against all on one, by size."""
     if jax.local_device_count() == 1:
         return
-    network, repeats = weights.load(None), 1 if arguments.quick else 7
     for size, batch, number in ((64, 2, 40), (64, 8, 10), (128, 2, 10), (128, 8, 5), (256, 2, 4), (256, 4, 2)):
-        found = {}
+        calls = {}
         for devices in (1, 2):
-            engine = Stylizer(StylizeSettings(), network, devices)
-            contents, styles = pictures(arguments, size)
-            state, targets = batch_of(engine, list(itertools.islice(itertools.cycle(contents), batch)), styles[0])
-            holder = [engine.advance(state, targets, 2)]
-
-            def advance(engine=engine, targets=targets, holder=holder, number=number):
-                holder[0] = engine.advance(holder[0], targets, number)
-                return holder[0][0].loss
-
-            found[f"{devices} devices"] = advance
-        seconds = alternate(found, repeats)
-        yield {"what": f"tick of a batch divided in two / whole, {size}px 4:3, batch {batch}",
-               "value": seconds["2 devices"] / seconds["1 devices"], "goal": "", "seconds": seconds}  # fmt: skip
+            engine = Stylizer(StylizeSettings(), weights.load(None), devices)
+            calls[devices] = stepper(engine.advance, _batch(asked, engine, batch, size), number)
+        seconds = medians(calls, asked.pick(1, 7))
+        what = f"tick of a batch divided in two / whole, {size}px 4:3, batch {batch}"
+        yield result(what, seconds[2] / seconds[1], seconds=seconds)
 
 
 FLAGS = ("--xla_cpu_enable_fast_math=true", "--xla_cpu_multi_thread_eigen=false")
-_FLAGGED = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from types import SimpleNamespace
-import ablations, ratios
-from jaxstyle.model import weights
-arguments = SimpleNamespace(contents=None, styles=None, quick=True, size=int(sys.argv[2]))
-engine = ablations.Stylizer(ablations.StylizeSettings(), weights.load(None))
-state, targets = ablations._batch(arguments, engine)
-print(ratios.alternate({"it": ratios.evaluation_of(engine, state, targets, 2)}, int(sys.argv[3]))["it"])
-"""
+"""XLA's flags for the CPU that are tried."""
 
 
-def flags(arguments):
+def flagged(size: str, repeats: str) -> float:
+    """Seconds of an evaluation in this process, which has its own XLA_FLAGS."""
+    return medians({"it": _evaluation(Asked(size=int(size)), _engine())}, int(repeats))["it"]
+
+
+def flags(asked: Asked) -> Results:
     """XLA flags for the CPU, each in a process of its own, alternating with processes without."""
     if jax.default_backend() != "cpu":
         return
 
-    def seconds(flag):
-        environment = os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()}
-        command = [sys.executable, "-c", _FLAGGED, str(Path(__file__).parent), str(arguments.size)]
-        run = subprocess.run(
-            [*command, "1" if arguments.quick else "5"], capture_output=True, text=True, env=environment
-        )
-        return float(run.stdout) if run.returncode == 0 else float("nan")
+    before = os.environ.get("XLA_FLAGS", "")
+
+    def seconds(flag: str) -> float:
+        try:
+            return in_process("ablations", "flagged", asked.size, asked.pick(1, 5), XLA_FLAGS=f"{before} {flag}")
+        except CalledProcessError:  # XLA ends a process that gives it a flag that it does not know
+            return float("nan")
 
     for flag in FLAGS:
-        found = {"without": seconds(""), "with": seconds(flag)}
-        again = {"without": seconds(""), "with": seconds(flag)}
-        value = (found["with"] + again["with"]) / (found["without"] + again["without"])
-        yield {"what": f"evaluation with {flag} / without", "value": value if np.isfinite(value) else "refused",
-               "goal": "", "seconds": [found, again]}  # fmt: skip
+        found = [{"without": seconds(""), "with": seconds(flag)} for _ in range(2)]
+        value = sum(one["with"] for one in found) / sum(one["without"] for one in found)
+        what = f"evaluation with {flag} / without"
+        yield result(what, value if np.isfinite(value) else "refused", seconds=found)
 
 
-def ablations(arguments):
+def ablations(asked: Asked) -> Results:
     """All of them."""
     for part in (evaluations, normalisation, ticks, division, flags):
-        yield from part(arguments)
+        yield from part(asked)
 
 
 ALL = {"ablations": ablations}

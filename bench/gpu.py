@@ -22,14 +22,10 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
-import math
 import os
-import platform
 import sys
 import time
 import traceback
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +36,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 import gpu_sections as sections
 import gpu_torch
 import half_weights
+import harness
 import jax
 import lab as labs
-import programs
 from lab import Lab, Skip
 
 from jaxstyle.model import weights
@@ -52,25 +48,6 @@ ALL = {
     "sweep": sections.sweep, "profile": sections.profile,
 }  # fmt: skip
 """Sections by name, in order: each is of more worth than those after it, and leaves them time."""
-PACKAGES = ("jax", "jaxlib", "flax", "jaxopt", "optax", "numpy", "torch", "triton", "nvidia-cudnn-cu12",
-            "nvidia-cudnn-cu13", "jax-cuda12-plugin", "jax-cuda13-plugin")  # fmt: skip
-
-
-def machine() -> dict[str, Any]:
-    """What is measured on."""
-    one = jax.devices()[0]
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = None
-    return {
-        "device": one.device_kind, "backend": jax.default_backend(), "platform_version": one.client.platform_version,
-        "memory": (one.memory_stats() or {}).get("bytes_limit"), "cpu": programs.processor(), "cores": os.cpu_count(),
-        "python": platform.python_version(), "versions": versions,
-        "environment": {name: os.environ[name] for name in ("XLA_FLAGS", "JAX_PLATFORMS") if name in os.environ},
-    }  # fmt: skip
 
 
 def section(name: str, lab: Lab) -> dict[str, Any]:
@@ -99,15 +76,6 @@ def say(name: str, record: dict[str, Any]) -> None:
         print(f"  {record['state']}: {record['reason']}", flush=True)
 
 
-def finite(value: Any) -> Any:
-    """For JSON, which knows no infinity and no NaN: null in their place."""
-    if isinstance(value, dict):
-        return {str(key): finite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="SECTION", help=f"of {', '.join(ALL)} (all if none is given)")
@@ -116,7 +84,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="tiny and shallow: to see that it runs")
     parser.add_argument("-o", "--output", type=Path, help="JSON file [default: gpu.json in $OUT or here]")
     arguments = parser.parse_args()
-    names = programs.chosen(parser, arguments.names, ALL)
+    names = harness.chosen(parser, arguments.names, ALL)
 
     path = arguments.weights
     network = half_weights.load(path) if path and path.suffix == ".npz" else weights.load(path)
@@ -124,9 +92,8 @@ def main() -> None:
     scale = labs.QUICK if arguments.quick else labs.ACCELERATOR if accelerator else labs.CPU
     lab = Lab(scale, network, arguments.minutes)
     output = arguments.output or Path(os.environ.get("OUT", ".")) / "gpu.json"
-    output.parent.mkdir(parents=True, exist_ok=True)
     record: dict[str, Any] = {
-        "date": datetime.date.today().isoformat(), "machine": machine(), "weights": network.source,
+        "date": datetime.date.today().isoformat(), "machine": harness.machine(), "weights": network.source,
         "scale": "quick" if arguments.quick else "accelerator" if accelerator else "cpu",
         "minutes": arguments.minutes, "sections": {},
     }  # fmt: skip
@@ -135,7 +102,7 @@ def main() -> None:
     for name in names:
         record["sections"][name] = section(name, lab)
         say(name, record["sections"][name])
-        output.write_text(json.dumps(finite(record), indent=1) + "\n")
+        harness.write(record, output)
     failed = [name for name, one in record["sections"].items() if one["state"] == "failed"]
     print(f"\n{output}; " + (f"failed: {', '.join(failed)}" if failed else "nothing failed"))
     sys.exit(bool(failed))

@@ -9,16 +9,19 @@ from __future__ import annotations
 import math
 import statistics
 import time
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import kernels
 import numpy as np
-from lab import CHUNK, PRODUCTS, Lab, OutOfTime, Program, Skip, batch_of, evaluation
+from engine import bytes_by_model
+from harness import alternate, medians, timed
+from lab import Lab, OutOfTime
+from lanes import CHUNK, PRODUCTS, batch_of, evaluation, losses, stepper
 
 from jaxstyle.bench import rates
-from jaxstyle.planning import memory
 
 BOUNDS = {"float32": (1e-4, 0.02), "tf32": (0.01, 0.3), "bfloat16": (0.1, 0.6)}
 """Largest errors against float32 on the CPU that are rounding: of a loss, and of a gradient's length. A ReLU or a
@@ -36,10 +39,8 @@ def device(lab: Lab) -> Found:
     _measure_products(lab)
     copied = rates.copy(lab.scale.copied)
     told = ", ".join(f"{name} {rate / 1e12:.3g}" for name, rate in lab.rates.items())
-    return (
-        {"product": dict(lab.rates), "copy": copied},
-        [f"matrix product in TFLOP/s: {told}; copy {copied / 1e9:,.0f} GB/s"],
-    )
+    line = f"matrix product in TFLOP/s: {told}; copy {copied / 1e9:,.0f} GB/s"
+    return {"product": dict(lab.rates), "copy": copied}, [line]
 
 
 def _measure_products(lab: Lab) -> None:
@@ -55,17 +56,17 @@ def correct(lab: Lab) -> Found:
     contents, style = lab.contents(lab.scale.pair_size, 2), lab.style(0, lab.scale.pair_size)
     with jax.default_device(jax.devices("cpu")[0]):
         exact = lab.fresh("float32")
-        state, targets = batch_of(exact, contents, style)
-        images = np.asarray(state[0].image)
-        loss, gradient = map(np.asarray, evaluation(exact, "float32")(images, state[1], targets))
-        after = np.asarray(exact.advance(state, targets, CHUNK)[0].loss)
+        batch = batch_of(exact, contents, style)
+        images = np.array(batch.lanes.point.image)
+        loss, gradient = map(np.asarray, evaluation(exact, batch)(images))
+        after = np.array(losses(exact.advance(batch, CHUNK)))
     values: dict[str, Any] = {"loss": loss.tolist(), "loss_after_chunk": after.tolist(), "errors": {}}
     lines, wrong = [], []
     for precision in lab.precisions:
         loss_bound, gradient_bound = BOUNDS[precision]
         engine = lab.engine(precision)
-        state, targets = batch_of(engine, contents, style)
-        ours, slope = map(np.asarray, evaluation(engine, precision)(images, state[1], targets))
+        batch = batch_of(engine, contents, style)
+        ours, slope = map(np.asarray, evaluation(engine, batch, precision=precision)(images))
         error = float(np.abs(ours / loss - 1).max())
         turned = max(float(np.linalg.norm(a - b) / np.linalg.norm(b)) for a, b in zip(slope, gradient, strict=True))
         values["errors"][precision] = {"loss": error, "gradient": turned}
@@ -74,7 +75,7 @@ def correct(lab: Lab) -> Found:
             wrong.append(f"{precision}: loss {error:.2e} (at most {loss_bound}), gradient {turned:.2e}"
                          f" (at most {gradient_bound})")  # fmt: skip
         if precision == "float32":
-            found = np.asarray(engine.advance(state, targets, CHUNK)[0].loss)
+            found = np.array(losses(engine.advance(batch, CHUNK)))
             values["errors"]["chunk"] = float(np.abs(found / after - 1).max())
             lines.append(f"{precision:9} loss after {CHUNK} ticks differs by {values['errors']['chunk']:.1e}")
             if not values["errors"]["chunk"] <= 0.05:
@@ -82,43 +83,31 @@ def correct(lab: Lab) -> Found:
     return values | {"wrong": wrong}, lines
 
 
-def score(lab: Lab, images: np.ndarray, content: Any, targets: Any) -> list[float]:
-    """Losses of images in float32."""
-    if "score" not in lab.pairs:
-        lab.pairs["score"] = evaluation(lab.engine("float32"), "float32")
-    return np.asarray(lab.pairs["score"](images, content, targets)[0], float).tolist()
-
-
 def ladder(lab: Lab) -> Found:
     """Losses of the same pairs in every precision, all scored in float32, against evaluations and seconds."""
     scale, chunks = lab.scale, lab.scale.evaluations // CHUNK
     curves: dict[str, list[list[float]]] = {}
     seconds: dict[str, list[float]] = {}
-    programs: dict[str, Program] = {}
     for number in range(scale.styles):
         contents, style = lab.contents(scale.pair_size, scale.lanes), lab.style(number, scale.pair_size)
-        exact, exact_targets = batch_of(lab.engine("float32"), contents, style)
+        exact = batch_of(lab.engine("float32"), contents, style)
         for precision in lab.precisions:
-            engine = lab.engine(precision)
-            state, targets = batch_of(engine, contents, style)
+            fresh = partial(batch_of, lab.engine(precision), contents, style)
             if number == 0:
                 lab.need(60 if lab.accelerator else 1)
-                programs[precision] = lab.compile(precision, state, targets)
-                jax.block_until_ready(programs[precision].call(state, targets))  # the first call takes longer
-                state, targets = batch_of(engine, contents, style)
-            curve, each = [], []
-            jax.block_until_ready(state)
+                # the first call takes longer
+                jax.block_until_ready(lab.program(precision, fresh()).advance(fresh(), CHUNK).lanes)
+            batch, curve = jax.block_until_ready(fresh()), []
+            program = lab.program(precision, batch)
             for _ in range(chunks):
-                began = time.perf_counter()
-                state = jax.block_until_ready(programs[precision].call(state, targets))
-                each.append(time.perf_counter() - began)
-                curve.append(score(lab, np.asarray(state[0].image), exact[1], exact_targets))
+                spent, batch = timed(partial(program.advance, batch, CHUNK))
+                seconds.setdefault(precision, []).append(spent)
+                curve.append(lab.score(batch.lanes.point.image, exact))
             curves.setdefault(precision, []).extend(np.array(curve).T.tolist())
-            seconds.setdefault(precision, []).extend(each)
         if number == 0:
-            lab.pairs |= {"contents": contents, "style": style, "exact": (exact[1], exact_targets)}
+            lab.pairs |= {"contents": contents, "style": style}
     chunk = {precision: statistics.median(times) for precision, times in seconds.items()}
-    lab.pairs |= {"curves": curves, "chunk": chunk}
+    lab.pairs["curves"] = curves
     values: dict[str, Any] = {
         "size": scale.pair_size, "lanes": scale.lanes, "pairs": len(curves["float32"]), "every": CHUNK,
         "losses": curves, "seconds_chunk": chunk, "to_loss": [], "final": {},
@@ -191,48 +180,33 @@ def sweep(lab: Lab) -> Found:
     return {"rows": rows, "product": dict(lab.rates)}, lines
 
 
-def _cell(lab: Lab, precision: str, side: int, batch: int) -> dict[str, Any]:
+def _cell(lab: Lab, precision: str, side: int, number: int) -> dict[str, Any]:
     """One row of the sweep, but for its names."""
-    state, targets = lab.batch(precision, side, batch)
-    program = lab.compile(precision, state, targets)
-    if (precision, side, batch) == lab.scale.profiled:
-        lab.profiled = program
-    state = jax.block_until_ready(program.call(state, targets))
-    times = []
-    for _ in range(lab.scale.repeats):
-        began = time.perf_counter()
-        state = jax.block_until_ready(program.call(state, targets))
-        times.append((time.perf_counter() - began) / CHUNK)
-    tick = statistics.median(times)
-    rate = batch * lab.flops(side) / tick
-    settings = lab.engine(precision).settings
+    batch = lab.batch(precision, side, number)
+    program = lab.program(precision, batch)
+    times = alternate({"tick": stepper(program.advance, batch, CHUNK)}, lab.scale.repeats)["tick"]
+    tick = statistics.median(times) / CHUNK
     told = jax.devices()[0].memory_stats() or {}
     return {
-        "seconds_tick": tick,
-        "all_seconds_tick": times,
-        "flops": lab.flops(side),
-        "utilisation": rate / lab.rates[precision],
-        "compile_seconds": program.compile_seconds,
-        "memory": program.memory,
-        "memory_by_model": memory.fixed_bytes(settings) + batch * memory.lane_bytes((side, side), settings),
+        "seconds_tick": tick, "all_seconds_tick": [spent / CHUNK for spent in times], "flops": lab.flops(side),
+        "utilisation": number * lab.flops(side) / tick / lab.rates[precision],
+        "compile_seconds": program.compile_seconds, "memory": program.memory,
+        "memory_by_model": bytes_by_model((side, side), lab.engine(precision).settings, number),
         "peak_bytes_so_far": told.get("peak_bytes_in_use"),
-    }
+    }  # fmt: skip
 
 
 def profile(lab: Lab) -> Found:
     """One cell's time by kernel, and its tick against evaluations without a solver in a loop of the same length."""
-    if lab.profiled is None:
-        raise Skip("the sweep has not come to the cell")
-    precision, side, batch = lab.scale.profiled
-    engine, program = lab.engine(precision), lab.profiled
-    state, targets = lab.batch(precision, side, batch)
-    holder = [jax.block_until_ready(program.call(state, targets))]
-
-    def tick() -> Any:
-        holder[0] = program.call(holder[0], targets)
-        return holder[0]
-
-    ticks = f"{CHUNK} ticks, {precision} {side} x {batch}"
+    precision, side, number = lab.scale.profiled
+    if not lab.compiled(precision, side, number):
+        lab.need(60 if lab.accelerator else 1)
+    batch = lab.batch(precision, side, number)
+    images = jnp.array(batch.lanes.point.image)
+    program = lab.program(precision, batch)
+    tick = stepper(program.advance, batch, CHUNK)
+    jax.block_until_ready(tick())
+    ticks = f"{CHUNK} ticks, {precision} {side} x {number}"
     try:
         found = kernels.profile(tick, program.hlo)
         total = found["milliseconds"]
@@ -243,25 +217,18 @@ def profile(lab: Lab) -> Found:
             lines.append(
                 f"  {one['milliseconds']:9.2f} ms {one['calls']:5} x {one['kernel'][:60]:60} {one['what'][:36]}"
             )
-    except (LookupError, OSError, RuntimeError) as error:  # a machine that lets nobody trace: what there is, untimed
+    except (LookupError, OSError, RuntimeError) as error:  # a machine without tracing: instructions are counted
         found = {"kernels": [], "reason": f"no trace: {error}", "instructions": kernels.inventory(program.hlo)}
         counts = ", ".join(f"{count} x {kind}" for kind, count in found["instructions"].items())
         lines = [f"{ticks}: kernels not timed: {error}", f"instructions of the program: {counts}"]
-    values: dict[str, Any] = {"cell": [precision, side, batch], "ticks": CHUNK, **found}
+    values: dict[str, Any] = {"cell": [precision, side, number], "ticks": CHUNK, **found}
     values["kernels"] = found["kernels"][:200]
     try:
         lab.need(30 if lab.accelerator else 3)
     except OutOfTime as reason:
         return values | {"evaluation": str(reason)}, [*lines, f"tick / evaluation not measured: {reason}"]
-    images, content = jnp.array(holder[0][0].image), holder[0][1]
-    alone = evaluation(engine, precision, CHUNK)
-    seconds: dict[str, list[float]] = {"tick": [], "evaluation": []}
-    jax.block_until_ready(alone(images, content, targets))
-    for _ in range(lab.scale.repeats):
-        for name, call in (("tick", tick), ("evaluation", lambda: alone(images, content, targets))):
-            began = time.perf_counter()
-            jax.block_until_ready(call())
-            seconds[name].append((time.perf_counter() - began) / CHUNK)
-    medians = {name: statistics.median(times) for name, times in seconds.items()}
-    lines.append(f"tick / evaluation {medians['tick'] / medians['evaluation']:.3f}")
-    return values | {"seconds": medians}, lines
+    alone = partial(evaluation(lab.engine(precision), batch, CHUNK, precision), images)
+    seconds = {
+        name: spent / CHUNK for name, spent in medians({"tick": tick, "evaluation": alone}, lab.scale.repeats).items()
+    }
+    return values | {"seconds": seconds}, [*lines, f"tick / evaluation {seconds['tick'] / seconds['evaluation']:.3f}"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import time
+from functools import partial
 from typing import Any
 
 import numpy as np
-from gpu_sections import TARGETS, Found, score, to_loss
-from lab import CHUNK, Lab, OutOfTime, Skip, evaluation, inits
+from gpu_sections import TARGETS, Found, to_loss
+from harness import medians, timed
+from lab import Lab, OutOfTime, Skip
+from lanes import CHUNK, starts
 
 TORCH_BOUNDS = {"float32": 1e-3, "tf32": 0.01, "bfloat16": 0.1}
 """Largest errors of PyTorch's losses against ours in float32 that are rounding."""
@@ -18,6 +20,7 @@ KEEP = 180.0
 def torch(lab: Lab) -> Found:
     """Evaluations by a strong PyTorch program, and its L-BFGS on the first pairs of the ladder, scored alike."""
     try:
+        import peers_torch
         import torch_strong
     except ImportError as error:
         raise Skip(f"no PyTorch: {error}") from error
@@ -32,29 +35,29 @@ def torch(lab: Lab) -> Found:
     rows: list[dict[str, Any]] = []
     lines: list[str] = []
     wrong: list[str] = []
-    side, batch = lab.scale.peers[0]
-    state, targets = lab.batch("float32", side, batch)
-    expected = evaluation(lab.engine("float32"), "float32")(state[0].image, state[1], targets)[0]
     for number, (side, batch) in enumerate(lab.scale.peers):
-        contents, style = lab.contents(side, batch), lab.style(0, side)
-        images = inits(contents, style)
+        contents, style = np.stack(lab.contents(side, batch)), lab.style(0, side)
+        images = starts(contents, style)
         for precision, compiled in variants:
             row: dict[str, Any] = {"precision": precision, "compiled": compiled, "side": side, "batch": batch}
             rows.append(row)
             name = f"{side} x {batch} {precision}{', compiled' if compiled else ''}"
             try:
                 lab.need(floor + (60 if compiled else 10 if gpu else 2))
-                began = time.perf_counter()
                 strong = torch_strong.Strong(
                     lab.engine("float32"), contents, style, device=where, precision=precision, compiled=compiled
                 )
+                x = strong.images(images)
+                row["ready_seconds"], _ = timed(partial(strong.evaluations, x, 1))
                 if number == 0:  # for one batch: whether both programs compute the same
-                    row["error"] = strong.error(images, np.asarray(expected))
+                    row["error"] = strong.error(
+                        images, np.asarray(lab.score(images, lab.batch("float32", side, batch)))
+                    )
                     if not row["error"] <= TORCH_BOUNDS[precision]:
                         wrong.append(f"PyTorch's losses, {name}, differ by {row['error']:.2e}")
-                strong.evaluate(strong.images(images))
-                row["ready_seconds"] = time.perf_counter() - began
-                row["seconds"] = strong.seconds(images, 20 if gpu else lab.scale.repeats)
+                times = 20 if gpu else 1
+                call = partial(strong.evaluations, x, times)
+                row["seconds"] = medians({"it": call}, lab.scale.repeats)["it"] / times
             except OutOfTime as reason:
                 row["reason"] = str(reason)
             except torch_strong.torch.OutOfMemoryError:
@@ -78,7 +81,7 @@ def torch(lab: Lab) -> Found:
         except OutOfTime as reason:
             lines.append(f"torch L-BFGS, {precision}: not measured: {reason}")
             continue
-        values["descents"].append(_descend(lab, torch_strong, where, precision, compiled))
+        values["descents"].append(_descend(lab, peers_torch.Strong, precision, compiled))
         found = values["descents"][-1]
         for row in found["to_loss"]:
             lines.append(
@@ -91,18 +94,15 @@ def torch(lab: Lab) -> Found:
     return values, lines
 
 
-def _descend(lab: Lab, torch_strong: Any, where: str, precision: str, compiled: bool) -> dict[str, Any]:
-    """PyTorch's L-BFGS on the ladder's first pairs."""
-    contents, style, exact = (lab.pairs[name] for name in ("contents", "style", "exact"))
-    starts = inits(contents, style)
-    strong = torch_strong.Strong(lab.engine("float32"), contents, style, device=where, precision=precision,
-                                 compiled=compiled)  # fmt: skip
-    strong.seconds(starts, 1)
-    found = strong.descend(starts, lab.scale.evaluations, CHUNK)
-    losses = np.array([score(lab, images, *exact) for _, images in found]).T.tolist()
+def _descend(lab: Lab, way: Any, precision: str, compiled: bool) -> dict[str, Any]:
+    """PyTorch's L-BFGS on the ladder's first pairs, a curvature for every image; losses in float32, once a chunk."""
+    strong = way(lab.engine("float32"), lab.pairs["contents"], lab.pairs["style"], (precision, compiled))
+    for _ in range(lab.scale.evaluations):
+        strong.evaluate()
+    losses, seconds = np.array(strong.losses)[CHUNK - 1 :: CHUNK].T.tolist(), strong.seconds[CHUNK - 1 :: CHUNK]
     reference = lab.pairs["curves"]["float32"][: lab.scale.lanes]
-    chunk = found[-1][0] / len(found) / lab.scale.lanes
+    chunk = seconds[-1] / len(seconds) / lab.scale.lanes
     return {
-        "precision": precision, "compiled": compiled, "losses": losses, "seconds": [seconds for seconds, _ in found],
+        "precision": precision, "compiled": compiled, "losses": losses, "seconds": seconds,
         "to_loss": [{"part": part, **to_loss(reference, losses, part, chunk)} for part in TARGETS],
     }  # fmt: skip

@@ -2,125 +2,112 @@
 
 from __future__ import annotations
 
-import itertools
 import tempfile
-import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import engine as engines
 import numpy as np
-from PIL import Image
-from ratios import alternate, batch_of, pictures
+from harness import Asked, medians, result, save, timed
+from lanes import batch_of, losses, stepper
 
-from jaxstyle.data import image
-from jaxstyle.engine import pipeline
-from jaxstyle.planning import cost
 from jaxstyle.settings import RenderSettings, StylizeSettings
 from jaxstyle.style.stylizer import stylizer
 
+Results = Iterator[dict[str, Any]]
 TICKS = 3
+"""Ticks of one timed call."""
 
 
-def _ticks(arguments, engine, size: int, batch: int):
-    """A function that advances a batch by `TICKS` ticks."""
-    contents, styles = pictures(arguments, size)
-    state, targets = batch_of(engine, list(itertools.islice(itertools.cycle(contents), batch)), styles[0])
-    holder = [engine.advance(state, targets, 2)]
-
-    def advance():
-        holder[0] = engine.advance(holder[0], targets, TICKS)
-        return holder[0][0].loss
-
-    return advance
+def _seconds(asked: Asked, cells: dict[int, tuple[int, int, int]]) -> dict[int, float]:
+    """Seconds a tick of an image, by (size, batch, history), all taking turns."""
+    calls = {}
+    for x, (size, number, history) in cells.items():
+        engine = stylizer(StylizeSettings(history=history))
+        batch = batch_of(engine, asked.photographs(size, number), asked.style(size))
+        calls[x] = stepper(engine.advance, batch, TICKS)
+    found = medians(calls, asked.pick(1, 3))
+    return {x: found[x] / TICKS / cells[x][1] for x in cells}
 
 
-def _seconds(arguments, cells: dict) -> dict:
-    """Seconds a tick of an image, by (size, batch, history), all alternating."""
-    functions = {
-        cell: _ticks(arguments, stylizer(StylizeSettings(history=history)), size, batch)
-        for cell, (size, batch, history) in cells.items()
-    }
-    found = alternate(functions, 1 if arguments.quick else 3)
-    return {cell: found[cell] / TICKS / cells[cell][1] for cell in cells}
-
-
-def growth(arguments):
-    """All of them; values are ratios to the smallest (to the default history of 10)."""
-    sizes, batches, histories = ((64,), (1, 2), (2, 10)) if arguments.quick else (
-        (64, 128, 256, 512), (1, 2, 4, 8, 16), (2, 5, 10, 20))  # fmt: skip
-
-    def gflops(size):
-        return cost.evaluation_flops((size, size * 3 // 4), StylizeSettings().objective()) / 1e9
-
-    seconds = _seconds(arguments, {size: (size, 2, 10) for size in sizes})
+def _sizes(asked: Asked) -> Results:
+    sizes, objective = asked.pick((64,), (64, 128, 256, 512)), StylizeSettings().objective()
+    seconds = _seconds(asked, {size: (size, 2, 10) for size in sizes})
+    gflops = {size: engines.flops((size, size * 3 // 4), objective) / 1e9 / seconds[size] for size in sizes}
     for size in sizes:
-        yield {"what": f"GFLOP/s at {size}px / at {sizes[-1]}px, batch 2",
-               "value": gflops(size) / seconds[size] / (gflops(sizes[-1]) / seconds[sizes[-1]]), "goal": "",
-               "axis": "size", "x": size, "seconds": seconds[size], "gflops": gflops(size) / seconds[size]}  # fmt: skip
-    for size in (128, 256) if not arguments.quick else (64,):
-        seconds = _seconds(arguments, {batch: (size, batch, 10) for batch in batches})
+        yield result(
+            f"GFLOP/s at {size}px / at {sizes[-1]}px, batch 2", gflops[size] / gflops[sizes[-1]],
+            axis="size", x=size, seconds=seconds[size], gflops=gflops[size],
+        )  # fmt: skip
+
+
+def _batches(asked: Asked) -> Results:
+    batches = asked.pick((1, 2), (1, 2, 4, 8, 16))
+    for size in asked.pick((64,), (128, 256)):
+        seconds = _seconds(asked, {batch: (size, batch, 10) for batch in batches})
         for batch in batches:
-            yield {"what": f"seconds an image and tick, batch {batch} / batch 1, {size}px",
-                   "value": seconds[batch] / seconds[1], "goal": "", "axis": f"batch, {size}px", "x": batch,
-                   "seconds": seconds[batch]}  # fmt: skip
-    seconds = _seconds(arguments, {history: (128, 2, history) for history in histories})
+            what = f"seconds an image and tick, batch {batch} / batch 1, {size}px"
+            value = seconds[batch] / seconds[1]
+            yield result(what, value, axis=f"batch, {size}px", x=batch, seconds=seconds[batch])
+
+
+def _histories(asked: Asked) -> Results:
+    """Seconds by length of history, and final losses of eight photographs in one batch."""
+    histories, evaluations = asked.pick(((2, 10), 12), ((2, 5, 10, 20), 120))
+    seconds = _seconds(asked, {history: (128, 2, history) for history in histories})
     for history in histories:
-        yield {"what": f"seconds a tick, history of {history} / 10, 128px, batch 2",
-               "value": seconds[history] / seconds[10], "goal": "", "axis": "history", "x": history,
-               "seconds": seconds[history]}  # fmt: skip
-    yield from _histories(arguments, histories)
-    yield from _styles(arguments)
-    yield from _images(arguments)
-
-
-def _histories(arguments, histories):
-    """Final losses by length of history, the same eight photographs in one batch."""
-    contents, styles = pictures(arguments, 64)
-    eight = list(itertools.islice(itertools.cycle([*contents, *(c[:, ::-1] for c in contents)]), 8))
-    losses = {}
+        what, value = f"seconds a tick, history of {history} / 10, 128px, batch 2", seconds[history] / seconds[10]
+        yield result(what, value, axis="history", x=history, seconds=seconds[history])
+    found = {}
     for history in histories:
         engine = stylizer(StylizeSettings(history=history))
-        state, targets = batch_of(engine, eight, styles[0])
-        losses[history] = np.asarray(engine.advance(state, targets, 12 if arguments.quick else 120)[0].loss, float)
+        batch = batch_of(engine, asked.photographs(64, 8), asked.style(64))
+        found[history] = np.array(losses(engine.advance(batch, evaluations)))
     for history in histories:
-        quotients = losses[history] / losses[10]
-        yield {"what": f"loss after 120 evaluations, history of {history} / 10, median of 8 at 64px",
-               "value": float(np.median(quotients)), "goal": "", "ratios": quotients.tolist()}  # fmt: skip
+        quotients = found[history] / found[10]
+        what = f"loss after 120 evaluations, history of {history} / 10, median of 8 at 64px"
+        yield result(what, float(np.median(quotients)), ratios=quotients.tolist())
 
 
-def _styles(arguments):
+def _styles(asked: Asked) -> Results:
     """What another style costs: its targets, once, against an evaluation of an image."""
-    _, styles = pictures(arguments, 256)
-    engine = stylizer(StylizeSettings())
-    calls = {f"{k} styles": (lambda k=k: [engine.style_targets(s) for s in styles[:k]]) for k in (1, 2, 3)}
-    seconds = alternate({**calls, "tick": _ticks(arguments, engine, 256, 1)}, 1 if arguments.quick else 3)
+    styles, engine = asked.all_styles(256), stylizer(StylizeSettings())
+    calls = {
+        f"{k} styles": partial(lambda some: [engine.style_targets(s) for s in some], styles[:k]) for k in (1, 2, 3)
+    }
+    batch = batch_of(engine, asked.photographs(256, 1), styles[0])
+    seconds = medians({**calls, "tick": stepper(engine.advance, batch, TICKS)}, asked.pick(1, 3))
     for k in (1, 2, 3):
-        yield {"what": f"seconds for the targets of {k} styles of 256px / of a tick of one image",
-               "value": seconds[f"{k} styles"] / (seconds["tick"] / TICKS), "goal": "", "seconds": seconds}  # fmt: skip
+        value = seconds[f"{k} styles"] / (seconds["tick"] / TICKS)
+        yield result(f"seconds for the targets of {k} styles of 256px / of a tick of one image", value, seconds=seconds)
 
 
-def _images(arguments):
-    """Whole runs by number of images, compiled before."""
-    numbers = (2, 4) if arguments.quick else (8, 16, 32)
-    contents, styles = pictures(arguments, 256)
-    settings = RenderSettings(size=64, evaluations=5 if arguments.quick else 20, batch=8 if not arguments.quick else 2)
-    seconds = {}
+def _images(asked: Asked) -> Results:
+    """Whole runs by number of images, all programs compiled before."""
+    numbers, evaluations, batch = asked.pick(((2, 4), 5, 2), ((8, 16, 32), 20, 8))
+    settings = RenderSettings(size=64, evaluations=evaluations, batch=batch)
+    photographs, seconds = asked.photographs(256, numbers[-1]), {}
     with tempfile.TemporaryDirectory() as folder:
-        style = Path(folder, "style.png")
-        Image.fromarray(image.to_bytes(styles[0])).save(style)
+        save(asked.style(256), style := Path(folder, "style.png"))
         for turn, number in enumerate((numbers[0], *numbers)):
             inputs = Path(folder, f"in{turn}")
-            inputs.mkdir()
             for k in range(number):
-                moved = np.roll(contents[k % len(contents)], 11 * k, 1)
-                Image.fromarray(image.to_bytes(moved)).save(inputs / f"{k}.png")
-            began = time.perf_counter()
-            summary = pipeline.render(inputs, style, Path(folder, f"out{turn}"), settings)
-            seconds[number] = (time.perf_counter() - began) / number
+                save(photographs[k], inputs / f"{k}.png")
+            spent, summary = timed(partial(engines.render, inputs, style, Path(folder, f"out{turn}"), settings))
+            seconds[number] = spent / number
             assert summary.done == number, summary
     for number in numbers:
-        yield {"what": f"seconds an image of a whole run, {number} images / {numbers[0]}, 64px, batch 8",
-               "value": seconds[number] / seconds[numbers[0]], "goal": "", "axis": "images", "x": number,
-               "seconds": seconds[number]}  # fmt: skip
+        what = f"seconds an image of a whole run, {number} images / {numbers[0]}, 64px, batch 8"
+        value = seconds[number] / seconds[numbers[0]]
+        yield result(what, value, axis="images", x=number, seconds=seconds[number])
+
+
+def growth(asked: Asked) -> Results:
+    """All of them; values are ratios to the smallest (of sizes to the largest, of histories to the default of 10)."""
+    for part in (_sizes, _batches, _histories, _styles, _images):
+        yield from part(asked)
 
 
 ALL = {"growth": growth}

@@ -1,33 +1,21 @@
-"""What the sections of bench/gpu.py share: how much is measured, pictures, renderers by precision, programs."""
+"""What the sections of bench/gpu.py share: how much is measured, the time that is left, renderers by precision."""
 
 from __future__ import annotations
 
-import itertools
-import sys
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
+import engine as engines
 import jax
-import jax.numpy as jnp
 import numpy as np
-from PIL import Image, ImageOps
+from harness import photographs, styles
+from lanes import PRODUCTS, Program, batch_of, evaluation, program
 
-import jaxstyle.demo.styles
-import jaxstyle.style.stylizer as stylizers
 from jaxstyle.model.weights import Weights
-from jaxstyle.planning import cost
 from jaxstyle.settings import StylizeSettings
-from jaxstyle.style.initial import initial
+from jaxstyle.style.batch import Batch
 from jaxstyle.style.stylizer import Stylizer
-
-PRODUCTS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "highest"}
-"""Precisions of the renderer, by what products of float32 are made in; bfloat16 ones are what they are."""
-
 
 CHUNK = 10
 """Ticks of one call."""
@@ -88,29 +76,13 @@ class OutOfTime(Skip):
     """The budget is spent."""
 
 
-@dataclass(frozen=True)
-class Program:
-    """A chunk of ticks, compiled for one size and batch.
-
-    Attributes:
-        call: state and style targets to the state after it; the old one is used up.
-        memory: bytes by XLA's account: arguments, results, temporaries.
-    """
-
-    call: Callable[[Any, Any], Any]
-    compile_seconds: float
-    memory: dict[str, int]
-    hlo: str
-
-
 class Lab:
     """Everything is made when it is first asked for.
 
     Attributes:
         precisions: of `PRODUCTS`; TF32 is of GPUs.
         rates: operations a second of a matrix product by precision, once measured.
-        pairs: what the ladder leaves for the sections after it.
-        profiled: the program of the cell whose kernels are told apart, once the sweep has it.
+        pairs: what the ladder leaves for the section torch: contents, style and the curves.
     """
 
     def __init__(self, scale: Scale, network: Weights, minutes: float):
@@ -121,52 +93,26 @@ class Lab:
         self.accelerator = jax.default_backend() != "cpu"
         self.precisions = [name for name in PRODUCTS if self.accelerator or name != "tf32"]
         self._engines: dict[str, Stylizer] = {}
-        self._compile_seconds: dict[tuple, float] = {}
-        self.profiled: Program | None = None
-
-    def left(self) -> float:
-        """Seconds of the budget."""
-        return self._end - time.monotonic()
+        self._programs: dict[tuple, Program] = {}
 
     def need(self, seconds: float) -> None:
         """Raises OutOfTime if less is left."""
-        if self.left() < seconds:
-            raise OutOfTime(f"{max(0, self.left()):.0f} s of the budget are left, it may take {seconds:.0f} s")
+        left = max(0.0, self._end - time.monotonic())
+        if left < seconds:
+            raise OutOfTime(f"{left:.0f} s of the budget are left, it may take {seconds:.0f} s")
 
-    # Pictures.
-
-    @cached_property
-    def styles(self) -> list[np.ndarray]:
-        """The demo's drawn styles, h x w x 3 in [0, 1]."""
-        drawn = itertools.islice(jaxstyle.demo.styles.STYLES.values(), self.scale.styles)
-        return [draw().astype(np.float32) / 255 for draw in drawn]
+    def contents(self, side: int, number: int) -> list[np.ndarray]:
+        """Squares of the demo's photographs."""
+        return photographs(side, side, number)
 
     def style(self, number: int, side: int) -> np.ndarray:
-        """A style of this side in pixels."""
-        return _fitted(self.styles[number % len(self.styles)], side)
-
-    @cached_property
-    def _photos(self) -> list[Image.Image]:
-        folder = Path(jaxstyle.demo.styles.__file__).parent / "photos"
-        return [Image.open(path).convert("RGB") for path in sorted(folder.glob("*.jpg"))]
-
-    def contents(self, side: int, number: int) -> np.ndarray:
-        """Squares of the demo's photographs, number x side x side x 3; mirrored and moved on when they come again."""
-        found = []
-        for k in range(number):
-            photo = np.asarray(self._photos[k % len(self._photos)], np.float32) / 255
-            again = k // len(self._photos)
-            found.append(_fitted(np.roll(photo, 101 * again, 1)[:, :: -1 if again % 2 else 1], side))
-        return np.stack(found)
-
-    # The renderer.
+        """One of the demo's styles."""
+        return styles(side)[number]
 
     def fresh(self, precision: str) -> Stylizer:
-        """A renderer on JAX's default device, whose products of float32 are made as `PRODUCTS` says."""
-        settings = StylizeSettings(precision="bfloat16" if precision == "bfloat16" else "float32",
-                                   **self.scale.objective)  # fmt: skip
-        with patch.object(stylizers, "_exact", lambda function: products(precision, function)):
-            return Stylizer(settings, self.network)
+        """A renderer on JAX's default device; that of TF32 is the one of float32."""
+        named = "bfloat16" if precision == "bfloat16" else "float32"
+        return Stylizer(StylizeSettings(precision=named, **self.scale.objective), self.network)
 
     def engine(self, precision: str) -> Stylizer:
         """As `fresh`, the same one when asked again."""
@@ -175,78 +121,24 @@ class Lab:
         return self._engines[precision]
 
     def flops(self, side: int) -> int:
-        """Of one evaluation of one image."""
-        return cost.evaluation_flops((side, side), self.engine("float32").objective)
+        """Operations of one evaluation of one image."""
+        return engines.flops((side, side), self.engine("float32").objective)
 
-    def batch(self, precision: str, side: int, batch: int) -> tuple[Any, Any]:
-        """A batch of the demo's photographs in its first style, and the style's targets."""
+    def batch(self, precision: str, side: int, batch: int) -> Batch:
+        """A batch of the demo's photographs in its first style."""
         return batch_of(self.engine(precision), self.contents(side, batch), self.style(0, side))
 
-    def compile(self, precision: str, state: Any, targets: Any) -> Program:
-        """A chunk of `CHUNK` ticks for batches of this shape."""
-        engine, began = self.engine(precision), time.perf_counter()
-        compiled = engine._advance.lower(engine.variables, *state, targets, CHUNK, 0.0).compile()
-        # JAX has a shape that comes again at hand: the first time counts
-        cell = precision, state[0].image.shape
-        seconds = self._compile_seconds.setdefault(cell, time.perf_counter() - began)
-        told = compiled.memory_analysis()
-        memory = {
-            name: int(getattr(told, f"{name}_size_in_bytes", 0) or 0)
-            for name in ("argument", "output", "alias", "temp", "generated_code")
-        }
+    def compiled(self, precision: str, side: int, batch: int) -> bool:
+        """Whether the program of a cell is there already."""
+        return (precision, (batch, side, side, 3)) in self._programs
 
-        def call(state: Any, targets: Any) -> Any:
-            lanes, content = state
-            return compiled(engine.variables, lanes, content, targets, CHUNK, 0.0), content
+    def program(self, precision: str, batch: Batch) -> Program:
+        """The ticks for batches of this shape; compiled once, so that its seconds are those of the first time."""
+        cell = precision, batch.lanes.point.image.shape
+        if cell not in self._programs:
+            self._programs[cell] = program(self.engine(precision), batch, precision)
+        return self._programs[cell]
 
-        return Program(call, seconds, memory, compiled.as_text() or "")
-
-
-def inits(contents: Sequence[np.ndarray], style: np.ndarray) -> np.ndarray:
-    """Where the optimisation of contents starts by default, N x H x W x 3."""
-    return np.stack([initial(StylizeSettings(), one, style, str(k)) for k, one in enumerate(contents)])
-
-
-def batch_of(
-    engine: Stylizer, contents: Sequence[np.ndarray], style: np.ndarray, budget: int = sys.maxsize
-) -> tuple[Any, Any]:
-    """A batch of lanes with so many evaluations each, by default without end, and the style's targets."""
-    targets, starts = engine.style_targets(style), inits(contents, style)
-    return engine.stack([engine.start(c, i, targets, budget) for c, i in zip(contents, starts, strict=True)]), targets
-
-
-def products(precision: str, function: Callable) -> Callable:
-    """The function with products of float32 made as `PRODUCTS` says."""
-
-    def traced(*arguments):
-        with jax.default_matmul_precision(PRODUCTS[precision]):
-            return function(*arguments)
-
-    return traced
-
-
-def evaluation(engine: Stylizer, precision: str, times: int = 0) -> Callable[..., Any]:
-    """(images, content targets, style targets) to N losses and the gradient, or to the images after so many of them.
-
-    Args:
-        times: in one compiled loop, as the renderer runs them; 0 is one alone.
-    """
-
-    def evaluate(variables, images, content, style):
-        one = lambda x, c: engine.evaluate(variables, style, c)(x)  # noqa: E731
-        (losses, _), gradient = jax.vmap(one)(images, content)
-        return losses, gradient
-
-    def loop(variables, images, content, style):
-        # the tiny step keeps XLA from seeing that every round is the same
-        step = lambda _, x: x - 1e-12 * evaluate(variables, x, content, style)[1]  # noqa: E731
-        return jax.lax.fori_loop(0, times, step, images)
-
-    compiled = jax.jit(products(precision, loop if times else evaluate))
-    return lambda images, content, style: compiled(engine.variables, jnp.asarray(images), content, style)
-
-
-def _fitted(pixels: np.ndarray, side: int) -> np.ndarray:
-    """A square of this side, cropped around the middle."""
-    whole = Image.fromarray(np.round(np.clip(pixels, 0, 1) * 255).astype(np.uint8))
-    return np.asarray(ImageOps.fit(whole, (side, side), Image.Resampling.LANCZOS), np.float32) / 255
+    def score(self, images: Any, exact: Batch) -> list[float]:
+        """Losses of images in float32, against the targets of a float32 batch."""
+        return np.asarray(evaluation(self.engine("float32"), exact)(images)[0], float).tolist()

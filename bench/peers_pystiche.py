@@ -1,4 +1,4 @@
-"""pystiche's side of bench/peers.py: its own program in its own interpreter, with the attributes of `peers.Way`."""
+"""pystiche's side of bench/peers.py: its own program in its own interpreter, a `ways.Way`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ratios import batch_of
+from lanes import starts
+from ways import Way
 
-from jaxstyle.style.objective import layer_weights
 from jaxstyle.style.stylizer import Stylizer
+from jaxstyle.style.terms.gram import layer_weights
 
 PYTHON = os.environ.get("PYSTICHE_PYTHON", sys.executable)
 
@@ -25,12 +26,11 @@ def missing() -> str:
     return run.stderr.strip().splitlines()[-1].split(" (/")[0] if run.returncode else ""
 
 
-class Pystiche:
+class Pystiche(Way):
     """One image after another by pystiche's image_optimization; seconds by the worker's own clock."""
 
     def __init__(self, engine: Stylizer, contents: list[np.ndarray], style: np.ndarray):
-        self.seconds: list[float] = []
-        self.losses: list[list[float]] = []
+        super().__init__()
         command = [PYTHON, str(Path(__file__).with_name("pystiche_worker.py"))]
         with tempfile.TemporaryDirectory() as folder:
             problem = Path(folder) / "problem.npz"
@@ -38,7 +38,7 @@ class Pystiche:
             self._worker = subprocess.Popen(
                 [*command, str(problem)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
             )
-            self.about: dict[str, Any] = {"device": "cpu", **self._told()}  # and the file has been read
+            self.about = {"device": "cpu", **self._told()}  # and the file has been read
 
     def _told(self) -> dict[str, Any]:
         assert self._worker.stdout
@@ -55,8 +55,7 @@ class Pystiche:
         assert self._worker.stdin
         print(file=self._worker.stdin, flush=True)
         told = self._told()
-        self.seconds.append((self.seconds[-1] if self.seconds else 0.0) + told["seconds"])
-        self.losses.append(told["losses"])
+        self.note(told["seconds"], told["losses"])
 
 
 def _problem(engine: Stylizer, contents: list[np.ndarray], style: np.ndarray) -> dict[str, Any]:
@@ -75,7 +74,7 @@ def _problem(engine: Stylizer, contents: list[np.ndarray], style: np.ndarray) ->
         **{f"{name}.bias": layer["bias"] for name, layer in parameters.items()},
         "mean": np.asarray(weights.mean), "std": np.asarray(weights.std), "objective": json.dumps(wanted),
         "contents": np.stack(contents), "style": style,
-        "starts": np.asarray(batch_of(engine, contents, style)[0][0].image),
+        "starts": starts(contents, style),
     }  # fmt: skip
 
 

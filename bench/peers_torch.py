@@ -1,31 +1,31 @@
-"""PyTorch's side of bench/peers.py: a plain program and a strong one, each with the attributes of `peers.Way`."""
+"""PyTorch's side of bench/peers.py: a plain program and a strong one, each a `ways.Way`."""
 
 from __future__ import annotations
 
-import time
 from collections import deque
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 import torch_strong
-from peers import timed
-from ratios import alternate, batch_of
+from harness import medians, timed
+from lanes import starts
+from ways import HISTORY, Way
 
 from jaxstyle.style.stylizer import Stylizer
 
-HISTORY, PLAIN_HISTORY = 10, 100
-"""Pairs of curvature kept by the strong program, as by the renderer, and by the plain one, as neural-style-pt does."""
+PLAIN_HISTORY = 100
+"""Pairs of curvature that the plain program keeps, as neural-style-pt does; the strong one keeps `HISTORY`."""
 
 
-class Plain:
+class Plain(Way):
     """torch.optim.LBFGS on one image after another; an evaluation a step, as neural-style-pt has it."""
 
     def __init__(self, engine: Stylizer, contents: list[np.ndarray], style: np.ndarray):
-        self.seconds: list[float] = []
-        self.losses: list[list[float]] = []
+        super().__init__()
         self._ones, device = [], "cuda" if torch.cuda.is_available() else "cpu"
-        for k, start in enumerate(_starts(engine, contents, style)):
+        for k, start in enumerate(starts(contents, style)):
             one = torch_strong.Strong(engine, np.stack(contents[k : k + 1]), style, device=device, layout="contiguous")
             one.evaluate(one.images(start[None]))
             image = one.images(start[None]).requires_grad_(True)
@@ -34,8 +34,8 @@ class Plain:
             )
             self._ones.append((one, image, optimiser))
 
-    def evaluate(self) -> None:
-        began, losses = time.perf_counter(), []
+    def step(self) -> list[float]:
+        losses = []
         for one, image, optimiser in self._ones:
 
             def closure(one=one, image=image, optimiser=optimiser):
@@ -46,60 +46,63 @@ class Plain:
 
             losses.append(float(optimiser.step(closure).detach()))
             one.wait()
-        timed(self, began)
-        self.losses.append(losses)
+        return losses
 
 
-class Strong:
+class Strong(Way):
     """A batch in which every image has an L-BFGS of its own: torch.optim.LBFGS's rules, two loops over all images.
 
     One torch.optim.LBFGS over the summed loss would share curvature and step among images that have nothing to do
     with each other.
     """
 
-    def __init__(self, engine: Stylizer, contents: list[np.ndarray], style: np.ndarray):
-        self.seconds: list[float] = []
-        self.losses: list[list[float]] = []
+    def __init__(
+        self, engine: Stylizer, contents: list[np.ndarray], style: np.ndarray,
+        choice: tuple[str, bool] | None = None,
+    ):  # fmt: skip
+        """Args:
+        choice: precision, and whether compiled; the faster of compiled and not, in bfloat16 on a GPU, if left out.
+        """
+        super().__init__()
         gpu = torch.cuda.is_available()
-        named: dict[str, Any] = {"device": "cuda" if gpu else "cpu", "precision": "bfloat16" if gpu else "float32"}
-        starts, batch = _starts(engine, contents, style), np.stack(contents)
-        self._exact = torch_strong.Strong(engine, batch, style, device=named["device"], precision="float32")
-        programs = {"as it is": torch_strong.Strong(engine, batch, style, **named)}
-        self.about: dict[str, Any] = {"torch": torch_strong.VERSION, **named, "compile": "faster"}
-        self._x, began = self._exact.images(starts), time.perf_counter()
-        try:
-            programs["compiled"] = torch_strong.Strong(engine, batch, style, compiled=True, **named)
-            programs["compiled"].evaluate(self._x)
-        except (RuntimeError, AssertionError) as error:  # torch.compile works where it works
-            programs.pop("compiled", None)
-            self.about["compile"] = f"does not work: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
-        self.about["compile_seconds"] = time.perf_counter() - began
-
-        def timing(program):
-            program.evaluate(self._x)
-            program.wait()
-
-        told = alternate({name: lambda p=p: timing(p) for name, p in programs.items()}, 3)
-        best = min(told, key=told.__getitem__)
-        if "compiled" in told and best != "compiled":
-            self.about["compile"] = "slower"
-        self.about["seconds_evaluation"] = told
-        self._program = programs[best]
+        device, precision = "cuda" if gpu else "cpu", choice[0] if choice else "bfloat16" if gpu else "float32"
+        make = partial(torch_strong.Strong, engine, np.stack(contents), style, device=device)
+        self._exact = make(precision="float32")
+        self._x = self._exact.images(starts(contents, style))
+        self.about = {"torch": torch_strong.VERSION, "device": device, "precision": precision}
+        if choice:
+            self._program = make(precision=precision, compiled=choice[1])
+            self._program.evaluations(self._x, 1)
+        else:
+            self._program = self._faster(make(precision=precision), make(precision=precision, compiled=True))
         self._pairs: deque[tuple] = deque(maxlen=HISTORY)
         self._before: tuple | None = None
         self._gamma: Any = 1.0
 
-    def evaluate(self) -> None:
-        began = time.perf_counter()
+    def _faster(self, plain, compiled):
+        """The faster one of two programs; what torch.compile did stands in `about`."""
+        programs = {"slower": plain, "faster": compiled}
+        try:
+            self.about["compile_seconds"], _ = timed(partial(compiled.evaluations, self._x, 1))
+        except (RuntimeError, AssertionError) as error:  # torch.compile works where it works
+            del programs["faster"]
+            self.about["compile"] = f"does not work: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
+        seconds = medians({name: partial(one.evaluations, self._x, 1) for name, one in programs.items()}, 3)
+        best = min(seconds, key=seconds.__getitem__)
+        self.about = {"compile": best, **self.about, "seconds_evaluation": seconds}
+        return programs[best]
+
+    def step(self) -> list[float]:
         losses, gradient = self._program.evaluate(self._x)
-        scored = losses
-        x = self._x
-        self._x = x + self._direction(x, gradient)
+        self._x = self._x + self._direction(self._x, gradient)
         self._program.wait()
-        timed(self, began)
-        if self._program is not self._exact and self.about["precision"] != "float32":
-            scored, _ = self._exact.evaluate(x)
-        self.losses.append(scored.cpu().tolist())
+        return losses.cpu().tolist()
+
+    def evaluate(self) -> None:
+        x, (seconds, losses) = self._x, timed(self.step)
+        if self.about["precision"] != "float32":
+            losses = self._exact.evaluate(x)[0].cpu().tolist()
+        self.note(seconds, losses)
 
     def _direction(self, x, gradient):
         """The step of every image, N x 3 x H x W."""
@@ -120,8 +123,3 @@ class Strong:
         for (s, y, rho), a in zip(self._pairs, reversed(along), strict=True):
             q = q + (a - rho * dot(y, q)) * s
         return q * (1 / gradient.abs().sum((1, 2, 3), keepdim=True)).clamp_max(1) if first else q
-
-
-def _starts(engine: Stylizer, contents: list[np.ndarray], style: np.ndarray) -> np.ndarray:
-    """Where all begin, N x H x W x 3."""
-    return np.asarray(batch_of(engine, contents, style)[0][0].image)

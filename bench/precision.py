@@ -2,112 +2,78 @@
 
 from __future__ import annotations
 
-import itertools
 import statistics
+from collections.abc import Iterator
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from ratios import batch_of, pictures
+from harness import Asked, result
+from lanes import batch_of, evaluation, starts
 
 from jaxstyle.settings import StylizeSettings
 from jaxstyle.style.stylizer import stylizer
 
+Results = Iterator[dict[str, Any]]
 PAIRS, LANES, SIZE, EVALUATIONS, FINISH = 16, 8, 64, 120, 20
 """Pairs in batches of so many lanes; evaluations of each, and how many of them a float32 finish takes."""
 
 
-def _loss(engine):
-    """(images, content targets, style targets) -> losses, N."""
-
-    @jax.jit
-    def losses(variables, images, content, style):
-        return jax.vmap(lambda x, c: engine.evaluate(variables, style, c)(x)[0][0])(images, content)
-
-    return lambda images, content, style: losses(engine.variables, images, content, style)
-
-
-def noise(arguments):
+def _noise(asked: Asked) -> Results:
     """Scatter of the loss when every pixel moves by a millionth, as a share of the loss, in both precisions."""
-    contents, styles = pictures(arguments, SIZE)
+    content, style = asked.photographs(SIZE, 1), asked.style(SIZE)
     exact, coarse = (stylizer(StylizeSettings(precision=p)) for p in ("float32", "bfloat16"))
-    batch, targets = batch_of(exact, contents[:1], styles[0])
-    batch = exact.advance(batch, targets, 10 if arguments.quick else 60)
-    image = np.asarray(batch[0].image[0])
-    random, number = np.random.default_rng(0), 4 if arguments.quick else 16
+    image = np.asarray(exact.advance(batch_of(exact, content, style), asked.pick(10, 60)).lanes.point.image[0])
+    random, number = np.random.default_rng(0), asked.pick(4, 16)
     moved = image + 1e-6 * random.standard_normal((number, *image.shape)).astype(np.float32)
-    content = jax.tree.map(lambda a: jnp.repeat(a, number, 0), batch[1])
     found = {}
     for name, engine in (("float32", exact), ("bfloat16", coarse)):
-        own = content._replace(maps={k: v.astype(jnp.bfloat16) for k, v in content.maps.items()})
-        values = np.asarray(_loss(engine)(moved, content if engine is exact else own, targets), np.float64)
+        values = np.asarray(evaluation(engine, batch_of(engine, content * number, style))(moved)[0], np.float64)
         found[name] = float(values.std() / values.mean())
-    yield {
-        "what": "noise of the loss, standard deviation / loss, bfloat16",
-        "value": found["bfloat16"],
-        "goal": "",
-        "float32": found["float32"],
-    }
+    what = "noise of the loss, standard deviation / loss, bfloat16"
+    yield result(what, found["bfloat16"], float32=found["float32"])
 
 
-def quality(arguments):
+def _quality(asked: Asked) -> Results:
     """Final losses of pairs, all scored by the float32 objective, against those of all-float32 runs."""
-    number, evaluations = (2, 20) if arguments.quick else (PAIRS, EVALUATIONS)
-    contents, styles = pictures(arguments, SIZE)
+    number, evaluations, finish = asked.pick((2, 20, 10), (PAIRS, EVALUATIONS, FINISH))
+    contents, styles = asked.photographs(SIZE, number), asked.all_styles(SIZE)
     exact, coarse = (stylizer(StylizeSettings(precision=p)) for p in ("float32", "bfloat16"))
-    score = _loss(exact)
     losses: dict[str, list[float]] = {name: [] for name in ("float32", "float32 moved", "bfloat16", "float32 finish")}
-    cycle = itertools.islice(itertools.cycle(contents), number)
-    for k, group in enumerate(_batched(cycle, min(LANES, number))):
-        style = styles[k % len(styles)]
-        batch, targets = batch_of(exact, group, style)
-        own = batch[1]
+    for k, first in enumerate(range(0, number, LANES)):
+        group, style = contents[first : first + LANES], styles[k % len(styles)]
+        score = evaluation(exact, batch_of(exact, group, style))
 
-        def scored(state, own=own, targets=targets):
-            return np.asarray(score(state[0].image, own, targets), float).tolist()
+        def after(name, engine, batch, evaluations, score=score):
+            batch = engine.advance(batch, evaluations)
+            losses[name] += np.asarray(score(batch.lanes.point.image)[0], float).tolist()
 
         # the scatter of single runs: the same with starts moved by a thousandth
-        lanes, content = batch_of(exact, group, style)[0]
-        shaken = 1e-3 * np.random.default_rng(k).standard_normal(lanes.image.shape).astype(np.float32)
-        moved = (lanes._replace(image=lanes.image + shaken), content)
-        rough, rough_targets = batch_of(coarse, group, style)
-        rough = coarse.advance(rough, rough_targets, evaluations - FINISH if not arguments.quick else 10)
+        inits = starts(group, style)
+        moved = inits + 1e-3 * np.random.default_rng(k).standard_normal(inits.shape).astype(np.float32)
+        after("float32", exact, batch_of(exact, group, style), evaluations)
+        after("float32 moved", exact, batch_of(exact, group, style, inits=moved), evaluations)
+        rough = coarse.advance(batch_of(coarse, group, style), evaluations - finish)
         # the finish goes on from the image, with a history of its own
-        finish = batch_of(exact, group, style)[0]
-        finish = (finish[0]._replace(image=jnp.array(rough[0].image)), finish[1])
-        finish = exact.advance(finish, targets, FINISH if not arguments.quick else 10)
-        losses["float32 finish"] += scored(finish)
-        rough = coarse.advance(rough, rough_targets, FINISH if not arguments.quick else 10)
-        losses["bfloat16"] += scored(rough)
-        losses["float32"] += scored(exact.advance(batch, targets, evaluations))
-        losses["float32 moved"] += scored(exact.advance(moved, targets, evaluations))
+        images = np.array(rough.lanes.point.image)
+        after("float32 finish", exact, batch_of(exact, group, style, inits=images), finish)
+        after("bfloat16", coarse, rough, finish)
     for name, words in (
         ("bfloat16", "bfloat16"),
         ("float32 finish", f"bfloat16 with {FINISH} evaluations of float32 at the end"),
         ("float32 moved", "float32 from a start moved by 0.001 (the scatter of single runs)"),
     ):
         quotients = [a / b for a, b in zip(losses[name], losses["float32"], strict=True)]
-        yield {
-            "what": f"final loss scored in float32, {words} / float32, median of {number} pairs",
-            "value": statistics.median(quotients),
-            "goal": "at most 1.02" if name != "float32 moved" else "",
-            "better": sum(q < 1 for q in quotients),
-            "ratios": sorted(quotients),
-            "evaluations": evaluations,
-            "size": SIZE,
-        }
+        yield result(
+            f"final loss scored in float32, {words} / float32, median of {number} pairs", statistics.median(quotients),
+            "at most 1.02" if name != "float32 moved" else "", better=sum(q < 1 for q in quotients),
+            ratios=sorted(quotients), evaluations=evaluations, size=SIZE,
+        )  # fmt: skip
 
 
-def _batched(iterable, n):
-    iterator = iter(iterable)
-    while group := list(itertools.islice(iterator, n)):
-        yield group
-
-
-def precision(arguments):
-    """Both."""
-    yield from noise(arguments)
-    yield from quality(arguments)
+def precision(asked: Asked) -> Results:
+    """Noise and quality."""
+    yield from _noise(asked)
+    yield from _quality(asked)
 
 
 ALL = {"precision": precision}

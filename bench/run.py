@@ -10,41 +10,23 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import os
-import platform
 import sys
-from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import ablations
 import dataset
+import engine
 import growth
+import harness
 import peers
 import precision
-import programs
-import ratios
 import solvers
-import utilisation
+import ticks
 
-from jaxstyle.engine.jax_setup import divide_cpu
-
-ALL = ratios.ALL | utilisation.ALL | peers.ALL | solvers.ALL | precision.ALL | ablations.ALL | growth.ALL | dataset.ALL
-
-
-def machine() -> dict:
-    """What the figures were measured on."""
-    import jax
-
-    return {
-        "device": jax.devices()[0].device_kind,
-        "backend": jax.default_backend(),
-        "cpu": programs.processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("jax", "jaxlib", "numpy", "jaxopt", "jaxstyle")},
-    }
+ALL = ticks.ALL | solvers.ALL | peers.ALL | precision.ALL | ablations.ALL | growth.ALL | dataset.ALL
 
 
 def main() -> None:
@@ -56,33 +38,32 @@ def main() -> None:
     parser.add_argument("--loss-size", type=int, default=128, help="of the comparisons of losses (128)")
     parser.add_argument("--quick", action="store_true", help="few repeats and evaluations: to see that it runs")
     parser.add_argument("-o", "--output", type=Path, help="the JSON file; bench/results/DEVICE-DATE.json if left out")
-    arguments = parser.parse_args()
-    divide_cpu()  # as runs do; what is not meant to be divided works on the first part, over all threads
-    for name in programs.chosen(parser, arguments.names, ALL):
+    named = vars(parser.parse_args())
+    names, output = harness.chosen(parser, named.pop("names"), ALL), named.pop("output")
+    asked = harness.Asked(**named)
+    engine.divide_cpu()
+    for name in names:
         print(f"{name} ...", file=sys.stderr, flush=True)
         results = []
-        for result in ALL[name](arguments):
-            results.append({"bench": name, **result})
-            goal = f"  ({result['goal']})" if result.get("goal") else ""
-            value = result["value"]
+        for found in ALL[name](asked):
+            results.append({"bench": name, **found})
+            goal, value = f"  ({found['goal']})" if found["goal"] else "", found["value"]
             shown = f"{value:.4g}" if isinstance(value, float) else str(value)
-            print(f"{name:10} {result['what']:74} {shown}{goal}", flush=True)
-        print(keep(results, arguments.output), file=sys.stderr)
+            print(f"{name:10} {found['what']:74} {shown}{goal}", flush=True)
+        print(keep(results, output), file=sys.stderr)
 
 
-def keep(results: list[dict], output: Path | None) -> Path:
+def keep(results: list[dict[str, Any]], output: Path | None) -> Path:
     """Puts results into the JSON file, in the place of those of the same benches; what else is in it stays."""
-    about = machine()
-    record = {"date": datetime.date.today().isoformat(), "machine": about, "results": results}
-    stem = "".join(c if c.isalnum() else "-" for c in about["device"].lower())
-    path = output or Path(__file__).parent / "results" / f"{stem}-{record['date']}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    record = {"date": datetime.date.today().isoformat(), "machine": harness.machine(), "results": results}
+    stem = "".join(c if c.isalnum() else "-" for c in record["machine"]["device"].lower())
+    path = output or harness.BENCH / "results" / f"{stem}-{record['date']}.json"
     if path.exists():
         before = json.loads(path.read_text())
-        if before["machine"] == about:
+        if before["machine"] == record["machine"]:
             again = {result["bench"] for result in results}
             record["results"] = [r for r in before["results"] if r["bench"] not in again] + results
-    path.write_text(json.dumps(record, indent=1) + "\n")
+    harness.write(record, path)
     return path
 
 

@@ -1,4 +1,4 @@
-"""Solvers to an equal loss, counted in evaluations of the batch and in seconds; four photographs side by side.
+"""Solvers to an equal loss: SciPy's, jaxopt's, optax's and the package's own, by evaluations and by seconds.
 
 A library's line search runs under `vmap` until the slowest lane is content, so an iteration costs the batch as many
 evaluations as its slowest lane, as the library counts them: seconds tell what it really cost.
@@ -6,72 +6,105 @@ evaluations as its slowest lane, as the library counts them: seconds tell what i
 
 from __future__ import annotations
 
-import itertools
-import time
+import statistics
+import sys
 import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from ratios import batch_of, pictures
+from harness import Asked, result, timed
+from lanes import batch_of, losses
+from ways import Scipy
 
 from jaxstyle.settings import StylizeSettings
+from jaxstyle.style.objective import Targets
 from jaxstyle.style.stylizer import stylizer
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import jaxopt
 
+Results = Iterator[dict[str, Any]]
 LANES, SIZE, EVALUATIONS, GOALS = 4, 128, 160, (30, 60, 120)
 """Images, their long side, evaluations a solver may spend, and the tick's evaluations whose loss is the goal."""
 
-Curve = list[tuple[int, float, float]]
-"""Evaluations of the batch, seconds, sum of the best losses so far."""
+
+class Place(NamedTuple):
+    """Where a batch is: evaluations of the batch and seconds so far, and the sum of its images' best losses."""
+
+    evaluations: int
+    seconds: float
+    loss: float
 
 
-def _own(contents, style, most: int, settings: StylizeSettings) -> Curve:
-    """A solver of the package."""
+Curve = list[Place]
+
+
+def curve_of(step: Callable[[], tuple[Any, Any]], most: int, steps: int = sys.maxsize) -> Curve:
+    """Calls a step until so many evaluations are spent, or so many steps made.
+
+    Args:
+        step: returns the evaluations of the batch so far, and the losses of its images.
+    """
+    curve: Curve = [Place(0, 0.0, np.inf)]
+    best: Any = np.inf
+    while curve[-1].evaluations < most and len(curve) <= steps:
+        seconds, (evaluations, found) = timed(step)
+        best = np.fmin(best, np.asarray(found, float))
+        curve.append(Place(int(np.max(evaluations)), curve[-1].seconds + seconds, float(best.sum())))
+    return curve[1:]
+
+
+def reached(curve: Curve, loss: float) -> Place | None:
+    """The first place at which a curve is at that loss or below it."""
+    return next((place for place in curve if place.loss <= loss), None)
+
+
+def _own(contents, style, settings: StylizeSettings, most: int = sys.maxsize, steps: int = sys.maxsize) -> Curve:
+    """A solver of the package, a tick a step."""
     engine = stylizer(settings)
-    warm, targets = batch_of(engine, contents, style)
-    jax.block_until_ready(engine.advance(warm, targets, 1))
-    state, targets = batch_of(engine, contents, style)
-    curve, seconds, best = [], 0.0, np.full(len(contents), np.inf)
-    for count in range(1, most + 1):
-        began = time.perf_counter()
-        state = engine.advance(state, targets, 1)
-        losses = np.asarray(state[0].loss, float)
-        seconds += time.perf_counter() - began
-        best = np.minimum(best, losses)
-        curve.append((count, seconds, float(best.sum())))
-    return curve
+    jax.block_until_ready(engine.advance(batch_of(engine, contents, style), 1).lanes)  # compiles
+    held = [jax.block_until_ready(batch_of(engine, contents, style))]
+
+    def step():
+        held[0] = engine.advance(held[0], 1)
+        return held[0].lanes.evaluations, np.asarray(held[0].lanes.point.loss)
+
+    return curve_of(step, most, steps)
 
 
 def _library(contents, style, most: int, make) -> Curve:
-    """A library's solver: `make(function)` gives (start, step); step returns image, state, loss, its evaluations."""
-    engine = stylizer(StylizeSettings())
-    batch, targets = batch_of(engine, contents, style)
-    images, content = jnp.array(batch[0].image), batch[1]
+    """A library's solver, an iteration a step.
 
-    def of(variables, targets, one):
-        evaluate = engine.evaluate(variables, targets, one)
+    Args:
+        make: of a function x -> (loss, gradient), returns start(x) -> state and
+            step(x, state) -> (x, state, loss, evaluations of this step).
+    """
+    engine = stylizer(StylizeSettings())
+    batch = batch_of(engine, contents, style)
+
+    def solver(variables, content, inside, style):
+        evaluate = engine.evaluate(variables, Targets(content, style), inside)
         return make(lambda x: (lambda found: (found[0][0], found[1]))(evaluate(x)))
 
-    arguments = (engine.variables, targets)
-    start = jax.jit(lambda v, t, c, x: jax.vmap(lambda c, x: of(v, t, c)[0](x))(c, x))
-    step = jax.jit(lambda v, t, c, x, s: jax.vmap(lambda c, x, s: of(v, t, c)[1](x, s))(c, x, s))
-    state = start(*arguments, content, images)
-    jax.block_until_ready(step(*arguments, content, images, state))
-    curve, seconds, spent, best = [], 0.0, 1, np.full(len(contents), np.inf)
-    while spent < most:
-        began = time.perf_counter()
-        images, state, losses, evaluations = step(*arguments, content, images, state)
-        losses = np.asarray(losses, float)
-        seconds += time.perf_counter() - began
-        spent += int(np.asarray(evaluations).max())
-        best = np.fmin(best, losses)
-        curve.append((spent, seconds, float(best.sum())))
-    return curve
+    lanes = (None, 0, 0, None)
+    start = jax.jit(jax.vmap(lambda v, c, i, s, x: solver(v, c, i, s)[0](x), in_axes=(*lanes, 0)))
+    iterate = jax.jit(jax.vmap(lambda v, c, i, s, x, state: solver(v, c, i, s)[1](x, state), in_axes=(*lanes, 0, 0)))
+    targets = engine.variables, batch.content, batch.inside, batch.style
+    x = jnp.array(batch.lanes.point.image)
+    held = [x, start(*targets, x), 1]
+    jax.block_until_ready(iterate(*targets, *held[:2]))  # compiles
+
+    def step():
+        held[0], held[1], found, evaluations = iterate(*targets, *held[:2])
+        held[2] += int(np.asarray(evaluations).max())
+        return held[2], np.asarray(found)
+
+    return curve_of(step, most)
 
 
 def _jaxopt(linesearch):
@@ -104,34 +137,66 @@ def _optax(function):
     return solver.init, step
 
 
-def solvers(arguments):
+def solvers(asked: Asked) -> Results:
     """Evaluations and seconds of each solver to the tick's loss after some evaluations / those of the tick."""
-    most, goals = (12, (5,)) if arguments.quick else (EVALUATIONS, GOALS)
-    contents, styles = pictures(arguments, SIZE)
-    four = list(itertools.islice(itertools.cycle([*contents, *(c[:, ::-1] for c in contents)]), LANES))
-    style = styles[0]
+    most, goals = asked.pick((12, (5,)), (EVALUATIONS, GOALS))
+    four, style = asked.photographs(SIZE, LANES), asked.style(SIZE)
+    own = _own(four, style, StylizeSettings(), most)
     curves = {
-        "the tick": _own(four, style, most, StylizeSettings()),
         "jaxopt, zoom": _library(four, style, most, _jaxopt("zoom")),
         "jaxopt, backtracking": _library(four, style, most, _jaxopt("backtracking")),
         "optax.lbfgs": _library(four, style, most, _optax),
-        "Adam, 0.02": _own(four, style, most, StylizeSettings(solver="adam")),
-        "Adam, 0.05": _own(four, style, most, StylizeSettings(solver="adam", learning_rate=0.05)),
+        "Adam, 0.02": _own(four, style, StylizeSettings(solver="adam"), most),
+        "Adam, 0.05": _own(four, style, StylizeSettings(solver="adam", learning_rate=0.05), most),
     }
     for goal in goals:
-        own = curves["the tick"][goal - 1]
+        ours = own[goal - 1]
         for name, curve in curves.items():
-            if name == "the tick":
-                continue
-            reached = next((point for point in curve if point[2] <= own[2]), None)
-            told = {"evaluations": reached and reached[0], "seconds": reached and reached[1]}
-            for at, unit in ((0, "evaluations"), (1, "seconds")):
-                value = reached[at] / own[at] if reached else f"not within {most} evaluations"
-                yield {"what": f"{unit} to the tick's loss after {goal}, {name} / the tick, {SIZE}px, batch {LANES}",
-                       "value": value, "goal": "", **told}  # fmt: skip
-    thin = {name: curve[:: max(1, len(curve) // 60)] for name, curve in curves.items()}
-    yield {"what": "curves: evaluations, seconds, sum of losses", "value": len(curves), "goal": "", "curves": thin}
+            place = reached(curve, ours.loss)
+            told = {unit: place and getattr(place, unit) for unit in ("evaluations", "seconds")}
+            for unit, spent in told.items():
+                value = spent / getattr(ours, unit) if place else f"not within {most} evaluations"
+                what = f"{unit} to the tick's loss after {goal}, {name} / the tick, {SIZE}px, batch {LANES}"
+                yield result(what, value, **told)
+    every = {"the tick": own, **curves}
+    thin = {name: curve[:: max(1, len(curve) // 60)] for name, curve in every.items()}
+    yield result("curves: evaluations, seconds, sum of losses", len(every), curves=thin)
 
 
-ALL = {"solvers": solvers}
+def zoom(asked: Asked) -> Results:
+    """Time in which four images in a batch reach the loss of jaxopt's own zoom line search, and the ticks."""
+    four, style = asked.photographs(asked.loss_size, 4), asked.style(asked.loss_size)
+    iterations = asked.pick((1,), (1, 5, 12, 40))
+    theirs = _own(four, style, StylizeSettings(solver="jaxopt-zoom"), steps=iterations[-1])
+    ours = _own(four, style, StylizeSettings(), asked.pick(30, 160))
+    for number in iterations:
+        goal = theirs[number - 1]
+        place = reached(ours, goal.loss)
+        yield result(
+            f"time to jaxopt-zoom's loss after {number} iterations, zoom / tick, batch 4",
+            goal.seconds / place.seconds if place else "not reached", "expected at least 10",
+            ticks=place and place.evaluations, curves={"jaxopt-zoom": theirs, "lbfgs": ours} if number == 1 else None,
+        )  # fmt: skip
+
+
+def scipy(asked: Asked) -> Results:
+    """Final loss of the tick against SciPy's L-BFGS-B with as many evaluations and pairs of history."""
+    number, budgets = asked.pick((2, (10,)), (8, (60, 200)))
+    size = asked.loss_size
+    engine = stylizer(StylizeSettings())
+    found: dict[int, list[tuple[float, float]]] = {budget: [] for budget in budgets}
+    for content, style in [(c, s) for s in asked.all_styles(size) for c in asked.photographs(size)][:number]:
+        way, batch, spent = Scipy(engine, [content], style), batch_of(engine, [content], style), 0
+        for budget in budgets:
+            for _ in range(budget - spent):
+                way.evaluate()
+            batch, spent = engine.advance(batch, budget - spent), budget
+            found[budget].append((losses(batch)[0], min(one for (one,) in way.losses)))
+    for budget, pairs in found.items():
+        quotients = [ours / theirs for ours, theirs in pairs]
+        what = f"final loss, tick / SciPy, {budget} evaluations, {size}px, median of {number}"
+        yield result(what, statistics.median(quotients), "at most 1.02", pairs=pairs, ratios=quotients)
+
+
+ALL = {"scipy": scipy, "solvers": solvers, "zoom": zoom}
 """Measurements by name."""

@@ -6,13 +6,11 @@ products of that type too, image, loss and gradient float32.
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from jaxstyle.style.objective import layer_weights
+from jaxstyle.style.terms.gram import layer_weights
 
 VERSION = torch.__version__
 LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
@@ -130,47 +128,8 @@ class Strong:
         if self._device != "cpu":
             torch.cuda.synchronize()
 
-    def seconds(self, images: np.ndarray, repeats: int) -> float:
-        """Of an evaluation of the batch, the mean of so many one after another."""
-        x = self.images(images)
-        for _ in range(3):
+    def evaluations(self, x: torch.Tensor, number: int) -> None:
+        """So many evaluations one after another, and waits for the last."""
+        for _ in range(number):
             self.evaluate(x)
         self.wait()
-        began = time.perf_counter()
-        for _ in range(repeats):
-            self.evaluate(x)
-        self.wait()
-        return (time.perf_counter() - began) / repeats
-
-    def descend(self, images: np.ndarray, evaluations: int, every: int) -> list[tuple[float, np.ndarray]]:
-        """torch.optim.LBFGS as neural-style-pt uses it (step 1, no line search), here over the whole batch.
-
-        Returns:
-            Seconds and images, N x H x W x 3, after each `every` evaluations.
-        """
-        # L-BFGS flattens its parameter without a copy, so that it cannot have its channels last
-        x = self.images(images).contiguous().requires_grad_(True)
-        optimiser = torch.optim.LBFGS(
-            [x], lr=1.0, max_iter=evaluations, max_eval=evaluations, tolerance_grad=-1, tolerance_change=-1,
-            history_size=10,
-        )  # fmt: skip
-        found: list[tuple[float, torch.Tensor]] = []
-        spent, count, began = 0.0, 0, time.perf_counter()
-
-        def closure() -> torch.Tensor:
-            nonlocal spent, count, began
-            if count and count % every == 0:
-                self.wait()
-                spent += time.perf_counter() - began
-                found.append((spent, x.detach().clone()))
-                began = time.perf_counter()
-            optimiser.zero_grad()
-            loss = self.losses(x).sum()
-            loss.backward()
-            count += 1
-            return loss
-
-        optimiser.step(closure)
-        self.wait()
-        found.append((spent + time.perf_counter() - began, x.detach()))
-        return [(seconds, image.permute(0, 2, 3, 1).cpu().numpy()) for seconds, image in found]

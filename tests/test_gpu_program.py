@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -27,10 +28,15 @@ def parts():
         import gpu
         import gpu_sections
         import half_weights
+        import harness
         import kernels
         import lab
+        import lanes
 
-        yield {"gpu": gpu, "sections": gpu_sections, "half": half_weights, "kernels": kernels, "lab": lab}
+        yield {
+            "gpu": gpu, "sections": gpu_sections, "half": half_weights, "harness": harness, "kernels": kernels,
+            "lab": lab, "lanes": lanes,
+        }  # fmt: skip
 
 
 def start(*arguments, **environment):
@@ -131,7 +137,7 @@ def test_a_section_that_fails_leaves_its_traceback_and_the_others_alone(parts, m
 
 
 def test_json_has_null_for_what_is_not_finite(parts):
-    assert parts["gpu"].finite({1: [math.inf, (math.nan, 2.0)], "a": "b"}) == {"1": [None, [None, 2.0]], "a": "b"}
+    assert parts["harness"].finite({1: [math.inf, (math.nan, 2.0)], "a": "b"}) == {"1": [None, [None, 2.0]], "a": "b"}
 
 
 def test_time_to_a_loss_is_the_first_time_in_the_median_pair(parts):
@@ -225,20 +231,56 @@ def test_kernels_of_a_gpus_trace_are_told_by_what_they_do(parts, tmp_path, monke
         kernels.profile(lambda: 0, HLO)
 
 
-def test_the_strong_pytorch_program_computes_the_same(parts, network):
+def test_the_strong_pytorch_program_computes_the_same(parts, lab):
     pytest.importorskip("torch")
+    import peers_torch
     import torch_strong
 
-    lab = parts["lab"].Lab(parts["lab"].QUICK, network, 1)
-    engine, contents, style = lab.engine("float32"), lab.contents(32, 2), lab.style(0, 32)
-    state, targets = parts["lab"].batch_of(engine, contents, style)
-    images = np.array(state[0].image)
-    losses, gradient = map(np.asarray, parts["lab"].evaluation(engine, "float32")(images, state[1], targets))
+    lanes = parts["lanes"]
+    engine, contents, style = lab.engine("float32"), np.stack(lab.contents(32, 2)), lab.style(0, 32)
+    batch = lanes.batch_of(engine, contents, style)
+    images, evaluate = np.array(batch.lanes.point.image), lanes.evaluation(engine, batch)
+    losses, gradient = map(np.asarray, evaluate(images))
     strong = torch_strong.Strong(engine, contents, style, device="cpu", precision="float32")
     assert strong.error(images, losses) < 1e-3
     theirs = strong.evaluate(strong.images(images))[1].permute(0, 2, 3, 1).numpy()
     assert np.linalg.norm(theirs - gradient) < 0.01 * np.linalg.norm(gradient)  # ties of maxima go elsewhere in torch
-    descent = strong.descend(images, 20, 10)
-    assert len(descent) == 2 and descent[0][0] < descent[1][0]
-    last = parts["lab"].evaluation(engine, "float32")(descent[-1][1], state[1], targets)[0]
-    assert (np.asarray(last) < losses).all()
+    way = peers_torch.Strong(engine, list(contents), style, ("float32", False))
+    for _ in range(20):
+        way.evaluate()
+    np.testing.assert_allclose(way.losses[0], losses, rtol=1e-3)
+    assert (np.array(way.losses[-1]) < losses).all() and way.seconds == sorted(way.seconds)
+
+
+@pytest.fixture(scope="module")
+def lab(parts, network):
+    return parts["lab"].Lab(parts["lab"].QUICK, network, 1)
+
+
+def test_the_program_that_is_measured_is_the_renderers(parts, lab):
+    """To the bit, the solver's memory included."""
+    lanes, engine = parts["lanes"], lab.engine("float32")
+    program = lab.program("float32", lab.batch("float32", 32, 2))
+    assert program is lab.program("float32", lab.batch("float32", 32, 2))
+    ours = program.advance(lab.batch("float32", 32, 2), 7)
+    theirs = engine.advance(lab.batch("float32", 32, 2), 7)
+    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert ours.lanes.evaluations.tolist() == [7, 7]
+
+    images = np.array(ours.lanes.point.image)
+    losses, _ = lanes.evaluation(engine, ours)(images)
+    np.testing.assert_allclose(losses, ours.lanes.point.loss, rtol=1e-5)
+    moved = lanes.evaluation(engine, ours, times=2)(images)
+    np.testing.assert_allclose(moved, images, atol=1e-6)
+
+
+def test_memory_counts_once_what_is_written_in_place(parts, lab):
+    lanes, shapes = parts["lanes"], jax.eval_shape(lambda: lab.batch("float32", 32, 2))
+    donated = lab.program("float32", shapes)
+    kept = lanes.program(lab.engine("float32"), shapes, donate=False)
+    state = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes.lanes))
+    assert kept.bytes_alive - donated.bytes_alive >= 0.9 * state
+    batch = lab.batch("float32", 32, 2)
+    kept.advance(batch, 1)
+    assert kept.advance(batch, 1).lanes.evaluations.tolist() == [1, 1]  # the batch is still there

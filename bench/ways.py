@@ -1,0 +1,126 @@
+"""What bench/peers.py compares: the interface of a program at work on some images; the renderer and SciPy behind it."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from harness import timed
+from lanes import batch_of, evaluation, losses
+
+from jaxstyle.settings import StylizeSettings
+from jaxstyle.style.stylizer import Stylizer, stylizer
+
+HISTORY = 10
+OBJECTIVE = StylizeSettings(padding="zero", tv_weight=0.0)
+"""What other programs have too: no total variation, the network's own padding."""
+
+
+class Way:
+    """A program at work on the images of a group; made of an engine, the contents and a style image.
+
+    Attributes:
+        seconds: spent on the group after each evaluation of all its images.
+        losses: of the images at each evaluation, N each; float32.
+        about: raw figures for the results.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.losses: list[list[float]] = []
+        self.about: dict[str, Any] = {}
+
+    def step(self) -> list[float]:
+        """One evaluation of every image, and the solvers' steps between this and the next; the losses."""
+        raise NotImplementedError
+
+    def evaluate(self) -> None:
+        """A step, timed and noted."""
+        self.note(*timed(self.step))
+
+    def note(self, seconds: float, losses: list[float]) -> None:
+        """Adds what a step took and found."""
+        self.seconds.append((self.seconds[-1] if self.seconds else 0.0) + seconds)
+        self.losses.append(losses)
+
+    def close(self) -> None:
+        """Ends what it has started."""
+
+
+class Renderer(Way):
+    """All images in one batch over all devices, as in a run.
+
+    It is called a tick at a time, so that every loss is known. That costs it (bench/REPORT.md: "tick with chunks of
+    1").
+    """
+
+    def __init__(self, engine: Stylizer, contents: list[np.ndarray], style: np.ndarray):
+        super().__init__()
+        there = jax.local_device_count()
+        self._engine = engine = stylizer(engine.settings, devices=there if len(contents) % there == 0 else 1)
+        jax.block_until_ready(engine.advance(batch_of(engine, contents, style), 1).lanes)
+        self._batch = jax.block_until_ready(batch_of(engine, contents, style))
+
+    def step(self) -> list[float]:
+        self._batch = self._engine.advance(self._batch, 1)
+        return losses(self._batch)
+
+
+class Scipy(Way):
+    """fmin_l_bfgs_b on one image after another, each in a thread that stands still between its turns."""
+
+    def __init__(self, engine: Stylizer, contents: list[np.ndarray], style: np.ndarray):
+        super().__init__()
+        self._images = []
+        for k in range(len(contents)):
+            batch = batch_of(engine, contents[k : k + 1], style)
+            start, evaluate = np.asarray(batch.lanes.point.image, np.float64), evaluation(engine, batch)
+
+            def function(x, evaluate=evaluate, shape=start.shape):
+                values, gradient = evaluate(jnp.asarray(x, jnp.float32).reshape(shape))
+                return float(values[0]), np.asarray(gradient, np.float64).ravel()
+
+            function(start)
+            self._images.append(_Standing(function, start.ravel()))
+
+    def step(self) -> list[float]:
+        return [image.step() for image in self._images]
+
+
+class _Standing:
+    """SciPy's minimiser of one function, one evaluation at a call."""
+
+    def __init__(self, function, start: np.ndarray):
+        self._function, self._start = function, start
+        self._go, self._stands = threading.Semaphore(0), threading.Semaphore(0)
+        self._loss, self._ended, self._error = np.inf, False, None
+        threading.Thread(target=self._run, daemon=True).start()
+        self._stands.acquire()
+
+    def _run(self) -> None:
+        from scipy.optimize import fmin_l_bfgs_b
+
+        try:
+            fmin_l_bfgs_b(self._asked, self._start, maxfun=10**6, maxiter=10**6, m=HISTORY, factr=0, pgtol=0)
+        except BaseException as error:  # raised again by `step`
+            self._error = error
+        self._ended = True
+        self._stands.release()
+
+    def _asked(self, x):
+        self._stands.release()  # the step that led here belongs to the evaluation before
+        self._go.acquire()
+        self._loss, gradient = self._function(x)
+        return self._loss, gradient
+
+    def step(self) -> float:
+        """The loss of one more evaluation; the last one again if the minimiser has ended by itself."""
+        if not self._ended:
+            self._go.release()
+            self._stands.acquire()
+        if self._error:
+            raise self._error
+        return self._loss
