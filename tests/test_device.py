@@ -5,17 +5,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jaxstyle.style.lbfgs import FIRST_STEP
-from pictures import painting, photo
+from pictures import painting, photo, save
+from test_stylize import CHECKS
 
-from jaxstyle.engine.device import CARE, JaxDevice, _memory_errors
+from jaxstyle.engine.device import CAREFUL_STEP, JaxDevice, _memory_errors
 from jaxstyle.engine.lanes import BatchScheduler
+from jaxstyle.engine.pipeline import render
 from jaxstyle.engine.queues import Queues
 from jaxstyle.planning.contract import Group, OutOfMemory
 from jaxstyle.planning.plan import in_shard
 from jaxstyle.planning.preflight import Ready
 from jaxstyle.settings import RenderSettings
-from jaxstyle.style import solver as solvers
+from jaxstyle.style.initial import lane_inputs
+from jaxstyle.style.solvers import base
+from jaxstyle.style.solvers.lbfgs import FIRST_STEP
 from jaxstyle.style.status import Status
 
 SIZE, NUMBER = 32, 5
@@ -28,7 +31,7 @@ class Task:
     def __init__(self, number, evaluations=SETTINGS.evaluations):
         self.number, self.evaluations = number, evaluations
         self.content = self.init = photo(SIZE, SIZE, seed=number).astype(np.float32) / 255
-        self.inputs = {"content": self.content, "init": self.init}
+        self.inputs = lane_inputs(self.content, self.init, SIZE, SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -125,8 +128,8 @@ def test_nothing_is_computed_once_all_lanes_have_ended_and_lanes_that_were_never
         jax.debug.callback(lambda number: ticks.append(int(number)), lane.evaluations)
         return tick(solver, evaluate, lane, tolerance)
 
-    tick = solvers.tick
-    monkeypatch.setattr(solvers, "tick", counted)
+    tick = base.tick
+    monkeypatch.setattr(base, "tick", counted)
     few = RenderSettings(size=SIZE, evaluations=3, precision="float32", history=3, **FEW)  # traced with the counter
     batch = JaxDevice(few, network, painting().astype(np.float32) / 255).batch(GROUP, 2)
     batch.put(0, Task(0).inputs, 3)
@@ -153,7 +156,7 @@ def test_a_careful_lane_takes_a_smaller_first_step_in_float32(device):
         batch.advance(2)  # the start, and the first step
         moved[careful] = float(np.abs(batch.result(0).image - Task(0).init).mean())
     assert moved[False] == pytest.approx(FIRST_STEP, rel=1e-3)
-    assert moved[True] == pytest.approx(CARE * FIRST_STEP, rel=1e-3)
+    assert moved[True] == pytest.approx(CAREFUL_STEP * FIRST_STEP, rel=1e-3)
 
 
 def test_programs_are_counted_from_when_the_device_was_made(device, network):
@@ -188,3 +191,19 @@ def test_an_allocation_that_cannot_be_is_out_of_memory():
 
 def test_ready_is_all_that_a_device_needs():
     assert {"settings", "network", "style_image"} <= set(Ready.__annotations__)
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_render_works_under_the_checks_that_a_caller_may_have_switched_on(check, tmp_path):
+    name, value = check.split("=")
+    save(tmp_path / "in" / "a.png", photo(40, 33))
+    save(tmp_path / "style.png", painting())
+    before = getattr(jax.config, name)
+    jax.config.update(name, value == "True" or value)
+    try:
+        summary = render(
+            tmp_path / "in", tmp_path / "style.png", tmp_path / "out", size=32, evaluations=3, workers=0, **FEW
+        )
+    finally:
+        jax.config.update(name, before)
+    assert (summary.done, summary.failed) == (1, 0)

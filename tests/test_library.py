@@ -76,7 +76,7 @@ def test_a_run_that_fails_has_no_end(place, devices, monkeypatch):
 def test_the_command_draws_its_sheet_under_the_lock(place, devices, monkeypatch):
     drawn = []
 
-    def draw(path, style, pairs):
+    def draw(path, style, pairs, max_pixels):
         with pytest.raises(OutputLocked), lock.locked(place.out):
             pass
         drawn.append((path, len(pairs)))
