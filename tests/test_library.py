@@ -122,7 +122,9 @@ def test_a_device_without_room_for_the_network_is_a_device_error(place, monkeypa
         raise OutOfMemory("RESOURCE_EXHAUSTED: 58 MB")
 
     monkeypatch.setattr(device, "JaxDevice", full)
-    monkeypatch.setattr(pipeline.preflight.weights, "load", lambda path=None: SimpleNamespace(digest="", source=""))
+    monkeypatch.setattr(
+        pipeline.preflight.weights, "load", lambda path=None, network=None: SimpleNamespace(digest="", source="")
+    )
     with pytest.raises(DeviceError, match=r"no room for the network \(RESOURCE_EXHAUSTED: 58 MB\)") as caught:
         render(place)
     assert caught.value.remedy and caught.value.exit_code == 1
@@ -183,7 +185,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from jaxstyle.planning.preflight import describe
 from jaxstyle.settings import RenderSettings
-print(describe(Path(sys.argv[1]), RenderSettings(), SimpleNamespace(digest="", source=""))["about"]["jaxstyle"])
+print(describe(Path(sys.argv[1]), RenderSettings(), SimpleNamespace(digest="", source="")).about["jaxstyle"])
 from jaxstyle import cli
 cli.main(["--version"])
 """

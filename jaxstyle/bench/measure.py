@@ -35,7 +35,7 @@ from jaxstyle.planning.contract import Batch, Group, OutOfMemory
 from jaxstyle.planning.host import cores
 from jaxstyle.report.plot import NoMatplotlib
 from jaxstyle.settings import RenderSettings
-from jaxstyle.style.initial import initial
+from jaxstyle.style.initial import initial, lane_inputs
 
 QUICK_SECONDS, FULL_SECONDS = 100.0, 1800.0
 """After so long no further cell begins."""
@@ -197,9 +197,8 @@ class _Bench:
         lanes = self.device.batch(Group(shape), batch)
         for lane in range(batch):
             content = self._content(shape, lane)
-            lanes.put(
-                lane, {"content": content, "init": initial(self.settings, content, self.style, str(lane))}, ENDLESS
-            )
+            start = initial(self.settings, content, self.style, str(lane))
+            lanes.put(lane, lane_inputs(content, start, shape[1], shape[0]), ENDLESS)
         return lanes
 
     def start(self, kept: bool, size: int) -> tuple[Start, float]:
