@@ -86,7 +86,7 @@ def test_lanes_of_many_lengths_are_occupied_for_95_of_100_ticks():
 
 
 @pytest.mark.parametrize("ended_before", [0, 1, 4])
-def test_an_abandoned_feed_ends_the_run(ended_before):
+def test_abandoned_queues_end_the_run(ended_before):
     rig = Rig([10, 20, 50] * 5, batch=2, budget=100)
     ended = rig.run()
     for _ in range(ended_before):
@@ -96,7 +96,7 @@ def test_an_abandoned_feed_ends_the_run(ended_before):
     assert list(ended) == [] and rig.device.calls.count(("advance", 2)) == chunks
 
 
-def test_an_abandoned_feed_ends_a_run_that_waits_for_its_first_picture():
+def test_abandoned_queues_end_a_run_that_waits_for_its_first_picture():
     rig, made = Rig([], batch=4), []
     assert rig.queues.offer(SimpleNamespace(group=GROUP))  # and nobody decodes it
     thread = threading.Thread(target=lambda: made.extend(rig.run()), daemon=True)
@@ -106,7 +106,7 @@ def test_an_abandoned_feed_ends_a_run_that_waits_for_its_first_picture():
     assert not thread.is_alive() and made == []
 
 
-def test_a_stopped_feed_lets_the_lanes_finish():
+def test_stopped_queues_let_the_lanes_finish():
     rig = Rig([10, 20, 30] * 5, batch=2)
     ended = rig.run()
     first = next(ended)

@@ -1,6 +1,7 @@
 """Jobs of two stages: each picture is optimised small, then larger, starting from what the first stage made."""
 
 import json
+import threading
 import weakref
 
 import numpy as np
@@ -148,6 +149,18 @@ class Waiting:
         self.group, self.number = group, number
 
 
+def test_a_full_later_stage_does_not_let_the_device_wait_for_an_earlier_one():
+    early, late = Group((32, 32)), Group((64, 64), stage=1)
+    queues = Queues(lambda _: 1, window=100)
+    queues.offer(Waiting(early, 0))
+    queues.requeue(Waiting(late, 0))
+    made = []
+    thread = threading.Thread(target=lambda: made.append(queues.take(early, None)), daemon=True)
+    thread.start()
+    thread.join(60)
+    assert made == [None]
+
+
 def test_a_later_stage_with_a_full_batch_goes_first_and_ends_the_refilling_of_earlier_ones():
     early, late = Group((32, 32)), Group((64, 64), stage=1)
     queues = Queues(lambda _: 2, window=100)
@@ -158,9 +171,10 @@ def test_a_later_stage_with_a_full_batch_goes_first_and_ends_the_refilling_of_ea
     assert queues.take(early, 0) == "a"
     queues.requeue(Waiting(late, 0))
     assert queues.take(early, 0) == "b"  # one alone waits
-    queues.ready(early, "c")
     queues.requeue(Waiting(late, 1))
-    assert queues.take(early, None) is None and queues.pending(early) == 10  # at once, though one is decoded
+    assert queues.take(early, 60) is None  # at once, though it has jobs that are not decoded
+    queues.ready(early, "c")
+    assert queues.take(early, 60) is None and queues.pending(early) == 10  # though one is decoded
     assert queues.job()[0] == late  # decoders serve it at once too
     assert queues.choose() == (late, 2)
     queues.decoded(late, "d")
