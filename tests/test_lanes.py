@@ -63,6 +63,13 @@ def test_the_last_lanes_move_to_smaller_batches_if_that_pays():
     assert stays.scheduler.usage.spent == rig.scheduler.usage.spent == sum(lengths)
 
 
+def test_what_is_saved_lasts_until_the_last_lane_has_spent_its_budget():
+    rig = Rig([5, 5, 10**6, 10**6], batch=4, shrinks=False)
+    rig.tasks[2].evaluations, rig.tasks[3].evaluations = 30, 100
+    rig.all()
+    assert rig.device.asked[0] == (2, 95)
+
+
 def test_a_batch_stays_as_it_is_while_more_may_come(monkeypatch):
     monkeypatch.setattr(lanes, "CHUNK_SECONDS", 0.001)  # it waits in real time
     rig = Rig([20, 20, 20, 200], batch=4, budget=200, tick=0.0001)

@@ -98,14 +98,17 @@ def test_every_picture_goes_through_both_stages(style, tmp_path, devices, batch)
     assert {(group.stage, evaluations) for group, evaluations, _ in put} == {(0, SMALL), (1, LARGE)}
 
 
-def test_the_second_stage_starts_from_the_image_of_the_first_without_its_border(style, tmp_path, devices):
+def test_the_second_stage_starts_from_the_image_of_the_first_without_its_border(style, tmp_path, devices, monkeypatch):
     save(tmp_path / "in" / "a.png", photo(60, 40, seed=1))
+    prepared, prepare = [], stages.prepare
+    monkeypatch.setattr(stages, "prepare", lambda *arguments: prepared.append(prepare(*arguments)) or prepared[-1])
     render(tmp_path / "in", style, tmp_path / "out", SETTINGS, init="content")
     (small, _, first), (large, _, second) = devices[0].inputs
     assert (small.bucket, large.bucket) == ((32, 32), (64, 64)) and second["inside"].sum() == 60 * 40
     made = 1 - first["content"][:21, :32]  # what the stub makes of it; the rest is border
     np.testing.assert_allclose(second["init"][:40, :60], resize(made, 60, 40), atol=1e-6)
     np.testing.assert_allclose(first["init"], first["content"])
+    assert [task.job.previous for task in prepared] == [None, None]  # the image is dropped once it is the start
 
 
 def test_a_second_try_begins_at_the_first_stage_and_its_evaluations_alone_count(style, tmp_path, monkeypatch):
