@@ -1,4 +1,4 @@
-"""The command line: flags become settings, errors become exit codes. jax is imported after the arguments are valid."""
+"""The command line: flags become settings, errors become exit codes. jax is imported once the arguments are valid."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _echo(text: str) -> None:
 
 Inputs = Annotated[list[Path], Parameter(name="INPUT", negative=())]
 Output = Annotated[Path, Parameter(name=("--output", "-o"))]
-Json = Annotated[bool, Parameter(help="For machines.")]
+Json = Annotated[bool, Parameter(help="Print JSON.")]
 Folder = Annotated[Path, Parameter(help="The output folder of a run.")]
 Measure = Annotated[bool, Parameter(negative="--no-measure")]
 
@@ -148,7 +148,7 @@ def status(output: Folder, *, json: Json = False) -> int:
 def verify(output: Folder, *, json: Json = False) -> int:
     """Compare every output of a folder with its row: is it there, is it whole, has it the recorded checksum?
 
-    Exit code 3 if anything is wrong. Files that no row tells of are listed.
+    Exit code 3 if anything is wrong. Files without a row are listed.
     """
     from jaxstyle.data import audit
 
@@ -268,7 +268,7 @@ def main(arguments: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = EXIT_OK
     code = code if isinstance(code, int) else EXIT_OK
-    if any(thread.daemon for thread in threading.enumerate()):  # one that hangs would keep the interpreter from ending
+    if any(thread.daemon for thread in threading.enumerate()):  # a hanging one would keep the interpreter alive
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

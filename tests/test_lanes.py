@@ -63,6 +63,13 @@ def test_the_last_lanes_move_to_smaller_batches_if_that_pays():
     assert stays.scheduler.usage.spent == rig.scheduler.usage.spent == sum(lengths)
 
 
+def test_what_is_saved_lasts_until_the_last_lane_has_spent_its_budget():
+    rig = Rig([5, 5, 10**6, 10**6], batch=4, shrinks=False)
+    rig.tasks[2].evaluations, rig.tasks[3].evaluations = 30, 100
+    rig.all()
+    assert rig.device.asked[0] == (2, 95)
+
+
 def test_a_batch_stays_as_it_is_while_more_may_come(monkeypatch):
     monkeypatch.setattr(lanes, "CHUNK_SECONDS", 0.001)  # it waits in real time
     rig = Rig([20, 20, 20, 200], batch=4, budget=200, tick=0.0001)
@@ -86,7 +93,7 @@ def test_lanes_of_many_lengths_are_occupied_for_95_of_100_ticks():
 
 
 @pytest.mark.parametrize("ended_before", [0, 1, 4])
-def test_an_abandoned_feed_ends_the_run(ended_before):
+def test_abandoned_queues_end_the_run(ended_before):
     rig = Rig([10, 20, 50] * 5, batch=2, budget=100)
     ended = rig.run()
     for _ in range(ended_before):
@@ -96,7 +103,7 @@ def test_an_abandoned_feed_ends_the_run(ended_before):
     assert list(ended) == [] and rig.device.calls.count(("advance", 2)) == chunks
 
 
-def test_an_abandoned_feed_ends_a_run_that_waits_for_its_first_picture():
+def test_abandoned_queues_end_a_run_that_waits_for_its_first_picture():
     rig, made = Rig([], batch=4), []
     assert rig.queues.offer(SimpleNamespace(group=GROUP))  # and nobody decodes it
     thread = threading.Thread(target=lambda: made.extend(rig.run()), daemon=True)
@@ -106,7 +113,7 @@ def test_an_abandoned_feed_ends_a_run_that_waits_for_its_first_picture():
     assert not thread.is_alive() and made == []
 
 
-def test_a_stopped_feed_lets_the_lanes_finish():
+def test_stopped_queues_let_the_lanes_finish():
     rig = Rig([10, 20, 30] * 5, batch=2)
     ended = rig.run()
     first = next(ended)

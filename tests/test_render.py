@@ -155,8 +155,7 @@ def test_a_picture_that_cannot_be_encoded_is_a_failed_row(tree, style, tmp_path,
         return encode(pixels, alpha, "no such format" if format == "PNG" else format, quality)
 
     monkeypatch.setattr(image, "encode", refusing)
-    summary = render(tree, style, tmp_path / "out", TINY)
-    assert summary.done == 2
+    assert render(tree, style, tmp_path / "out", TINY).done == 2
     assert "cannot be written as" in rows(tmp_path / "out")["a.png"]["reason"]
 
 
@@ -246,8 +245,7 @@ def test_a_picture_that_changes_after_planning_is_a_failed_row(tree, style, tmp_
         return before(job, *arguments)
 
     monkeypatch.setattr(stages, "prepare", meddled)
-    summary = render(tree, style, tmp_path / "out", TINY)
-    assert summary.done == 2
+    assert render(tree, style, tmp_path / "out", TINY).done == 2
     assert "changed" in rows(tmp_path / "out")["a.png"]["reason"]
     monkeypatch.undo()
     stub.install(monkeypatch.setattr)
@@ -271,8 +269,8 @@ def test_a_diverged_picture_is_a_failed_row_and_the_others_are_done(style, tmp_p
     save(tmp_path / "in" / "a.png", photo(32, 32, 1))
     save(tmp_path / "in" / "b.png", photo(32, 32, 2))
 
-    def poisoned(settings, content, painting, key, start):
-        init = initial(settings, content, painting, key, start)
+    def poisoned(settings, content, style_image, key, start):
+        init = initial(settings, content, style_image, key, start)
         if key == "a.png":
             init[0, 0, 0] = np.nan
         return init

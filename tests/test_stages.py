@@ -1,6 +1,7 @@
 """Jobs of two stages: each picture is optimised small, then larger, starting from what the first stage made."""
 
 import json
+import threading
 import weakref
 
 import numpy as np
@@ -97,14 +98,17 @@ def test_every_picture_goes_through_both_stages(style, tmp_path, devices, batch)
     assert {(group.stage, evaluations) for group, evaluations, _ in put} == {(0, SMALL), (1, LARGE)}
 
 
-def test_the_second_stage_starts_from_the_image_of_the_first_without_its_border(style, tmp_path, devices):
+def test_the_second_stage_starts_from_the_image_of_the_first_without_its_border(style, tmp_path, devices, monkeypatch):
     save(tmp_path / "in" / "a.png", photo(60, 40, seed=1))
+    prepared, prepare = [], stages.prepare
+    monkeypatch.setattr(stages, "prepare", lambda *arguments: prepared.append(prepare(*arguments)) or prepared[-1])
     render(tmp_path / "in", style, tmp_path / "out", SETTINGS, init="content")
     (small, _, first), (large, _, second) = devices[0].inputs
     assert (small.bucket, large.bucket) == ((32, 32), (64, 64)) and second["inside"].sum() == 60 * 40
     made = 1 - first["content"][:21, :32]  # what the stub makes of it; the rest is border
     np.testing.assert_allclose(second["init"][:40, :60], resize(made, 60, 40), atol=1e-6)
     np.testing.assert_allclose(first["init"], first["content"])
+    assert [task.job.previous for task in prepared] == [None, None]  # the image is dropped once it is the start
 
 
 def test_a_second_try_begins_at_the_first_stage_and_its_evaluations_alone_count(style, tmp_path, monkeypatch):
@@ -148,6 +152,18 @@ class Waiting:
         self.group, self.number = group, number
 
 
+def test_a_full_later_stage_does_not_let_the_device_wait_for_an_earlier_one():
+    early, late = Group((32, 32)), Group((64, 64), stage=1)
+    queues = Queues(lambda _: 1, window=100)
+    queues.offer(Waiting(early, 0))
+    queues.requeue(Waiting(late, 0))
+    made = []
+    thread = threading.Thread(target=lambda: made.append(queues.take(early, None)), daemon=True)
+    thread.start()
+    thread.join(60)
+    assert made == [None]
+
+
 def test_a_later_stage_with_a_full_batch_goes_first_and_ends_the_refilling_of_earlier_ones():
     early, late = Group((32, 32)), Group((64, 64), stage=1)
     queues = Queues(lambda _: 2, window=100)
@@ -158,9 +174,10 @@ def test_a_later_stage_with_a_full_batch_goes_first_and_ends_the_refilling_of_ea
     assert queues.take(early, 0) == "a"
     queues.requeue(Waiting(late, 0))
     assert queues.take(early, 0) == "b"  # one alone waits
-    queues.ready(early, "c")
     queues.requeue(Waiting(late, 1))
-    assert queues.take(early, None) is None and queues.pending(early) == 10  # at once, though one is decoded
+    assert queues.take(early, 60) is None  # at once, though it has jobs that are not decoded
+    queues.ready(early, "c")
+    assert queues.take(early, 60) is None and queues.pending(early) == 10  # though one is decoded
     assert queues.job()[0] == late  # decoders serve it at once too
     assert queues.choose() == (late, 2)
     queues.decoded(late, "d")

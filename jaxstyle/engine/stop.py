@@ -1,4 +1,4 @@
-"""How a run is ended before its end: by a signal, by too many failures, by the clock."""
+"""What ends a run early: a signal, a limit on failures or time, a call that hangs."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from jaxstyle.errors import DeviceError, StorageError
 from jaxstyle.settings import RenderSettings
 
 ASLEEP = 10.0
-"""Seconds between two looks of the watchdog that mean that this process was stopped, and not the others stuck."""
+"""Seconds between two looks of the watchdog after which it assumes that this process was suspended."""
 APART = 0.5
-"""Seconds within which another signal is the first one again: `timeout` sends it to the process and to its group."""
+"""Seconds within which a second signal does not count: `timeout` sends each to the process and to its group."""
 FEW = 100
-"""Inputs to have looked at before a share of failures says anything."""
+"""Inputs that must have a row before a limit on the share of failures applies."""
 
 
 class Stop:
-    """Asked for from anywhere, looked at by the run, which then finishes its batch and begins nothing further.
+    """A request to stop, from any thread or signal. The run then finishes its batch and begins nothing further.
 
     Attributes:
-        reason: why, in words; empty while the run may go on.
+        reason: why, in words; "" while the run may go on.
         signal: the signal that asked for it, or 0.
     """
 
@@ -33,27 +33,32 @@ class Stop:
         self.reason, self.signal = "", 0
 
     def request(self, reason: str, signal_number: int = 0) -> None:
-        """The first reason stays; a signal is remembered in any case."""
+        """Asks the run to stop. The first reason is kept, and so is the first signal, whichever came first."""
         self.reason = self.reason or reason
         self.signal = self.signal or signal_number
 
 
 class Quit(BaseException):
-    """A second signal: end at once."""
+    """A second signal came: the run ends at once."""
 
     def __init__(self, signal_number: int):
         self.signal = signal_number
 
 
 class Limits:
-    """`max_failures` and `max_duration` of the settings, while a run goes on."""
+    """The limits `max_failures` and `max_duration` of the settings; the time counts from here on."""
 
     def __init__(self, settings: RenderSettings):
         self._number, self._share = settings.failures()
         self._until = None if settings.seconds() is None else time.monotonic() + (settings.seconds() or 0)
 
     def exceeded(self, failed: int, looked_at: int) -> str:
-        """Why the run should stop, after so many failures of this run among so many of its inputs; or nothing."""
+        """Why the run should stop, or "".
+
+        Args:
+            failed: inputs that failed in this run.
+            looked_at: inputs that have a row of this run.
+        """
         if self._number is not None and failed > self._number:
             return f"{failed} inputs have failed, more than {self._number}"
         if self._share is not None and looked_at >= FEW and failed > self._share * looked_at:
@@ -64,21 +69,25 @@ class Limits:
 
 
 class Watchdog:
-    """Finds what does not come back; for the main thread, which looks now and then."""
+    """Finds calls that hang. The main thread calls `look` several times a second."""
 
     def __init__(self, limit: float, output: Path):
         """Args:
-        limit: seconds that a call of the device or the writing of a file may take.
+        limit: seconds that a call of the device or the writing of an output may take.
+        output: folder, for the message.
         """
         self._limit, self._output = limit, output
         self._looked = self._awake = time.monotonic()
 
     def look(self, device: float | None, writing: Sequence[float]) -> None:
-        """Args:
-        device, writing: when the device's call, and the files being written, were begun (time.monotonic).
+        """Checks what is under way.
+
+        Args:
+            device: when the present call of the device began (time.monotonic), or None.
+            writing: when the outputs that are being written were begun.
 
         Raises:
-            DeviceError, StorageError: too long ago.
+            DeviceError, StorageError: one takes too long.
         """
         now = time.monotonic()
         if now - self._looked > ASLEEP:
@@ -97,7 +106,7 @@ class Watchdog:
 
 @contextmanager
 def on_signals(stop: Stop) -> Iterator[None]:
-    """SIGINT and SIGTERM: the first one asks for a stop, a later one raises `Quit`. For the main thread only."""
+    """Handles SIGINT and SIGTERM: the first asks for a stop, a later one raises `Quit`. For the main thread only."""
     first = 0.0
 
     def handle(number: int, frame: FrameType | None) -> None:
