@@ -35,14 +35,14 @@ def photographs(width: int, height: int, number: int | None = None, folder: Path
     """Photographs cropped to height x width x 3, floats in [0, 1].
 
     Args:
-        number: how many; after the last one they come again, shifted and every other time mirrored.
+        number: how many; after the last one they come again, shifted to the right.
         folder: of JPEG and PNG files; the demo's if left out.
     """
     paths = sorted((folder or PHOTOS).glob("*.[jp][pn]*g"))
     found = []
     for k in range(len(paths) if number is None else number):
         again, index = divmod(k, len(paths))
-        whole = np.roll(np.asarray(Image.open(paths[index]).convert("RGB")), 101 * again, 1)[:, :: (-1) ** again]
+        whole = np.roll(np.asarray(Image.open(paths[index]).convert("RGB")), 101 * again, 1)
         found.append(_floats(ImageOps.fit(Image.fromarray(whole), (width, height), Image.Resampling.LANCZOS)))
     return found
 
