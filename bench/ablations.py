@@ -6,7 +6,7 @@ A variant of an operation is traced in the place of the renderer's own, under it
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import cache, partial
 from subprocess import CalledProcessError
@@ -16,7 +16,7 @@ from unittest.mock import patch
 import jax
 import jax.numpy as jnp
 import numpy as np
-from harness import Asked, in_process, medians, result
+from harness import Asked, Results, in_process, medians, result
 from jax import lax
 from lanes import Batch, batch_of, evaluation, program, stepper
 
@@ -25,7 +25,6 @@ from jaxstyle.settings import StylizeSettings
 from jaxstyle.style.stylizer import Stylizer
 from jaxstyle.style.terms import gram
 
-Results = Iterator[dict[str, Any]]
 TICKS, BATCH = 5, 2
 
 # Variants of the operations of model/ops.py, with the same arguments.

@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -144,6 +144,9 @@ def in_process(module: str, function: str, *arguments: Any, **environment: str) 
 
 
 # Results and records.
+
+Results = Iterator[dict[str, Any]]
+"""What a measurement yields; see `result`."""
 
 
 def result(what: str, value: Any, goal: str = "", **raw: Any) -> dict[str, Any]:
