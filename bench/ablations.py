@@ -6,9 +6,9 @@ A variant of an operation is traced in the place of the renderer's own, under it
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
+from functools import cache, partial
 from subprocess import CalledProcessError
 from typing import Any
 from unittest.mock import patch
@@ -16,7 +16,7 @@ from unittest.mock import patch
 import jax
 import jax.numpy as jnp
 import numpy as np
-from harness import Asked, in_process, medians, result
+from harness import Asked, Results, in_process, medians, result
 from jax import lax
 from lanes import Batch, batch_of, evaluation, program, stepper
 
@@ -25,7 +25,6 @@ from jaxstyle.settings import StylizeSettings
 from jaxstyle.style.stylizer import Stylizer
 from jaxstyle.style.terms import gram
 
-Results = Iterator[dict[str, Any]]
 TICKS, BATCH = 5, 2
 
 # Variants of the operations of model/ops.py, with the same arguments.
@@ -120,9 +119,15 @@ VARIANTS: dict[str, tuple[object, str, Callable]] = {
 """Choice by name: (module, public function, what replaces it)."""
 
 
-def _engine(**settings: Any) -> Stylizer:
+@cache
+def _network() -> weights.Weights:
+    """The default weights; read once, so that all engines share the parameters on the device."""
+    return weights.load(None)
+
+
+def _engine(devices: int = 1, **settings: Any) -> Stylizer:
     """A fresh one, which traces the operations that are in place when it is first called."""
-    return Stylizer(StylizeSettings(**settings), weights.load(None))
+    return Stylizer(StylizeSettings(**settings), _network(), devices)
 
 
 def _batch(asked: Asked, engine: Stylizer, number: int = BATCH, size: int | None = None) -> Batch:
@@ -182,7 +187,7 @@ def division(asked: Asked) -> Results:
     for size, batch, number in ((64, 2, 40), (64, 8, 10), (128, 2, 10), (128, 8, 5), (256, 2, 4), (256, 4, 2)):
         calls = {}
         for devices in (1, 2):
-            engine = Stylizer(StylizeSettings(), weights.load(None), devices)
+            engine = _engine(devices)
             calls[devices] = stepper(engine.advance, _batch(asked, engine, batch, size), number)
         seconds = medians(calls, asked.pick(1, 7))
         what = f"tick of a batch divided in two / whole, {size}px 4:3, batch {batch}"

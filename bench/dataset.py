@@ -6,18 +6,14 @@ import io
 import json
 import statistics
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import engine
 import numpy as np
-from harness import Asked, in_process, result, save, timed
+from harness import Asked, Results, in_process, result, save, timed
 from PIL import Image
 
 from jaxstyle.settings import RenderSettings
-
-Results = Iterator[dict[str, Any]]
 
 
 def throughput(asked: Asked) -> Results:

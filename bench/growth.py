@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import engine as engines
 import numpy as np
-from harness import Asked, medians, result, save, timed
+from harness import Asked, Results, medians, result, save, timed
 from lanes import batch_of, losses, stepper
 
 from jaxstyle.settings import RenderSettings, StylizeSettings
 from jaxstyle.style.stylizer import stylizer
 
-Results = Iterator[dict[str, Any]]
 TICKS = 3
 """Ticks of one timed call."""
 

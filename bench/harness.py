@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -35,14 +35,14 @@ def photographs(width: int, height: int, number: int | None = None, folder: Path
     """Photographs cropped to height x width x 3, floats in [0, 1].
 
     Args:
-        number: how many; after the last one they come again, shifted and every other time mirrored.
+        number: how many; after the last one they come again, shifted to the right.
         folder: of JPEG and PNG files; the demo's if left out.
     """
     paths = sorted((folder or PHOTOS).glob("*.[jp][pn]*g"))
     found = []
     for k in range(len(paths) if number is None else number):
         again, index = divmod(k, len(paths))
-        whole = np.roll(np.asarray(Image.open(paths[index]).convert("RGB")), 101 * again, 1)[:, :: (-1) ** again]
+        whole = np.roll(np.asarray(Image.open(paths[index]).convert("RGB")), 101 * again, 1)
         found.append(_floats(ImageOps.fit(Image.fromarray(whole), (width, height), Image.Resampling.LANCZOS)))
     return found
 
@@ -144,6 +144,9 @@ def in_process(module: str, function: str, *arguments: Any, **environment: str) 
 
 
 # Results and records.
+
+Results = Iterator[dict[str, Any]]
+"""What a measurement yields; see `result`."""
 
 
 def result(what: str, value: Any, goal: str = "", **raw: Any) -> dict[str, Any]:

@@ -11,12 +11,11 @@ so for all; nothing is timed before it has run once.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import peers_pystiche
-from harness import Asked, result
+from harness import Asked, Results, result
 from ways import OBJECTIVE, Renderer, Scipy, Way
 
 from jaxstyle.style.stylizer import stylizer
@@ -71,7 +70,7 @@ def _compete(ways: dict[str, Way], budgets: tuple[int, ...]) -> list[dict[int, f
     return goals
 
 
-def peers(asked: Asked) -> Iterator[dict[str, Any]]:
+def peers(asked: Asked) -> Results:
     """Seconds an image to the loss that SciPy has after 60 and 200 evaluations, each program's / the renderer's."""
     budgets, number = asked.pick(((10, 20), 2), ((60, 200), 4))
     size = asked.loss_size

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
-from harness import Asked, result
+from harness import Asked, Results, result
 from lanes import batch_of, evaluation, starts
 
 from jaxstyle.settings import StylizeSettings
 from jaxstyle.style.stylizer import stylizer
 
-Results = Iterator[dict[str, Any]]
 PAIRS, LANES, SIZE, EVALUATIONS, FINISH = 16, 8, 64, 120, 20
 """Pairs in batches of so many lanes; evaluations of each, and how many of them a float32 finish takes."""
 

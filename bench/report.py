@@ -1,4 +1,4 @@
-"""`python bench/report.py` writes bench/REPORT.md and bench/plots/ from the JSON in bench/results/: nothing is typed.
+"""`python bench/report.py` writes bench/REPORT.md and bench/plots/ from the files in bench/results/ alone.
 
 Of one machine the newest measurement of each bench counts. Files of bench/run.py have "results", those of bench/gpu.py
 "sections"; others are refused.
@@ -26,7 +26,7 @@ NOISE = 0.05
 UNMEASURED, MISSED = "unmeasured", "**missed**"
 NO_GPU = f"{UNMEASURED}: no GPU has run this"
 SECTIONS = {
-    "Evaluation and tick": ("tick", "torch", "utilisation"),
+    "Evaluation and tick": ("tick", "lane-memory", "torch", "utilisation"),
     "Losses": ("scipy", "batching", "zoom"),
     "Peers": ("peers",),
     "Solvers": ("solvers",),
@@ -35,9 +35,9 @@ SECTIONS = {
     "Growth": ("growth",),
     "Whole runs": ("throughput", "scale", "startup", "memory"),
 }
-"""Benches by section; benches that stand in none come last, under their own names."""
+"""Benches by section; other benches come last, under their own names."""
 VERSIONS = ("jax", "jaxlib", "numpy", "jaxopt", "jaxstyle", "torch")
-"""Packages of a machine's record, in the files of bench/run.py."""
+"""Packages that older files of bench/run.py name beside the machine instead of under "versions"."""
 COLUMNS = {"images_an_hour": "images/h"}
 """Headings of keys of a result that are shown where a bench has them."""
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import statistics
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from harness import Asked, result, timed
+from harness import Asked, Results, result, timed
 from lanes import batch_of, losses
 from ways import Scipy
 
@@ -28,7 +28,6 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import jaxopt
 
-Results = Iterator[dict[str, Any]]
 LANES, SIZE, EVALUATIONS, GOALS = 4, 128, 160, (30, 60, 120)
 """Images, their long side, evaluations a solver may spend, and the tick's evaluations whose loss is the goal."""
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import engine as engines
 import jax
 import jax.numpy as jnp
 import numpy as np
-from harness import Asked, medians, result
+from harness import Asked, Results, medians, result
 from lanes import batch_of, evaluation, losses, program, stepper
 
 from jaxstyle.bench import rates
@@ -19,7 +17,6 @@ from jaxstyle.settings import StylizeSettings
 from jaxstyle.style.initial import lane_inputs
 from jaxstyle.style.stylizer import stylizer
 
-Results = Iterator[dict[str, Any]]
 TIMES = 5
 """Ticks and evaluations in a compiled loop."""
 

@@ -273,6 +273,9 @@ def test_the_program_that_is_measured_is_the_renderers(parts, lab):
     np.testing.assert_allclose(losses, ours.lanes.point.loss, rtol=1e-5)
     moved = lanes.evaluation(engine, ours, times=2)(images)
     np.testing.assert_allclose(moved, images, atol=1e-6)
+    again = lanes.batch_of(engine, lab.contents(32, 2), lab.style(0, 32), 5, inits=images)
+    np.testing.assert_array_equal(again.lanes.point.image, images)
+    assert again.lanes.budget.tolist() == [5, 5]
 
 
 def test_memory_counts_once_what_is_written_in_place(parts, lab):
