@@ -99,7 +99,7 @@ class StubBatch:
         self.device.room("put", len(self.images))
         width, height = self.group.bucket
         assert inputs["content"].shape == inputs["init"].shape == (height, width, 3)
-        assert inputs["inside"].shape == (height, width)
+        assert inputs["inside"].shape == (height, width) and inputs["inside"].dtype == bool
         if self.device.inputs is not None:
             self.device.inputs.append((self.group, evaluations, dict(inputs)))
         self.device.put[self.group, len(self.images)] += 1

@@ -69,7 +69,7 @@ class Batch(Protocol):
 
         Args:
             inputs: of `style.initial.lane_inputs`, of the bucket's size H x W: "content" and "init", H x W x 3 float32,
-                and "inside", H x W float32: 1 on the picture, 0 on the border that fills the bucket up.
+                and "inside", H x W bool: True on the picture, False on the border that fills the bucket up.
             evaluations: budget of this image.
         """
 

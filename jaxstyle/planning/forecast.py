@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from jaxstyle.data import image, ledger
 from jaxstyle.data.image import Size
 from jaxstyle.data.rows import Row
@@ -25,6 +23,7 @@ from jaxstyle.planning.batches import batch_size, batch_sizes, chosen_batch
 from jaxstyle.planning.contract import Device, Group
 from jaxstyle.planning.plan import Unchanged, inputs_of, planned
 from jaxstyle.settings import RenderSettings
+from jaxstyle.style.initial import lane_inputs
 
 BYTES = {"JPEG": 1.3, "MPO": 1.3, "PNG": 2.5, "TIFF": 3.0, "WEBP": 0.8, "AVIF": 0.9, "GIF": 1.4}
 """Bytes a pixel of a stylized picture by format, at the default quality; measured at 64 to 96 pixels. Else 3."""
@@ -178,9 +177,9 @@ def _time(made: Forecast, ready: preflight.Ready, device: Device) -> None:
     size = device.preferred_batch(group.bucket)
     batch = device.batch(group, size)
     picture = image.resize(ready.style_image, PROBE, PROBE)
-    mirrored, inside = np.ascontiguousarray(picture[:, ::-1]), np.ones((PROBE, PROBE), np.float32)
+    inputs = lane_inputs(picture, picture[:, ::-1], PROBE, PROBE)
     for lane in range(size):
-        batch.put(lane, {"content": picture, "init": mirrored, "inside": inside}, 3 * TICKS)
+        batch.put(lane, inputs, 3 * TICKS)
     batch.advance(TICKS)
     began = time.perf_counter()
     batch.advance(TICKS)
