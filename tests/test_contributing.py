@@ -93,7 +93,7 @@ def test_a_source(network, tmp_path):
     assert (summary.done, summary.failed) == (3, 0)
     rows = [json.loads(line) for line in (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()]
     assert [row["key"] for row in rows] == ["000000.png", "000001.png", "000002.png"]
-    assert all((tmp_path / "out" / row["key"]).is_file() for row in rows)
+    assert all((tmp_path / "out" / row["key"]).is_file() and row["input_bytes"] == 32 * 32 * 3 for row in rows)
     assert jaxstyle.render(
         tmp_path / "images.npy", style, tmp_path / "out", settings, source="arrays"
     ).looked_at == 0  # fmt: skip
