@@ -1,4 +1,4 @@
-"""Every setting and its default, once. The command line, the Python calls and the README all read these classes."""
+"""Every setting and its default, once. The command line, Python calls and documentation all read these classes."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class StylizeSettings:
         seed: of the noise; each image draws its own from this and its name.
         solver: lbfgs (one evaluation a step, for batches), adam, or jaxopt-zoom (the library's line search).
         evaluations: budget of loss-and-gradient evaluations for an image.
-        history: curvature pairs kept by L-BFGS; each takes 48 bytes a pixel.
+        history: curvature pairs kept by L-BFGS; each takes 24 bytes a pixel on the device.
         tolerance: an image is done when its loss falls by less than this fraction in 10 evaluations; 0 is never.
         learning_rate: step of adam, in units of the pixel range.
         precision: of the convolutions; auto is bfloat16 on accelerators, float32 on the CPU. Image, gradient, history

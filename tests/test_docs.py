@@ -1,35 +1,25 @@
-"""Documentation that can be checked is checked: commands, flags, defaults, the folder map."""
+"""Documentation that can be checked is checked: commands, examples, links, and tables that repeat the code."""
 
-import dataclasses
 import re
 import shlex
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from command import run
+from documents import PATHS, ROOT, TEXTS, anchors, blocks, commands, generate
 from pictures import painting, photo, save
 
 from jaxstyle import cli, errors
-from jaxstyle.settings import PRESETS, RenderSettings
+from jaxstyle.settings import PRESETS
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
-
-
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+README = TEXTS["README.md"]
+OURS = [command for _, command in commands() if shlex.split(command)[0].endswith("jaxstyle")]
 
 
-def commands():
-    for block in blocks("sh"):
-        for line in block.replace("\\\n", " ").splitlines():
-            yield from (part.strip() for part in re.split(r"&&", line.split("#")[0]) if part.strip())
-
-
-RENDERS = [c for c in commands() if shlex.split(c)[0].endswith("jaxstyle")]
+def test_the_readme_is_a_landing_page():
+    assert len(README.splitlines()) <= 150
 
 
 def test_the_two_commands_are_marked():
@@ -50,20 +40,25 @@ WORK = {
 """The function behind a command."""
 
 
-def test_the_readme_shows_every_command():
-    shown = {" ".join(shlex.split(c)[1:3]) for c in RENDERS}
-    weights = {f"weights {name}" for name in ("list", "convert", "verify")}
-    assert all(any(text.startswith(command) for text in shown) for command in {*WORK, *weights})
+def test_the_documentation_shows_every_command():
+    shown = {" ".join(shlex.split(command)[1:3]) for command in OURS}
+    assert all(any(text.startswith(name) for text in shown) for name, _ in generate.commands())
+    assert {name for name, _ in generate.commands()} == {*WORK, "weights list", "weights verify"}
 
 
-@pytest.mark.parametrize("command", RENDERS)
-def test_every_command_of_the_readme_is_understood(command, tmp_path, monkeypatch):
+def prepared(folder):
+    """The files that commands and examples of the documentation name."""
+    save(folder / "photos" / "a.jpg", photo(40, 30))
+    save(folder / "painting.jpg", painting())
+    (folder / "run.toml").write_text(blocks("toml")[0][1])
+    (folder / "vgg16.pth").write_bytes(b"")
+
+
+@pytest.mark.parametrize("command", OURS)
+def test_every_command_is_understood(command, tmp_path, monkeypatch):
     """Each one is parsed by the real program, with its work replaced by a note of what it was asked to do."""
     monkeypatch.chdir(tmp_path)
-    save(tmp_path / "photos" / "a.jpg", photo(40, 30))
-    save(tmp_path / "painting.jpg", painting())
-    (tmp_path / "run.toml").write_text("size = 64\n")
-    (tmp_path / "vgg16.pth").write_bytes(b"")
+    prepared(tmp_path)
     asked = []
     for name, target in WORK.items():
 
@@ -78,29 +73,44 @@ def test_every_command_of_the_readme_is_understood(command, tmp_path, monkeypatc
     assert asked == ([expected] if expected in WORK else [])
 
 
-@pytest.mark.parametrize("code", blocks("python"))
-def test_every_python_example_runs(code, tmp_path, monkeypatch):
+def test_the_files_and_extras_that_commands_name_are_there():
+    project = (ROOT / "pyproject.toml").read_text()
+    for name, command in commands():
+        for word in shlex.split(command):
+            if re.fullmatch(r"\w[\w/]*\.py", word):
+                assert (ROOT / word).is_file(), f"{name}: {command}"
+            for extra in re.findall(r"^\.\[([\w,]+)\]$", word):
+                assert all(re.search(rf"^{one} = \[", project, re.MULTILINE) for one in extra.split(",")), command
+
+
+EXAMPLES = blocks("python", where=[name for name in TEXTS if name != "CONTRIBUTING.md"])
+
+
+@pytest.mark.parametrize(("name", "code"), EXAMPLES, ids=[name for name, _ in EXAMPLES])
+def test_every_python_example_runs(name, code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    save(tmp_path / "photos" / "a.jpg", photo(40, 30))
-    save(tmp_path / "painting.jpg", painting())
+    monkeypatch.setattr("jaxstyle.engine.jax_setup.set_up", lambda: None)  # of other tests' process
+    prepared(tmp_path)
     shortened = re.sub(r"evaluations=\d+", "evaluations=2", re.sub(r"size=\d+", "size=32", code))
-    exec(compile(shortened, "README.md", "exec"), {})
+    exec(compile(shortened, name, "exec"), {})
+    assert (tmp_path / "stylized" / "a.jpg").is_file()
 
 
-def flags():
-    """Name of each setting's flag, its default in words, and its description, from the dataclasses."""
-    texts = {}
-    for owner in RenderSettings.__mro__:
-        for name, text in re.findall(r"^        (\w+): (.*(?:\n {12}.*)*)", owner.__doc__ or "", re.MULTILINE):
-            texts.setdefault(name, " ".join(text.split()))
-    for field in dataclasses.fields(RenderSettings):
-        default = "" if field.default is None else str(field.default)
-        yield "--" + field.name.replace("_", "-"), default, texts[field.name]
+@pytest.mark.parametrize("name", [name for name in TEXTS if name.startswith("docs/")])
+def test_tables_are_what_the_code_says(name):
+    assert TEXTS[name] == generate.generated(TEXTS[name]), f"{name} is stale: run `python docs/generate.py`"
 
 
-def test_the_readme_lists_every_flag_with_its_default_and_meaning_in_order():
-    table = re.findall(r"^\| `(--[\w-]+)` \| (.*?) \| (.*?) \|$", README, re.MULTILINE)
-    assert table == [(flag, f"`{default}`" if default else "", text) for flag, default, text in flags()]
+def test_every_table_stands_somewhere():
+    markers = re.findall(r"<!-- generated: (\w+) -->", "".join(TEXTS.values()))
+    assert sorted(markers) == sorted(generate.TABLES)
+
+
+def test_there_is_a_row_for_every_flag_and_none_besides():
+    rows = re.findall(r"^\| `(--[\w-]+)` \|", TEXTS["docs/reference.md"], re.MULTILINE)
+    settings = {name for one in cli.app["render"].assemble_argument_collection() if one.keys for name in one.names}
+    assert set(rows) == {name for name in settings if not name.startswith(("--no-", "--empty-"))}
+    assert "--network" in rows and len(set(rows)) == len(rows)
 
 
 def names(command):
@@ -112,14 +122,6 @@ def names(command):
 def test_a_plan_takes_the_flags_of_a_render():
     assert names("plan") - names("render") == {"--json", "--measure"}
     assert names("render") - names("plan") == {"--dry-run"}
-    assert {flag for flag, _, _ in flags()} < names("plan") & names("render")
-
-
-def test_the_readme_tells_every_exit_code():
-    told = README.split("**Exit codes.**")[1].split("- **")[0]
-    codes = {value for name, value in vars(cli).items() if name.startswith("EXIT_")}
-    codes |= {kind.exit_code for kind in vars(errors).values() if isinstance(kind, type)}
-    assert codes | {128 + signal.SIGTERM} == {int(code) for code in re.findall(r"\b\d+\b", told)}
 
 
 def test_help_says_what_the_dataclasses_say():
@@ -127,33 +129,54 @@ def test_help_says_what_the_dataclasses_say():
         [sys.executable, "-m", "jaxstyle", "render", "--help"], capture_output=True, text=True, check=True
     )
     helped = " ".join(re.sub(r"[│╭╮╰╯─]", " ", run.stdout).split())
-    for flag, default, text in flags():
-        assert flag in helped
+    for flag, _, default, text in generate.flags():
+        assert flag.strip("`") in helped
         words = [w for w in re.split(r"\W+", text.split("[default")[0]) if len(w) > 3]
         assert sum(w in helped for w in words) >= 0.9 * len(words), flag  # narrow columns break some words
         if default:
-            assert f"[default: {default}]" in helped, flag
+            assert f"[default: {default.strip('`')}]" in helped, flag
 
 
-def test_the_presets_of_the_readme_are_those_of_the_code():
-    rows = dict(
-        re.findall(r"^\| `(\w+)`[^|]*\| ([^|]*) \|", README.split("## Presets")[1].split("\n## ")[0], re.MULTILINE)
-    )
-    assert {name: weights.strip() for name, weights in rows.items()} == {
-        name: f"{p.content_weight:g} : {p.style_weight:g} : {p.tv_weight:g}" for name, p in PRESETS.items()
-    }
+def test_every_exit_code_is_told():
+    told = re.findall(r"^\| (\d+) \|", TEXTS["docs/promises.md"], re.MULTILINE)
+    codes = {value for name, value in vars(cli).items() if name.startswith("EXIT_")}
+    codes |= {kind.exit_code for kind in vars(errors).values() if isinstance(kind, type)}
+    assert sorted(codes | {128 + signal.SIGTERM}) == [int(code) for code in told]
 
 
-def test_the_folder_map_names_every_file():
-    section = README.split("## Folder map")[1].split("\n## ")[0]
-    mapped = set(re.findall(r"^\| `([\w/.]+)` \|", section, re.MULTILINE))
-    files = {
-        str(p.relative_to(ROOT))
-        for p in (ROOT / "jaxstyle").rglob("*.py")
-        if p.name not in ("__init__.py", "__main__.py")
-    }
-    assert files <= mapped, files - mapped
-    assert all((ROOT / name).exists() for name in mapped)
+def test_the_readme_has_the_presets_of_the_code():
+    section = README.split("## Presets")[1].split("\n## ")[0]
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]*) \|", section, re.MULTILINE))
+    assert rows == {name: generate.weights_of(preset) for name, preset in PRESETS.items()}
+
+
+def test_every_link_leads_somewhere():
+    paths = [*PATHS, *(ROOT / "weights").glob("*.md"), *(ROOT / "tests").glob("*.md"), *(ROOT / "bench").glob("*.md")]
+    for path in paths:
+        for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", path.read_text()):
+            file, _, anchor = target.partition("#")
+            there = path.parent / file if file else path
+            assert there.exists(), f"{path.name} links to {target}"
+            assert not anchor or anchor in anchors(there.read_text()), f"{path.name} links to {target}"
+
+
+def test_the_readme_leads_to_every_document():
+    linked = set(re.findall(r"\]\(([^)#\s]+)", README))
+    assert set(TEXTS) - {"README.md"} <= linked
+
+
+def test_files_that_the_documentation_names_are_there():
+    """Paths in backticks, from the root or from the package."""
+    for name, text in TEXTS.items():
+        if name != "CHANGELOG.md":
+            for path in re.findall(r"`((?:\w+/)+[\w.]+\.(?:py|md))`", re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
+                assert (ROOT / path).exists() or (ROOT / "jaxstyle" / path).exists(), f"{name} names {path}"
+
+
+def test_the_rest_of_the_folder_map_is_there():
+    section = TEXTS["docs/folder-map.md"].split("## The rest")[1]
+    mapped = re.findall(r"^\| `([\w/.]+)` \|", section, re.MULTILINE)
+    assert mapped and all((ROOT / name).exists() for name in mapped)
 
 
 def test_no_file_names_this_machine():
