@@ -4,6 +4,6 @@ from jaxstyle.style.terms import content, gram, variation
 from jaxstyle.style.terms.base import Term, View
 
 TERMS: dict[str, Term] = {term.name: term for term in (content.TERM, gram.TERM, variation.TERM)}
-"""Every term by name, in the order in which rows show them."""
+"""Every term by name."""
 
 __all__ = ["TERMS", "Term", "View"]
