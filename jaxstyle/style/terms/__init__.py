@@ -1,9 +1,9 @@
-"""The terms of the objective. A new term is a file in this folder and one line here."""
+"""Registry of the objective's terms. A new term is a file in this folder and one line here."""
 
 from jaxstyle.style.terms import content, gram, variation
 from jaxstyle.style.terms.base import Term, View
 
 TERMS: dict[str, Term] = {term.name: term for term in (content.TERM, gram.TERM, variation.TERM)}
-"""Every term by name, in the order in which rows show them."""
+"""Terms by name, in the order of the rows' `loss`."""
 
 __all__ = ["TERMS", "Term", "View"]
