@@ -40,7 +40,7 @@ class Adam(Solver):
         return Memory(self._engine().init(image), jnp.zeros_like(image))
 
     def tick(self, evaluate: Evaluate, at: Point, state: Scalar, memory: Memory, first: Bool[Array, ""]) -> Step:
-        """Applies the last gradient, then evaluates. If the loss is not finite, the lane diverges and keeps its image."""
+        """Applies the last gradient, then evaluates. If that is not finite, the lane diverges and keeps its image."""
         with jax.numpy_dtype_promotion("standard"):  # optax raises a float to the power of an integer
             updates, moved = self._engine().update(memory.gradient, memory.inner)
         inner = hold(first, self._engine().init(at.image), moved)
