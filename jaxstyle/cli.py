@@ -230,7 +230,7 @@ def launch(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
     config: Annotated[Path | None, Parameter(env_var="JAXSTYLE_CONFIG")] = None,
 ) -> int:
-    """For render and plan, flags override JAXSTYLE_* variables, which override the file and then the defaults.
+    """Flags of render and plan override JAXSTYLE_* variables, which override the file, which overrides the defaults.
 
     Parameters
     ----------

@@ -50,7 +50,7 @@ def mutex(output: Path, seconds: float | None = None) -> Iterator[None]:
 
 
 def take(path: Path, seconds: float = 0) -> BaseFileLock | None:
-    """Locks a file; returns None if another holder keeps it for so many seconds.
+    """Locks a file; returns None if it is still locked after the timeout `seconds`.
 
     The file's mode lets every user lock it who may write to the folder. filelock does not follow a symbolic link or
     block on a pipe.

@@ -205,7 +205,7 @@ class BatchScheduler(Generic[T]):
                 batch.put(index, task.inputs, task.evaluations)
 
     def _smaller(self, group: Group, filled: _Filled[T], again: deque[T]) -> int | None:
-        """Returns a smaller batch size that holds the running lanes, if no task is pending and it saves time, or None."""
+        """Returns a smaller batch size for the running lanes; None if a task is pending or it would save no time."""
         lanes, active = filled.lanes, filled.active()
         size = min(s for s in batch_sizes(len(lanes), self._device.count) if s >= len(active))
         if size == len(lanes) or again or self._queues.pending(group):
