@@ -134,7 +134,7 @@ class Lab:
         return (precision, (batch, side, side, 3)) in self._programs
 
     def program(self, precision: str, batch: Batch) -> Program:
-        """Returns the program for batches of this shape; caches it, so that `compile_seconds` is that of the first call."""
+        """Returns the program for batches of this shape; `compile_seconds` is that of the first call."""
         cell = precision, batch.lanes.point.image.shape
         if cell not in self._programs:
             self._programs[cell] = program(self.engine(precision), batch, precision)

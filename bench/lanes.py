@@ -156,8 +156,7 @@ def program(engine: Stylizer, batch: Batch, precision: str = "float32", *, donat
 
 
 def stepper(advance: Callable[[Batch, int], Batch], batch: Batch, ticks: int, chunk: int | None = None) -> Callable:
-    """Advances the batch by two ticks, which differ from later ones; returns a call that makes `ticks` more, in chunks.
-    """
+    """Runs two ticks, which differ from later ones; returns a call that runs `ticks` more, in chunks."""
     held = [advance(batch, 2)]
 
     def step() -> Any:
