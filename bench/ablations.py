@@ -1,6 +1,7 @@
-"""What each choice in the evaluation and in the tick is worth: the time without it over the time with it, in one run.
+"""Ablations of the evaluation and the tick: the time without a choice / the time with it, measured in one run.
 
-A variant of an operation is traced in the place of the renderer's own, under its public name. Above 1 the choice pays.
+A variant replaces the renderer's operation under its public name while the program is traced. A ratio above 1 means
+that the choice saves time.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Measurements of whole runs over files: what the engine adds to the device's work, and how runs grow."""
+"""Measures whole runs over files: the engine's overhead and the growth with the number of inputs."""
 
 from __future__ import annotations
 
@@ -107,4 +107,4 @@ def startup(asked: Asked) -> Results:
 
 
 ALL = {"throughput": throughput, "scale": scale, "startup": startup, "memory": memory}
-"""Measurements by name."""
+"""Measurement functions by name."""

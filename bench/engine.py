@@ -1,7 +1,7 @@
-"""The only file of the bench that uses the engine and the planning: whole runs, here and in processes of their own.
+"""Whole runs, in this process or in separate ones. No other file of the bench uses the engine and the planning.
 
-Functions whose arguments are all text run in a process of their own by `harness.in_process`. The engine is imported
-inside the functions, so that a process loads no more than a run does.
+`harness.in_process` runs the functions whose arguments are all text in a separate process. Functions import the engine
+themselves, so that a process loads only what a run loads.
 """
 
 from __future__ import annotations

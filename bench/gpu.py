@@ -1,21 +1,21 @@
-"""Everything that a GPU can settle about the renderer, in one unattended run of under eight minutes on one H100.
+"""Measures the renderer on a GPU, in one unattended run of under eight minutes on one H100.
 
-It asks for JAX with its GPU plugin, flax, optax, jaxtyping, numpy, Pillow and jaxopt; PyTorch is compared with where it
-is there. On a machine that can fetch nothing, whatever of these is missing is carried as wheels, and the weights too:
+It needs JAX with its GPU plugin, flax, optax, jaxtyping, numpy, Pillow and jaxopt; PyTorch is compared if it is
+installed. For a machine without network access, prepare missing packages as wheels, and the weights:
 
     python bench/half_weights.py                                     # bench/carry/vgg16-half.npz, 29 MB
     python -m pip download --no-deps -d bench/carry/wheels jaxopt==0.8.5
 
-and there, in the checkout:
+and on that machine, in the checkout:
 
     python3 -m pip install -q --no-index --no-deps --target /tmp/site bench/carry/wheels/*.whl && \\
         PYTHONPATH=/tmp/site:. python3 bench/gpu.py --weights bench/carry/vgg16-half.npz -o $OUT/gpu.json
 
 Sections: device (rates of matrix products and a copy), correct (losses and gradients against float32 on the CPU),
 ladder (float32, TF32 and bfloat16: time to a loss that is scored in float32), torch (the same work by a strong PyTorch
-program), sweep (ticks by size and batch), profile (time by kernel). Each is guarded: what fails is recorded with its
-traceback, what there is no time for is named, the others go on. The JSON is written after every section. Without an
-accelerator everything is smaller; --quick is smaller still. Exit code 1 if a section failed.
+program), sweep (ticks by size and batch), profile (time by kernel). A failure is recorded with its traceback, a
+measurement without time left is named, and the other sections run. The JSON is written after every section. Without an
+accelerator the measurements are smaller; with --quick they are smaller still. Exit code 1 if a section failed.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ ALL = {
     "device": sections.device, "correct": sections.correct, "ladder": sections.ladder, "torch": gpu_torch.torch,
     "sweep": sections.sweep, "profile": sections.profile,
 }  # fmt: skip
-"""Sections by name, in order: each is of more worth than those after it, and leaves them time."""
+"""Sections by name, the most important first; each leaves time for the later ones."""
 
 
 def section(name: str, lab: Lab) -> dict[str, Any]:

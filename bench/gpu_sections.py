@@ -1,7 +1,7 @@
-"""The sections of bench/gpu.py: each takes the `Lab` and returns values for JSON and lines for people.
+"""The sections of bench/gpu.py: each takes the `Lab` and returns values for JSON and lines of text.
 
-A section that finds something wrong says so under "wrong". Seconds are those of calls whose results were waited for,
-after calls that are not counted; no compilation is in them.
+A section reports errors that it finds under "wrong". Seconds include the wait for a call's result; they are measured
+after untimed calls and do not include compilation.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The section of bench/gpu.py that compares with PyTorch."""
+"""The section of bench/gpu.py that compares the renderer with PyTorch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an image costs as things grow: number of images, size, batch, number of styles, length of history."""
+"""Measures the cost of an image against the number of images, size, batch, number of styles and length of history."""
 
 from __future__ import annotations
 

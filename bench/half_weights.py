@@ -1,8 +1,8 @@
-"""VGG16's weights in half precision, small enough to be carried to a machine that can fetch nothing.
+"""Writes VGG16's weights in half precision, small enough to copy to a machine without network access.
 
 `python bench/half_weights.py` writes bench/carry/vgg16-half.npz: 29 MB, kernels in float16, biases in float32. Kernels
-are rounded to 11 bits, so that pictures made with them are not those of the real weights, to the last digit; both
-sides of a comparison must use them.
+are rounded to 11 bits, so that results differ slightly from those of the original weights; both sides of a comparison
+must use the same file.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every measurement of the bench shares: pictures, the timer, processes, results and records."""
+"""Shared tools of the bench: pictures, the timer, processes, results and records."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ def save(pixels: np.ndarray, path: Path) -> None:
 
 @dataclass(frozen=True)
 class Asked:
-    """What bench/run.py was asked to measure.
+    """Options of bench/run.py.
 
     Attributes:
         contents, styles: folders of pictures, or None for the demo's.
         size, loss_size: long side in pixels of timings, and of comparisons of losses.
-        quick: only as much as shows that it runs.
+        quick: measure only enough to show that the bench runs.
     """
 
     contents: Path | None = None
@@ -85,7 +85,7 @@ class Asked:
     quick: bool = False
 
     def pick(self, quick: Any, full: Any) -> Any:
-        """The one or the other amount."""
+        """Returns `quick` or `full`, by the option."""
         return quick if self.quick else full
 
     def photographs(self, size: int, number: int | None = None, *, square: bool = False) -> list[np.ndarray]:
@@ -105,14 +105,14 @@ class Asked:
 
 
 def timed(call: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds of a call, and its result, which is waited for."""
+    """Times a call including the wait for its result; returns the seconds and the result."""
     began = time.perf_counter()
     result = jax.block_until_ready(call())
     return time.perf_counter() - began, result
 
 
 def alternate(calls: Mapping[Any, Callable[[], Any]], repeats: int) -> dict[Any, list[float]]:
-    """Seconds of each call, made in turn; each is made once before, untimed, which compiles it."""
+    """Times calls in turn, after one untimed call of each, which compiles; returns the seconds."""
     for call in calls.values():
         jax.block_until_ready(call())
     times: dict[Any, list[float]] = {name: [] for name in calls}
@@ -155,7 +155,7 @@ def result(what: str, value: Any, goal: str = "", **raw: Any) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """What is measured on: device, memory in bytes, processor, cores of this process, versions."""
+    """Describes the machine: device, memory in bytes, processor, cores of this process, versions."""
     one, versions = jax.devices()[0], {}
     for name in PACKAGES:
         try:
@@ -179,7 +179,7 @@ def _processor() -> str:
 
 
 def finite(value: Any) -> Any:
-    """The value with null in the place of infinities and NaN, which JSON does not have."""
+    """Replaces infinities and NaN, which JSON lacks, by null."""
     if isinstance(value, dict):
         return {str(key): finite(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
@@ -194,7 +194,7 @@ def write(record: dict[str, Any], path: Path) -> None:
 
 
 def chosen(parser: argparse.ArgumentParser, names: Iterable[str], every: Iterable[str]) -> list[str]:
-    """The names that were given, or all if none was; ends the program if one is unknown."""
+    """Returns the given names, or all if none is given; ends the program if one is unknown."""
     names, every = list(names), list(every)
     if unknown := set(names) - set(every):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(every)}")

@@ -1,4 +1,4 @@
-"""Where the time of a compiled program goes: JAX's trace, summed by kernel, with what each kernel does."""
+"""Profiles a compiled program: sums JAX's trace by kernel and names the operations of each kernel."""
 
 from __future__ import annotations
 

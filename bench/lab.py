@@ -1,4 +1,4 @@
-"""What the sections of bench/gpu.py share: how much is measured, the time that is left, renderers by precision."""
+"""Shared state of the sections of bench/gpu.py: amount of measurements, remaining time, renderers by precision."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ CHUNK = 10
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is measured.
+    """The amount of measurements.
 
     Attributes:
-        pair_size, lanes, styles, evaluations: of the pairs that are optimised: side in pixels, contents side by side,
-            styles one after another, evaluations of each.
-        cells: (precision, side, batch) of the sweep, the most wanted first.
-        profiled: the cell whose kernels are told apart; also measured without the solver.
+        pair_size, lanes, styles, evaluations: side in pixels, contents side by side, styles one after another, and
+            evaluations of the optimised pairs.
+        cells: (precision, side, batch) of the sweep, the most important first.
+        profiled: the cell that is profiled by kernel and also measured without the solver.
         peers: (side, batch) of evaluations by PyTorch.
-        repeats: timings of a chunk, of which the median counts.
-        objective: settings of the objective other than the default.
-        side: of the matrices of the matrix product, and `copied` bytes; as suits the device if left out.
+        repeats: timings of a chunk, of which the median is used.
+        objective: settings of the objective that differ from the defaults.
+        side: rows of the matrices of the matrix product [default: a number that suits the device]
+        copied: bytes of the copied array [default: a size that suits the device]
     """
 
     pair_size: int
@@ -69,20 +70,20 @@ QUICK = Scale(
 
 
 class Skip(Exception):
-    """Why something is not measured."""
+    """A measurement is skipped; the message says why."""
 
 
 class OutOfTime(Skip):
-    """The budget is spent."""
+    """The time limit is reached."""
 
 
 class Lab:
-    """Everything is made when it is first asked for.
+    """Makes pictures, renderers and programs on first use.
 
     Attributes:
-        precisions: of `PRODUCTS`; TF32 is of GPUs.
+        precisions: names in `PRODUCTS`; TF32 only on GPUs.
         rates: operations a second of a matrix product by precision, once measured.
-        pairs: what the ladder leaves for the section torch: contents, style and the curves.
+        pairs: results of the section ladder for the section torch: contents, style and the curves.
     """
 
     def __init__(self, scale: Scale, network: Weights, minutes: float):
@@ -110,12 +111,12 @@ class Lab:
         return styles(side)[number]
 
     def fresh(self, precision: str) -> Stylizer:
-        """A renderer on JAX's default device; that of TF32 is the one of float32."""
+        """Makes a renderer on JAX's default device; TF32 uses the renderer of float32."""
         named = "bfloat16" if precision == "bfloat16" else "float32"
         return Stylizer(StylizeSettings(precision=named, **self.scale.objective), self.network)
 
     def engine(self, precision: str) -> Stylizer:
-        """As `fresh`, the same one when asked again."""
+        """Returns the renderer of a precision; caches it."""
         if precision not in self._engines:
             self._engines[precision] = self.fresh(precision)
         return self._engines[precision]
@@ -129,11 +130,11 @@ class Lab:
         return batch_of(self.engine(precision), self.contents(side, batch), self.style(0, side))
 
     def compiled(self, precision: str, side: int, batch: int) -> bool:
-        """Whether the program of a cell is there already."""
+        """Whether the program of a cell has been compiled."""
         return (precision, (batch, side, side, 3)) in self._programs
 
     def program(self, precision: str, batch: Batch) -> Program:
-        """The ticks for batches of this shape; compiled once, so that its seconds are those of the first time."""
+        """Returns the program for batches of this shape; `compile_seconds` is that of the first call."""
         cell = precision, batch.lanes.point.image.shape
         if cell not in self._programs:
             self._programs[cell] = program(self.engine(precision), batch, precision)

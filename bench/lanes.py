@@ -1,4 +1,4 @@
-"""The renderer as the bench drives it: batches of lanes, and evaluations and ticks as compiled functions."""
+"""Drives the renderer for the bench: makes batches of lanes, and compiles evaluations and ticks."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def batch_of(
     engine: Stylizer, contents: Sequence[np.ndarray], style: np.ndarray, budget: int = sys.maxsize,
     inits: Sequence[np.ndarray] | np.ndarray | None = None,
 ) -> Batch:  # fmt: skip
-    """A batch of lanes in one style, with so many evaluations each, by default without end.
+    """Makes a batch of lanes in one style with a budget of evaluations each [default: no limit]
 
     Args:
-        inits: images to start from, N x H x W x 3; those of `starts` if left out.
+        inits: start images, N x H x W x 3 [default: those of `starts`]
     """
     inits = starts(contents, style) if inits is None else inits
     targets = engine.style_targets(style)
@@ -48,12 +48,12 @@ def batch_of(
 
 
 def losses(batch: Batch) -> list[float]:
-    """The losses of the lanes, once the device has them."""
+    """Waits for the device and returns the losses of the lanes."""
     return np.asarray(batch.lanes.result.loss, float).tolist()
 
 
 def _in_products(precision: str, function: Callable) -> Callable:
-    """The function with products of float32 made as `PRODUCTS` says."""
+    """Makes a function compute float32 products in the precision of `PRODUCTS`."""
 
     def traced(*arguments):
         with jax.default_matmul_precision(PRODUCTS[precision]):
@@ -79,12 +79,12 @@ def _evaluation(engine: Stylizer, shared: bool, times: int, precision: str) -> C
 
 
 def evaluation(engine: Stylizer, batch: Batch, times: int = 0, precision: str = "float32") -> Callable[[Any], Any]:
-    """A function of N images: N losses and the gradient, or the images after so many evaluations.
+    """Returns a function of N images: to N losses and the gradient, or to the images after `times` evaluations.
 
     Args:
-        batch: whose targets count; its lanes may be used up.
-        times: evaluations in one compiled loop, as the renderer runs them; 0 is one alone.
-        precision: of `PRODUCTS`.
+        batch: gives the targets; its lanes may have been donated.
+        times: evaluations in one compiled loop, as in the renderer; 0 is a single evaluation without a loop.
+        precision: a name in `PRODUCTS`.
     """
     compiled, targets = _evaluation(engine, batch.shared, times, precision), (batch.content, batch.inside, batch.style)
     return lambda images: compiled(engine.variables, jnp.asarray(images), *targets)
@@ -115,9 +115,9 @@ class Program:
     to its compiled program, to other products or to arguments that are kept; tests compare the two.
 
     Attributes:
-        advance: the batch after so many ticks; the old one is used up if its arguments were donated.
-        compile_seconds: tracing included.
-        memory: bytes by XLA's account: argument, output, alias, temp, generated_code.
+        advance: (batch, ticks) -> batch; the old batch cannot be used again if its arguments were donated.
+        compile_seconds: seconds of tracing and compiling.
+        memory: bytes by XLA's memory analysis: argument, output, alias, temp, generated_code.
         hlo: text of the program.
     """
 
@@ -128,7 +128,7 @@ class Program:
 
     @property
     def bytes_alive(self) -> int:
-        """Bytes of arguments, results and temporaries while it runs; what is written in place counts once."""
+        """Bytes of arguments, results and temporaries while it runs; arrays written in place count once."""
         return self.memory["argument"] + self.memory["output"] - self.memory["alias"] + self.memory["temp"]
 
 
@@ -136,7 +136,7 @@ def program(engine: Stylizer, batch: Batch, precision: str = "float32", *, donat
     """Compiles the program for batches of this shape.
 
     Args:
-        batch: of arrays, or of the shapes that `jax.eval_shape` gives.
+        batch: a batch of arrays, or of the shapes that `jax.eval_shape` returns.
     """
 
     def arguments(batch: Batch, ticks: int) -> tuple:
@@ -156,7 +156,7 @@ def program(engine: Stylizer, batch: Batch, precision: str = "float32", *, donat
 
 
 def stepper(advance: Callable[[Batch, int], Batch], batch: Batch, ticks: int, chunk: int | None = None) -> Callable:
-    """A call that advances the batch by so many ticks, in calls of `chunk`, after the first two, which are special."""
+    """Runs two ticks, which differ from later ones; returns a call that runs `ticks` more, in chunks."""
     held = [advance(batch, 2)]
 
     def step() -> Any:

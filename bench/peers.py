@@ -1,11 +1,11 @@
-"""Other programs beside the renderer: time to an equal loss, on the same pairs, weights, start and objective.
+"""Compares the renderer with other programs: time to an equal loss on the same pairs, weights, start and objective.
 
-SciPy's L-BFGS-B one image at a time is the article's method. "PyTorch, plain" is in the manner of neural-style-pt:
-torch.optim.LBFGS with its step of 1 and its history of 100, one image at a time, contiguous. "PyTorch, strong" is what
-a good program would be: one batch, channels last, compiled where that is faster, bfloat16 on a GPU, and an L-BFGS of
-its own for every image of the batch. pystiche runs where $PYSTICHE_PYTHON is an interpreter that has it, with the
-PyTorch that it works with. All take turns of `TURN` evaluations of every image, so that a machine that slows down does
-so for all; nothing is timed before it has run once.
+SciPy's L-BFGS-B one image at a time is the article's method. "PyTorch, plain" works like neural-style-pt:
+torch.optim.LBFGS with its step of 1 and its history of 100, one image at a time, contiguous. "PyTorch, strong" is a
+well optimised program: one batch, channels last, compiled if that is faster, bfloat16 on a GPU, and a separate L-BFGS
+for every image of the batch. pystiche runs if $PYSTICHE_PYTHON is an interpreter with pystiche and a PyTorch that it
+supports. The programs take turns of `TURN` evaluations of every image, so that a slower phase of the machine affects
+all of them; each runs once before it is timed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""pystiche's side of bench/peers.py: its own program in its own interpreter, a `ways.Way`."""
+"""Runs pystiche for bench/peers.py, in a separate interpreter, as a `ways.Way`."""
 
 from __future__ import annotations
 

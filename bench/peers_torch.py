@@ -1,4 +1,4 @@
-"""PyTorch's side of bench/peers.py: a plain program and a strong one, each a `ways.Way`."""
+"""The two PyTorch programs of bench/peers.py, plain and strong, each a `ways.Way`."""
 
 from __future__ import annotations
 

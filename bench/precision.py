@@ -1,4 +1,4 @@
-"""bfloat16 convolutions against float32: the noise of the loss, and final losses of many pairs scored in float32."""
+"""Compares bfloat16 convolutions with float32: noise of the loss, and final losses of many pairs scored in float32."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jaxstyle.settings import StylizeSettings
 from jaxstyle.style.stylizer import stylizer
 
 PAIRS, LANES, SIZE, EVALUATIONS, FINISH = 16, 8, 64, 120, 20
-"""Pairs in batches of so many lanes; evaluations of each, and how many of them a float32 finish takes."""
+"""Number of pairs, lanes of a batch, size in pixels, evaluations of each pair, and those of a float32 finish."""
 
 
 def _noise(asked: Asked) -> Results:

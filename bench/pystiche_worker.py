@@ -1,10 +1,10 @@
-"""pystiche at work on the images of a group, in an interpreter of its own: `python pystiche_worker.py PROBLEM.npz`.
+"""Runs pystiche on the images of a group, in a separate interpreter: `python pystiche_worker.py PROBLEM.npz`.
 
-It imports nothing of the renderer, so that it runs where pystiche does: pystiche 1.0.1 asks torchvision for
-`model_urls`, which is gone from 0.13 on, so that Python 3.10 is the newest. Prints a line of JSON when ready, then one
-for every line that comes in: seconds and losses of one evaluation of every image. Objective, weights and start are
-the problem's; encoder, losses and optimisation are pystiche's own with its default optimiser (torch.optim.LBFGS, a
-step of 1, an evaluation each).
+It does not import the renderer, since pystiche 1.0.1 needs an older Python: it imports torchvision's `model_urls`,
+which 0.13 removed, so that Python 3.10 is the newest. It prints a line of JSON when it is ready, then one for every
+line of input: seconds and losses of one evaluation of every image. The problem file gives objective, weights and
+start; encoder, losses and optimisation are pystiche's with its default optimiser (torch.optim.LBFGS with a step of 1
+and one evaluation a step).
 """
 
 import json

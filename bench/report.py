@@ -1,7 +1,7 @@
-"""`python bench/report.py` writes bench/REPORT.md and bench/plots/ from the files in bench/results/ alone.
+"""`python bench/report.py` writes bench/REPORT.md and bench/plots/ from the JSON in bench/results/.
 
-Of one machine the newest measurement of each bench counts. Files of bench/run.py have "results", those of bench/gpu.py
-"sections"; others are refused.
+It uses the newest measurement of each bench on each machine. Files of bench/run.py have "results", files of
+bench/gpu.py have "sections"; other files are refused.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from jaxstyle.report.plot import number
 
 BENCH = Path(__file__).parent
 NOISE = 0.05
-"""Share by which what "does not fall" may fall between two measurements."""
+"""Largest decrease between two measurements that still meets the goal "does not fall"."""
 UNMEASURED, MISSED = "unmeasured", "**missed**"
 NO_GPU = f"{UNMEASURED}: no GPU has run this"
 SECTIONS = {
@@ -35,7 +35,7 @@ SECTIONS = {
     "Growth": ("growth",),
     "Whole runs": ("throughput", "scale", "startup", "memory"),
 }
-"""Benches by section; other benches come last, under their own names."""
+"""Benches by section; benches without a section come last, under their own names."""
 VERSIONS = ("jax", "jaxlib", "numpy", "jaxopt", "jaxstyle", "torch")
 """Packages that older files of bench/run.py name beside the machine instead of under "versions"."""
 COLUMNS = {"images_an_hour": "images/h"}

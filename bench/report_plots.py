@@ -1,4 +1,4 @@
-"""The plots of bench/REPORT.md, from the raw figures beside the results."""
+"""Draws the plots of bench/REPORT.md from the raw figures of the results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jaxstyle.report.plot import Bars, Panel, Point, bars, plot
 Drawing = Callable[[Path], None]
 """Writes a PNG."""
 EVALUATIONS = 200
-"""Of an image, where images an hour are told of the GPU's sweep."""
+"""Evaluations of an image, for the images an hour of the GPU's sweep."""
 
 
 def _solvers(results: list[dict]) -> Drawing | None:

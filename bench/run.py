@@ -1,7 +1,7 @@
-"""The bench's one entry point: `python bench/run.py [NAME ...]` measures ratios side by side and writes JSON.
+"""The entry point of the bench: `python bench/run.py [NAME ...]` measures ratios side by side and writes JSON.
 
-Every figure is a ratio of two things measured in the same run, alternating, after a warm-up, the result waited for;
-compilation is never inside a timing. Pictures are the demo's three photographs and three drawn styles unless
+Most figures are ratios of two times measured alternately in the same run, after a warm-up. A timing includes the wait
+for the result and never compilation. The pictures are the demo's three photographs and three drawn styles unless
 --contents and --styles name folders. The table goes to standard output, the JSON to bench/results/.
 """
 

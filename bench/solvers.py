@@ -1,7 +1,7 @@
-"""Solvers to an equal loss: SciPy's, jaxopt's, optax's and the package's own, by evaluations and by seconds.
+"""Compares solvers at an equal loss, by evaluations and by seconds: SciPy's, jaxopt's, optax's and the package's own.
 
-A library's line search runs under `vmap` until the slowest lane is content, so an iteration costs the batch as many
-evaluations as its slowest lane, as the library counts them: seconds tell what it really cost.
+Under `vmap` a library's line search runs until the slowest lane has finished, so that an iteration costs the batch as
+many evaluations as its slowest lane, by the library's count. Seconds are the actual cost.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LANES, SIZE, EVALUATIONS, GOALS = 4, 128, 160, (30, 60, 120)
 
 
 class Place(NamedTuple):
-    """Where a batch is: evaluations of the batch and seconds so far, and the sum of its images' best losses."""
+    """A point of a curve: evaluations of the batch and seconds so far, and the sum of its images' best losses."""
 
     evaluations: int
     seconds: float
@@ -44,7 +44,7 @@ Curve = list[Place]
 
 
 def curve_of(step: Callable[[], tuple[Any, Any]], most: int, steps: int = sys.maxsize) -> Curve:
-    """Calls a step until so many evaluations are spent, or so many steps made.
+    """Calls a step until `most` evaluations are spent or `steps` steps are made.
 
     Args:
         step: returns the evaluations of the batch so far, and the losses of its images.
@@ -80,7 +80,7 @@ def _library(contents, style, most: int, make) -> Curve:
     """A library's solver, an iteration a step.
 
     Args:
-        make: of a function x -> (loss, gradient), returns start(x) -> state and
+        make: takes a function x -> (loss, gradient); returns start(x) -> state and
             step(x, state) -> (x, state, loss, evaluations of this step).
     """
     engine = stylizer(StylizeSettings())

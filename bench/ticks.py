@@ -1,4 +1,4 @@
-"""The evaluation and the tick: against each other, against PyTorch and a matrix product, by batch, in memory."""
+"""Compares the tick with an evaluation, and an evaluation with PyTorch and a matrix product; measures memory."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The balanced objective in PyTorch: batched, channels last or first, float32 to bfloat16, compiled if asked.
+"""The balanced objective in PyTorch: batched, channels last or first, float32 to bfloat16, optionally compiled.
 
-The convolutions run in one type throughout, as autocast would do it, with kernels converted once; Gram matrices are
-products of that type too, image, loss and gradient float32.
+All convolutions and Gram products run in one number type, as under autocast, with kernels converted once; image, loss
+and gradient are float32.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Strong:
         contents, style: N x H x W x 3 and h x w x 3 in [0, 1].
         precision: "float32", "tf32" or "bfloat16".
         compiled: by torch.compile.
-        layout: of `LAYOUTS`, of images, maps and kernels.
+        layout: memory layout of images, maps and kernels, a name in `LAYOUTS`.
         """
         objective = engine.objective
         assert objective.normalization == "energy" and objective.feature_gain == 1, objective

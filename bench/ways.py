@@ -1,4 +1,4 @@
-"""What bench/peers.py compares: the interface of a program at work on some images; the renderer and SciPy behind it."""
+"""The interface of the programs that bench/peers.py compares, with its implementations for the renderer and SciPy."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Way:
     """A program at work on the images of a group; made of an engine, the contents and a style image.
 
     Attributes:
-        seconds: spent on the group after each evaluation of all its images.
-        losses: of the images at each evaluation, N each; float32.
+        seconds: total seconds after each evaluation of all images.
+        losses: N losses of the images at each evaluation, float32.
         about: raw figures for the results.
     """
 
@@ -38,16 +38,16 @@ class Way:
         raise NotImplementedError
 
     def evaluate(self) -> None:
-        """A step, timed and noted."""
+        """Makes a step; records its seconds and losses."""
         self.note(*timed(self.step))
 
     def note(self, seconds: float, losses: list[float]) -> None:
-        """Adds what a step took and found."""
+        """Records the seconds and losses of a step."""
         self.seconds.append((self.seconds[-1] if self.seconds else 0.0) + seconds)
         self.losses.append(losses)
 
     def close(self) -> None:
-        """Ends what it has started."""
+        """Ends the program's processes."""
 
 
 class Renderer(Way):
@@ -70,7 +70,7 @@ class Renderer(Way):
 
 
 class Scipy(Way):
-    """fmin_l_bfgs_b on one image after another, each in a thread that stands still between its turns."""
+    """fmin_l_bfgs_b on one image after another, each in a thread that is blocked between its turns."""
 
     def __init__(self, engine: Stylizer, contents: list[np.ndarray], style: np.ndarray):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Networks as values: layers, channels and names. A new VGG is one line of `ARCHITECTURES`."""
+"""Networks as values: layers, channels and names. A new VGG takes one line in `ARCHITECTURES`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ STRIDE = 32
 CAFFE_GAIN = 1.0
 """Gain on the feature maps of a network trained on 0..255 pixels."""
 RESCALED_GAIN = 112.0
-"""Gain that brings torchvision's feature maps to the scale of a network fed 0..255 pixels: the article's picture looks
-like its original's (112 to 135 do; bench/LOG.md)."""
+"""Gain that scales torchvision's feature maps to those of a network trained on 0..255 pixels. With gains of 112 to 135
+the preset `article` gives pictures like the article's (bench/LOG.md)."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A VGG (Simonyan and Zisserman 2014, arXiv 1409.1556): blocks of 3x3 convolutions with a 2x2 pooling after each.
+    """A VGG (Simonyan and Zisserman 2014, arXiv 1409.1556): blocks of 3x3 convolutions, each followed by 2x2 pooling.
 
     Attributes:
         name: the value of `--network`.
@@ -34,12 +34,12 @@ class Architecture:
 
     @property
     def title(self) -> str:
-        """The name in messages and in the weights file."""
+        """Name in messages and in the weights file."""
         return self.name.upper()
 
     @cached_property
     def layers(self) -> tuple[str, ...]:
-        """The convolutions from shallow to deep, under Keras's names."""
+        """Keras's names of the convolutions, from shallow to deep."""
         return tuple(f"block{b}_conv{c}" for b, depth in enumerate(self.depths, 1) for c in range(1, depth + 1))
 
     @cached_property
@@ -51,16 +51,16 @@ class Architecture:
 
     @cached_property
     def torch_indices(self) -> tuple[int, ...]:
-        """torchvision's `features.N` of the convolutions: each has a ReLU after it, each block a pooling."""
+        """Indices N in torchvision's `features.N`: a ReLU follows each convolution, a pooling each block."""
         pooled = [block for block, depth in enumerate(self.depths) for _ in range(depth)]
         return tuple(2 * place + block for place, block in enumerate(pooled))
 
     def channels(self, layer: str) -> int:
-        """Number of feature maps of a layer, given by Keras's name."""
+        """Returns the number of feature maps of a layer, named as in Keras."""
         return self.kernel_shapes[layer][3]
 
     def layer_name(self, name: str) -> str:
-        """Keras's name of a layer given as `block4_conv2` or `relu4_2`; both mean the map after the ReLU.
+        """Returns Keras's name of a layer given as `block4_conv2` or `relu4_2`; both mean the map after the ReLU.
 
         Raises:
             SettingsError: the network has no such layer.
@@ -83,4 +83,4 @@ if TYPE_CHECKING:
     Network = str
 else:
     Network = Literal[tuple(ARCHITECTURES)]
-"""Type of a network's name: the command line offers the names of `ARCHITECTURES` as choices."""
+"""Type of a network's name; the command line offers the names of `ARCHITECTURES` as choices."""

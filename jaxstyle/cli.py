@@ -1,4 +1,4 @@
-"""The command line: flags become settings, errors become exit codes. jax is imported once the arguments are valid."""
+"""The command line: turns flags into settings and errors into exit codes; imports jax after parsing the arguments."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXIT_OK, EXIT_USAGE, EXIT_SOME_FAILED, EXIT_LIMIT, EXIT_INTERRUPTED = 0, 2, 3, 4
 
 app = App(
     name="jaxstyle",
-    help="Stylizes whole folders of photographs after a painting, many at a time (Gatys et al. 2016).",
+    help="Stylizes whole folders of photographs in the style of an image, in batches (Gatys et al. 2016).",
     version=__version__,
     default_parameter=Parameter(negative=(), consume_multiple=True),
     suppress_keyboard_interrupt=False,
@@ -50,25 +50,25 @@ Measure = Annotated[bool, Parameter(negative="--no-measure")]
 
 @app.command
 def render(inputs: Inputs, *, style: Path, output: Output, dry_run: bool = False, settings: Settings = None) -> int:
-    """Render photographs in the style of a picture.
+    """Render photographs in the style of an image.
 
-    Every input gets one row in OUTPUT/manifest.jsonl: done, skipped or failed with a reason. Run again, the command
-    finishes what is missing. The first Ctrl-C or SIGTERM finishes the images on the device, the second quits at once.
+    Every input gets one row in OUTPUT/manifest.jsonl: done, skipped or failed with a reason. The same command again
+    renders what is missing. The first Ctrl-C or SIGTERM finishes the images on the device, the second quits at once.
 
-    Exit code 0: all done; 1: our bug, or no device that works; 2: wrong usage or settings, or another run is
-    writing there; 3: finished, some inputs failed; 4: a limit was reached (--max-failures, --max-duration); 5: the
+    Exit code 0: all done; 1: a bug of jaxstyle, or no usable device; 2: wrong usage or settings, or another run is
+    writing to OUTPUT; 3: finished, some inputs failed; 4: a limit was reached (--max-failures, --max-duration); 5: the
     output cannot be written; 130, 143: a signal.
 
     Parameters
     ----------
     inputs
-        Photographs, or folders of them, searched recursively.
+        Photographs, or folders that are searched recursively.
     style
-        The style picture.
+        The style image.
     output
-        Folder for the results, apart from the inputs; mirrors their folders.
+        Folder for the results, outside the inputs; it mirrors their folders.
     dry_run
-        Say what would happen and do nothing: `jaxstyle plan`.
+        Print what would be done and render nothing, like `jaxstyle plan`.
     """
     from jaxstyle.data.layout import SHEET
     from jaxstyle.engine.events import Summary
@@ -97,7 +97,7 @@ def render(inputs: Inputs, *, style: Path, output: Output, dry_run: bool = False
         busy = f"device busy {summary.device_seconds / summary.seconds:.0%}, lanes {summary.occupancy:.0%}"
         _echo(f"{summary.rendered} rendered in {summary.seconds:.0f} s: {rate}, {busy}")
     if summary.examples:
-        _echo(f"A look at them: {output / SHEET}")
+        _echo(f"Contact sheet: {output / SHEET}")
     if summary.stopped:
         _echo(f"Stopped ({summary.stopped}) with inputs left: run the same command again to finish them.")
         return 128 + stop.signal if stop.signal else EXIT_LIMIT
@@ -114,18 +114,18 @@ def plan(
     measure: Measure = True,
     settings: Settings = None,
 ) -> int:
-    """Say what `render` would do with the same arguments: inputs by status and shape, memory, disk, time.
+    """Print what `render` would do with the same arguments: inputs by status and shape, memory, disk, time.
 
     Parameters
     ----------
     inputs
-        As for render.
+        See render.
     style
-        The style picture.
+        The style image.
     output
-        As for render.
+        See render.
     measure
-        Time some evaluations on the device, for an estimate of the time.
+        Time some evaluations on the device to estimate the time of the run.
     """
     from jaxstyle.engine import pipeline
     from jaxstyle.planning.forecast import forecast
@@ -137,7 +137,7 @@ def plan(
 
 @app.command
 def status(output: Folder, *, json: Json = False) -> int:
-    """Say how far the runs into a folder have come, and who is at work there."""
+    """Print the progress of the runs into a folder, and the runs that hold its lock."""
     from jaxstyle.data import audit
 
     _print(audit.status(output), json)
@@ -146,9 +146,9 @@ def status(output: Folder, *, json: Json = False) -> int:
 
 @app.command
 def verify(output: Folder, *, json: Json = False) -> int:
-    """Compare every output of a folder with its row: is it there, is it whole, has it the recorded checksum?
+    """Check that every output of a folder exists, is a whole picture, and has the checksum in its row.
 
-    Exit code 3 if anything is wrong. Files without a row are listed.
+    Exit code 3 if a check fails. Files without a row are listed.
     """
     from jaxstyle.data import audit
 
@@ -163,7 +163,7 @@ def _print(report, as_json: bool) -> None:
 
 @app.command
 def demo(output: Annotated[Path, Parameter(name=("--output", "-o"))] = Path("jaxstyle-demo")) -> int:
-    """Stylize three photographs that come with the package after pictures that it draws itself.
+    """Stylize three photographs of the package in the style of images that it draws.
 
     Parameters
     ----------
@@ -188,7 +188,7 @@ def bench(
     json: Json = False,
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
 ) -> int:
-    """Measure how fast this device renders: images/s by size and batch, compiling, memory, a whole run.
+    """Measure how fast this device renders: images/s by size and batch, compile time, memory, a whole run.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def bench(
     full
         More sizes and batches; takes up to half an hour instead of two minutes.
     precision
-        Of the convolutions, as for render.
+        Number type of the convolutions, see render.
     """
     from jaxstyle.bench.measure import run
 
@@ -207,9 +207,9 @@ def bench(
 
 @app.command
 def doctor(*, json: Json = False) -> int:
-    """Say what this installation renders with, and whether all of it works: device, weights, formats, a rendering.
+    """List versions, weights, devices and formats, and render a test picture.
 
-    Exit code 1 if anything does not work.
+    Exit code 1 if a check fails.
     """
     from jaxstyle.doctor import examine, lines
 
@@ -230,12 +230,12 @@ def launch(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
     config: Annotated[Path | None, Parameter(env_var="JAXSTYLE_CONFIG")] = None,
 ) -> int:
-    """For render and plan, flags win over JAXSTYLE_* variables, those over the file, that over the defaults.
+    """Flags of render and plan override JAXSTYLE_* variables, which override the file, which overrides the defaults.
 
     Parameters
     ----------
     config
-        TOML file of render's settings by their flag's name.
+        TOML file with settings of render, named like their flags.
     """
     sources: list = []
     if tokens[:1] in (("render",), ("plan",)):
@@ -250,14 +250,14 @@ def launch(
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits with its code."""
-    app.config = ()  # a caller may run more than one command line in a process
+    app.config = ()  # one process may run several command lines
     try:
         code = app.meta(arguments, exit_on_error=False, result_action="return_value")
     except JaxstyleError as error:
         _echo(f"jaxstyle: {error}")
         code = error.exit_code
     except cyclopts.CycloptsError:
-        code = EXIT_USAGE  # cyclopts has said what is wrong
+        code = EXIT_USAGE  # cyclopts has printed the error
     except KeyboardInterrupt:
         _echo("jaxstyle: interrupted; run the same command again to finish what is missing")
         code = EXIT_INTERRUPTED

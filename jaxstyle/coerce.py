@@ -1,4 +1,4 @@
-"""Values of settings: brought to the types of their fields, or refused in words that a caller understands."""
+"""Converts values of settings to the types of their fields, or refuses them with a `SettingsError`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from jaxstyle.errors import SettingsError
 
 
 def check(good: bool, name: str, value: Any, allowed: str) -> None:
-    """Refuses a value that is not good, in one form of words."""
+    """Raises a `SettingsError` with the value and what is allowed, unless `good`."""
     if not good:
         raise SettingsError(f"{name} is {value!r}", f"It must be {allowed}.")
 
 
 def normalise(settings: Any) -> None:
-    """Brings values to their fields' types and refuses others: callers from Python do not pass the command line."""
+    """Converts every value to its field's type or refuses it; a caller from Python has no parser in front."""
     for name, hint in typing.get_type_hints(type(settings)).items():
         value = getattr(settings, name)
         kinds = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
@@ -45,11 +45,11 @@ _KINDS: dict[Any, str] = {
     tuple[str, ...]: "several texts",
     tuple[float, ...]: "several numbers",
 }
-"""Types of settings, in words."""
+"""Types of settings as messages name them."""
 
 
 def _as(kind: Any, value: Any) -> Any:
-    """The value as this type, or None where it is of another."""
+    """Converts the value to this type; returns None if that is impossible."""
     try:
         if kind is bool:
             return value if isinstance(value, bool) else None

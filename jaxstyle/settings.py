@@ -1,4 +1,4 @@
-"""Every setting and its default, once. The command line, Python calls and documentation all read these classes."""
+"""Every setting with its default. The command line, the Python calls and the documentation read these classes."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from jaxstyle.errors import SettingsError
 
 @dataclass(frozen=True)
 class Objective:
-    """What is minimised: content_weight * content + style_weight * style + tv_weight * total variation.
+    """The function to minimise: content_weight * content + style_weight * style + tv_weight * total variation.
 
-    `style/objective.py` has the formulas. A preset is a value of this class.
+    `style/terms/` has the formulas. A preset is a value of this class.
 
     Attributes:
         normalization: how the terms are scaled: "energy" (each divided by its target's energy), "gatys" (mean
             squares, Gram layer weights 1/C^2) or "article" (plain sums over 0..255 pixels).
-        content_layers, style_layers: post-ReLU maps compared as they are, and by their Gram matrices.
-        style_layer_weights: relative weight of each style layer; all ones where empty.
+        content_layers: layers whose post-ReLU maps are compared position by position.
+        style_layers: layers whose post-ReLU maps are compared by their Gram matrices.
+        style_layer_weights: relative weight of each style layer; empty means equal weights.
         content_weight, style_weight, tv_weight: see above.
         feature_gain: factor on all feature maps; None means 1 for weights trained on 0..255 pixels (Caffe's and so
             Keras's) and `RESCALED_GAIN` for weights trained on normalised ones (torchvision's).
         pooling: "max" or "average".
-        padding: of the first convolution, "zero" or "replicate".
+        padding: padding of the first convolution, "zero" or "replicate".
         network: name of the network whose maps are compared.
     """
 
@@ -50,7 +51,7 @@ class Objective:
 
     @property
     def architecture(self) -> Architecture:
-        """The network as a value."""
+        """The `Architecture` of that name."""
         return ARCHITECTURES[self.network]
 
 
@@ -71,35 +72,35 @@ PRESETS: dict[str, Objective] = {
 
 
 INITS = ("content", "matched", "noise")
-"""Starts of the optimisation that need no file; see style/initial.py."""
+"""Starts of the optimisation that read no file; see style/initial.py."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StylizeSettings:
-    """How pictures are stylized. Flags left out of the objective keep the preset's value.
+    """Settings of the optimisation. A field of the objective that is None takes the preset's value.
 
     Attributes:
-        preset: objective to start from.
+        preset: objective whose fields the other flags override.
         content_weight: weight of the content term [default: the preset's]
         style_weight: weight of the style term [default: the preset's]
         tv_weight: weight of total variation, which smooths [default: the preset's]
-        content_layers: layers compared as they are, e.g. relu4_2 [default: the preset's]
-        style_layers: layers compared by their Gram matrices [default: the preset's]
+        content_layers: layers whose feature maps are compared directly, e.g. relu4_2 [default: the preset's]
+        style_layers: layers whose Gram matrices are compared [default: the preset's]
         style_layer_weights: relative weight of each style layer [default: the preset's]
         feature_gain: factor on all feature maps [default: the preset's]
         pooling: pooling of the network [default: the preset's]
-        padding: border of the first convolution [default: the preset's]
-        init: where the optimisation starts: matched (the content in the style's colours), content, noise, or a
-            picture's path.
-        seed: of the noise; each image draws its own from this and its name.
+        padding: padding of the first convolution [default: the preset's]
+        init: start of the optimisation: matched (the content image in the style's colours), content, noise, or the
+            path of a picture.
+        seed: seed of the noise; each image draws its own noise from the seed and its name.
         solver: lbfgs (one evaluation a step, for batches), adam, or jaxopt-zoom (the library's line search).
-        evaluations: budget of loss-and-gradient evaluations for an image.
-        history: curvature pairs kept by L-BFGS; each takes 24 bytes a pixel on the device.
-        tolerance: an image is done when its loss falls by less than this fraction in 10 evaluations; 0 is never.
-        learning_rate: step of adam, in units of the pixel range.
-        precision: of the convolutions; auto is bfloat16 on accelerators, float32 on the CPU. Image, gradient, history
-            and loss are always float32.
-        network: whose feature maps are compared: vgg16, or vgg19 as in the paper.
+        evaluations: most evaluations of loss and gradient for an image.
+        history: curvature pairs that L-BFGS keeps; each takes 24 bytes a pixel (two float32 images of three channels).
+        tolerance: an image is done when its loss falls by less than this fraction in 10 evaluations; 0 turns this off.
+        learning_rate: learning rate of adam, in units of the pixel range.
+        precision: number type of the convolutions; auto is float32 on the CPU and on NVIDIA GPUs below compute
+            capability 8, bfloat16 on other accelerators. Image, gradient, history and loss are always float32.
+        network: network whose feature maps are compared: vgg16, or vgg19 as in the paper.
         weights: file of the network's weights, from `jaxstyle weights convert` [default: an installed package's]
     """
 
@@ -136,7 +137,7 @@ class StylizeSettings:
         self.objective()
 
     def objective(self) -> Objective:
-        """The preset with the given fields put in its place, checked."""
+        """Returns the preset with the given fields replaced, after checking them."""
         names = [f.name for f in dataclasses.fields(Objective) if f.name != "normalization"]
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         objective = dataclasses.replace(PRESETS[self.preset], **given)
@@ -163,24 +164,27 @@ class StylizeSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class RenderSettings(StylizeSettings):
-    """A run over files: `StylizeSettings`, and what concerns files, sizes and batches.
+    """Settings of a run over files: `StylizeSettings`, and settings of files, sizes and batches.
 
     Attributes:
-        size: working length of the long side in pixels; smaller pictures are never enlarged.
-        style_size: length of the style picture's long side [default: the value of size]
-        output_size: write the working size, or the input's own pixels so that labels stay valid.
-        batch: images optimised side by side, on all devices together; auto takes what the devices are good at.
-        devices: how many of this machine's devices share the work; a CPU of several cores counts as two.
-        existing: what to do with finished images in the output folder.
-        retry_failed: try the failed rows of an earlier run again.
+        size: working length of the long side in pixels; smaller pictures keep their size.
+        style_size: length of the style image's long side in pixels [default: the value of size]
+        output_size: size of the outputs: work is the working size, input is the input's size, so that labels stay
+            valid.
+        batch: images optimised side by side, on all devices together; auto is the number that suits the devices.
+        devices: number of this machine's devices that share the work; a CPU of several cores counts as two.
+        existing: treatment of results in the output folder: resume keeps them, overwrite renders all inputs again,
+            error refuses the folder.
+        retry_failed: render the inputs again that failed in an earlier run.
         limit: stop after this many images of the plan [default: all]
-        shard: "2/8" takes the second eighth of the inputs, chosen by their names; runs of all shards share an output.
-        workers: processes that open and decode pictures; 0 does it in the run's own, where a crash would end it.
-        max_failures: end the run when more inputs than this have failed: a number, or "5%" of those looked at.
-        max_duration: end the run, with its batch finished, after this long: "90m", "8h", "2d", or seconds.
-        stall_timeout: seconds after which a picture being decoded, a file being written or a device is given up.
-        max_pixels: a picture that claims more pixels is refused before it is decoded.
-        quality: of JPEG, WebP and AVIF outputs, 1 to 100.
+        shard: "2/8" takes the second eighth of the inputs, chosen by their names; the runs of all shards share an
+            output folder.
+        workers: processes that decode pictures; 0 decodes in the run's own process, which a crash would end.
+        max_failures: end the run when more inputs than this have failed: a number, or "5%" of the inputs handled.
+        max_duration: end the run after this time, once its batch is finished: "90m", "8h", "2d", or seconds.
+        stall_timeout: timeout in seconds for decoding a picture, writing a file and a call of the device.
+        max_pixels: most pixels of a picture; a larger one is refused before it is decoded.
+        quality: quality of JPEG, WebP and AVIF outputs, 1 to 100.
     """
 
     size: int = 512
@@ -218,14 +222,14 @@ class RenderSettings(StylizeSettings):
             )
 
     def part(self) -> tuple[int, int]:
-        """The shard as (index from 1, number of shards); (1, 1) for all inputs."""
+        """Returns the shard as (index from 1, number of shards); (1, 1) for all inputs."""
         found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", "1/1" if self.shard is None else self.shard)
         index, parts = map(int, found.groups()) if found else (0, 0)
         _check(1 <= index <= parts, "shard", self.shard, "i/n with i from 1 to n, such as 2/8")
         return index, parts
 
     def failures(self) -> tuple[int | None, float | None]:
-        """Most failed inputs, as a number or as a share of those looked at."""
+        """Returns the most failed inputs, as (number, None) or (None, share of the inputs handled)."""
         if self.max_failures is None:
             return None, None
         found = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", str(self.max_failures))
@@ -236,7 +240,7 @@ class RenderSettings(StylizeSettings):
         return (None, float(found[1]) / 100) if percent else (int(found[1]), None)
 
     def seconds(self) -> float | None:
-        """The longest duration of the run in seconds."""
+        """Returns the longest duration of the run in seconds, or None."""
         if self.max_duration is None:
             return None
         text, units = str(self.max_duration), {"d": 86400, "h": 3600, "m": 60, "s": 1, "": 1}
@@ -247,32 +251,32 @@ class RenderSettings(StylizeSettings):
         return total
 
     def pixels(self) -> dict[str, Any]:
-        """The settings that decide the pixels of the outputs: two runs may share a folder only if these agree."""
+        """Returns the settings that decide the pixels; runs that share an output folder must agree on them."""
         return deciding(self._resolved())
 
     def defaults(self) -> dict[str, Any]:
-        """What `pixels` says of every setting that is left at its default, under this run's preset and size."""
+        """Returns every setting at its default under this run's preset and size, in the form of `pixels`."""
         return type(self)(preset=self.preset, size=self.size)._resolved()
 
     def _resolved(self) -> dict[str, Any]:
-        init = self.init if self.init in INITS else "a picture"  # which is told by its own checksum
+        init = self.init if self.init in INITS else "a picture"  # the fingerprint has its checksum
         resolved = dataclasses.asdict(self) | dataclasses.asdict(self.objective())
         return resolved | {"style_size": self.style_size or self.size, "init": init}
 
 
 NO_PIXELS = ("batch", "devices", "existing", "retry_failed", "limit", "shard", "workers", "max_failures",
              "max_duration", "stall_timeout", "max_pixels", "weights")  # fmt: skip
-"""Settings that decide no pixels. The weights are told by their own checksum."""
+"""Settings that do not change the pixels. The fingerprint has the checksum of the weights."""
 
 
 def deciding(resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """Leaves out the settings that decide no pixels: `NO_PIXELS`, and those that the solver does not use."""
+    """Drops the settings that do not change the pixels: `NO_PIXELS`, and those that the solver does not use."""
     unused = "history" if resolved.get("solver") == "adam" else "learning_rate"
     return {name: value for name, value in resolved.items() if name not in NO_PIXELS and name != unused}
 
 
 def cache_directory() -> Path:
-    """Where converted weights are kept: $JAXSTYLE_CACHE, else the user's cache directory."""
+    """Returns the folder of converted weights: $JAXSTYLE_CACHE, else the user's cache directory."""
     import platformdirs
 
     return Path(os.environ.get("JAXSTYLE_CACHE") or platformdirs.user_cache_dir("jaxstyle"))

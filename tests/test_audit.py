@@ -129,7 +129,7 @@ def test_a_torn_last_line_is_told_and_is_no_problem(output):
         found, verdict = status(output), verify(output)
         assert found.torn and found.rows == whole.rows and not found.malformed
         assert verdict.torn and verdict.ok
-        assert any("cut off" in text for text in found.lines() + verdict.lines())
+        assert any("truncated" in text for text in found.lines() + verdict.lines())
         (output / "manifest.jsonl").write_bytes((output / "manifest.jsonl").read_bytes().rpartition(b"\n")[0] + b"\n")
     assert not whole.torn
 
@@ -265,8 +265,8 @@ def test_keys_that_lead_out_of_the_folder_are_never_opened(output, monkeypatch):
     monkeypatch.setattr(os, "open", lambda path, *a, **k: (opened.append(Path(path)), os_open(path, *a, **k))[1])
     verdict = verify(output)
     assert dict(verdict.problems) == {
-        **dict.fromkeys([*written, up + "2"], "leads out of the folder, not looked at"),
-        **dict.fromkeys(linked, "is, or lies behind, a link out of the folder: not looked at"),
+        **dict.fromkeys([*written, up + "2"], "leads out of the folder: not read"),
+        **dict.fromkeys(linked, "is, or lies behind, a link out of the folder: not read"),
     }
     assert {path.name for path in opened} == {"settings.json", "manifest.jsonl", "a.png", "b.jpg"}
     assert verdict.orphans == ["folder"]  # and nothing in it
@@ -286,8 +286,8 @@ def test_links_within_the_folder_are_followed_and_so_is_one_to_the_folder(output
 @pytest.mark.parametrize(
     ("key", "said"),
     [
-        ("nul\0.png", "is not a name that a file can have"),
-        ("half\ud800.png", "is not a name that a file can have"),
+        ("nul\0.png", "is not a valid file name"),
+        ("half\ud800.png", "is not a valid file name"),
         ("x" * 300, "cannot be read (File name too long)"),
         ("a.png/b.png", "is missing"),
     ],

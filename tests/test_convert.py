@@ -228,7 +228,7 @@ def test_a_safetensors_file_and_the_file_written_from_it(network, arrays, folder
     data = source.read_bytes()
     for length in (9, 200, len(data) - 1):
         (folder / "cut.safetensors").write_bytes(data[:length])
-        with pytest.raises(WeightsError, match="damaged, cut short"):
+        with pytest.raises(WeightsError, match="damaged, truncated"):
             read_foreign(folder / "cut.safetensors")
 
 

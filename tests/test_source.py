@@ -228,7 +228,7 @@ def test_an_input_that_may_not_be_looked_at_is_an_input_error(tmp_path, monkeypa
 
     monkeypatch.setattr(os, function, refuse)
     walk = discover([tmp_path / "ours", tmp_path / "locked"])
-    with pytest.raises(InputError, match=r"locked cannot be read \(Permission denied\)\. Mend"):
+    with pytest.raises(InputError, match=r"locked cannot be read \(Permission denied\)\. Correct"):
         next(walk)  # before any work is done
 
 

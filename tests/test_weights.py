@@ -229,7 +229,7 @@ def test_a_changed_file_is_read_again(vgg19, saved, reads, tmp_path):
     with open(saved, "r+b") as file:
         file.truncate(1000)
     os.utime(saved, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    with pytest.raises(WeightsError, match="damaged or cut short"):
+    with pytest.raises(WeightsError, match="damaged or truncated"):
         weights.load(saved, "vgg19")
     saved.unlink()
     with pytest.raises(WeightsError, match="there is no weights file"):

@@ -69,7 +69,7 @@ def test_one_flipped_byte_is_noticed(copy):
 @pytest.mark.parametrize("part", [0, 1e-7, 1e-4, 0.3, 0.999999])
 def test_a_file_cut_short_is_refused(part, copy):
     os.truncate(copy, int(part * copy.stat().st_size))
-    with pytest.raises(WeightsError, match="damaged or cut short"):
+    with pytest.raises(WeightsError, match="damaged or truncated"):
         W.read(copy)
 
 
@@ -115,7 +115,7 @@ HOSTILE = {
     "text": lambda group, name: group.update({name: np.full(512, b"1", "S1")}),
 }
 """What may stand in the place of an array."""
-REFUSED = "not stored in this file|data outside this file|no array of a network here|is not an array"
+REFUSED = "not stored in this file|data outside this file|unlike the arrays of every known network|is not an array"
 
 
 @pytest.mark.parametrize("how", HOSTILE)

@@ -1,4 +1,4 @@
-"""`jaxstyle bench`: how fast this device renders, by size and batch, measured the way the renderer runs."""
+"""`jaxstyle bench` measures how fast this device renders, by size and batch, with the code of the renderer."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ from jaxstyle.settings import RenderSettings
 from jaxstyle.style.initial import initial, lane_inputs
 
 QUICK_SECONDS, FULL_SECONDS = 100.0, 1800.0
-"""After so long no further cell begins."""
+"""Seconds after which no further cell is started."""
 PROBE = 128
-"""Size in pixels of the images with which the first tick is timed, and the speed guessed."""
+"""Size in pixels of the images that time the first tick and give an estimate of the speed."""
 CHUNK = 10
-"""Most ticks of one timing, and what the evaluations of the whole run are a multiple of."""
+"""Most ticks of one timing; the evaluations of the whole run are a multiple of it."""
 ENDLESS = 10**9
-"""Budget of evaluations of lanes that must not end while they are timed."""
+"""Budget of evaluations for lanes that must not end while they are timed."""
 
 Tell = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """What is measured.
+    """The measurements to make.
 
     Attributes:
         sizes: long sides of 4:3 pictures in pixels.
-        batches: images side by side, for each device; on a CPU on all its parts together.
-        timing: seconds that one timing should take at least, if a chunk of ticks does not take longer.
-        whole: seconds that the device should work in the whole run; 0 leaves it out.
+        batches: images side by side, for each device; for a CPU, on all its parts together.
+        timing: target seconds of one timing; a chunk of ticks may take longer.
+        whole: target seconds of the device's work in the whole run; 0 leaves the run out.
     """
 
     sizes: tuple[int, ...]
@@ -67,12 +67,12 @@ class Sweep:
 
 
 def choose(flops: float, *, full: bool) -> Sweep:
-    """What to measure on a device of this speed.
+    """Chooses the measurements for a device of this speed.
 
     Args:
-        flops: floating-point operations a second, as far as a first tick tells.
+        flops: floating-point operations a second, estimated from a first tick.
     """
-    fast = flops > 5e12  # beyond any processor's: an accelerator
+    fast = flops > 5e12  # faster than a CPU: an accelerator
     if full:
         return Sweep((256, 512, 1024), (1, 2, 4, 8, 16, 32, 64), 1.0, 20.0) if fast else Sweep(
             (128, 256, 512), (1, 2, 4, 8, 16), 2.0, 60.0
@@ -87,14 +87,14 @@ def run(output: Path, *, full: bool = False, precision: str = "auto", tell: Tell
 
     Args:
         full: the whole sweep, which takes up to half an hour on a slow device.
-        tell: given a line when something begins, and one about the plot.
+        tell: called with a line of text at the start of each measurement, and with one about the plot.
 
     Raises:
         StorageError: the folder cannot be written.
-        WeightsError: the network's weights cannot be had.
+        WeightsError: the network's weights cannot be loaded.
     """
     make_output_folder(output)
-    settings = RenderSettings(precision=precision)  # type: ignore[arg-type]  # checked there
+    settings = RenderSettings(precision=precision)  # type: ignore[arg-type]  # RenderSettings checks it
     report = measure(settings, full=full, tell=tell)
     write_file(output / "bench.json", (json.dumps(report.as_json()) + "\n").encode())
     try:
@@ -116,12 +116,12 @@ def measure(
     """Measures.
 
     Args:
-        settings: precision, devices, workers and objective; `evaluations` is that of images a second.
-        seconds: budget; further cells are left out when it is spent.
-        sweep: what to measure; chosen by the device's speed if left out.
+        settings: precision, devices, workers and objective; images a second are computed for its `evaluations`.
+        seconds: time limit; cells that would exceed it are left out.
+        sweep: the measurements [default: chosen by the device's speed]
     """
     began = time.perf_counter()
-    jax_setup.divide_cpu()  # as the commands do, and before JAX is at work
+    jax_setup.divide_cpu()  # as in `jaxstyle render`; before JAX is initialised
     limit = seconds or (FULL_SECONDS if full else QUICK_SECONDS)
     tell("matrix products ...")
     before = [rates.product(dtype) for dtype in (jnp.float32, jnp.bfloat16)]
@@ -131,10 +131,10 @@ def measure(
     sweep = sweep or choose(flops, full=full)
     cells, left_out = [], []
     with _programs_kept():
-        jax.clear_caches()  # of this process, or one cell would not compile
+        jax.clear_caches()  # clears the cache in memory, so that every cell compiles
         shapes = (bucket((size, size * 3 // 4), size) for size in sweep.sizes)
         wanted = set(itertools.product(shapes, _multiples(sweep.batches, bench.device.count)))
-        for shape, batch in sorted(wanted, key=lambda one: one[0][0] * one[0][1] * one[1]):  # so that peaks tell
+        for shape, batch in sorted(wanted, key=lambda one: one[0][0] * one[0][1] * one[1]):  # so that peak memory rises
             name = f"{shape[0]} x {shape[1]}, batch {batch}"
             tick = batch * cost.evaluation_flops(shape, bench.objective) / flops
             expected = start.compiled + 3 * tick + 3 * max(tick, sweep.timing)
@@ -187,7 +187,7 @@ class _Bench:
         return JaxDevice(endless, self.network, image.resize(self.style, size, size))
 
     def _content(self, shape: Size, number: int) -> np.ndarray:
-        """One of the photographs, cropped to a shape and moved on, so that none comes twice."""
+        """Returns a photograph cropped to a shape and shifted, so that all images differ."""
         pixels = self.photos[number % len(self.photos)]
         height, width = pixels.shape[:2]
         across, down = min(width, height * shape[0] // shape[1]), min(height, width * shape[1] // shape[0])
@@ -202,11 +202,11 @@ class _Bench:
         return lanes
 
     def start(self, kept: bool, size: int) -> tuple[Start, float]:
-        """The first tick, compiled and with programs kept; and a guess of the operations a second that ticks do."""
+        """Times the first tick, compiled and with cached programs; also estimates a tick's operations a second."""
         shape, batch = bucket((size, size * 3 // 4), size), self.device.count
         found: list[float] = []
         for _ in range(1 + kept):
-            jax.clear_caches()  # of this process; the second time the folder still has the programs
+            jax.clear_caches()  # clears the cache in memory; the second time the folder has the programs
             self.device = self._device()
             began = time.perf_counter()
             lanes = self._filled(shape, batch)
@@ -218,10 +218,10 @@ class _Bench:
         return Start(*shape, batch, found[0], found[1] if kept else None), flops
 
     def cell(self, shape: Size, batch: int, timing: float) -> Cell:
-        """One size in one batch.
+        """Measures one image size in one batch size.
 
         Raises:
-            OutOfMemory: the device has no room for it.
+            OutOfMemory: the device has no memory for it.
         """
         lanes = self._filled(shape, batch)
         first = _seconds(lanes, 1)
@@ -233,7 +233,7 @@ class _Bench:
         return Cell(*shape, batch, ticks, repeats, seconds, max(0.0, first - tick), flops, peak_bytes())
 
     def whole(self, cell: Cell, seconds: float) -> Whole:
-        """A run over files at a cell's size and batch, about so many seconds of the device's work."""
+        """Measures a run over files at a cell's size and batch; `seconds` is the device's approximate work."""
         number = 3 * cell.batch
         evaluations = round(seconds / (number * cell.seconds_evaluation))
         evaluations = max(CHUNK, min(self.settings.evaluations, evaluations // CHUNK * CHUNK))
@@ -253,12 +253,12 @@ class _Bench:
 
 
 def _multiples(batches: tuple[int, ...], count: int) -> set[int]:
-    """Batches as `Sweep` means them, in multiples of so many devices."""
+    """Converts `Sweep.batches` to multiples of the number of devices."""
     return {-(-each // count) * count if jax.default_backend() == "cpu" else each * count for each in batches}
 
 
 def _seconds(lanes: Batch, ticks: int) -> float:
-    """Of so many ticks, which `advance` waits for."""
+    """Returns the seconds of `ticks` ticks, which `advance` waits for."""
     began = time.perf_counter()
     lanes.advance(ticks)
     return time.perf_counter() - began
@@ -266,7 +266,7 @@ def _seconds(lanes: Batch, ticks: int) -> float:
 
 @contextmanager
 def _programs_kept() -> Iterator[bool]:
-    """Keeps compiled programs in a new folder, and nowhere else, meanwhile; False: JAX has been told to keep none."""
+    """Caches compiled programs in a new folder during the block; yields False if JAX's cache is turned off."""
     with tempfile.TemporaryDirectory() as folder:
         before = jax_setup.keep_in(Path(folder))
         try:
@@ -276,7 +276,7 @@ def _programs_kept() -> Iterator[bool]:
 
 
 def peak_bytes() -> int | None:
-    """Most memory in use so far: of this process on a CPU, else of the device that had most; None if nobody tells."""
+    """Returns the peak memory in bytes of this process on a CPU, else of the fullest device; None if unknown."""
     if jax.default_backend() != "cpu":
         told = [int((device.memory_stats() or {}).get("peak_bytes_in_use", 0)) for device in jax.local_devices()]
         return max(told) or None

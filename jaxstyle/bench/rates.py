@@ -1,4 +1,4 @@
-"""What a device can do at most, measured: large matrix products and a large copy."""
+"""Measures the peak rates of a device: large matrix products and a large copy."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import jax
 import jax.numpy as jnp
 
 SIDE = {"cpu": 1536}
-"""Rows and columns of the matrices by backend; else `SIDE_ACCELERATOR`."""
+"""Rows and columns of the matrices by backend; other backends use `SIDE_ACCELERATOR`."""
 SIDE_ACCELERATOR = 8192
 CHAIN = 4
-"""Products in one call, each of the one before, so that the time of calling is small beside them."""
+"""Chained products in one call, so that the overhead of the call is small."""
 COPIED = {"cpu": 2**28}
-"""Bytes of the array that is copied by backend, many times what caches hold; else `COPIED_ACCELERATOR`."""
+"""Bytes of the copied array by backend, many times the caches' size; other backends use `COPIED_ACCELERATOR`."""
 COPIED_ACCELERATOR = 2**31
 
 
 def median_seconds(call: Callable[[], Any], *, repeats: int = 5, most: float = 4.0, warm: int = 2) -> float:
-    """Median seconds of a call whose result is waited for.
+    """Returns the median seconds of a call, including the wait for its result.
 
     Args:
-        repeats: timed calls, unless they take longer than `most` seconds together.
-        warm: calls before, untimed: the first one compiles.
+        repeats: number of timed calls; fewer if they take longer than `most` seconds together.
+        warm: number of untimed calls before; the first one compiles.
     """
     for _ in range(warm):
         jax.block_until_ready(call())
@@ -38,21 +38,22 @@ def median_seconds(call: Callable[[], Any], *, repeats: int = 5, most: float = 4
 
 
 def product(dtype: Any, precision: str = "highest", side: int | None = None) -> float:
-    """Floating-point operations a second of a square matrix product; a multiplication and an addition are two.
+    """Measures the floating-point operations a second of a square matrix product; a multiply-add counts as two.
 
     Args:
-        dtype: of the factors and the result.
-        precision: of `jax.default_matmul_precision`: "highest" makes products of float32 exact, "tensorfloat32" not.
-        side: rows and columns; as suits the device if left out.
+        dtype: number type of the factors and the result.
+        precision: value of `jax.default_matmul_precision`: "highest" computes float32 products in float32,
+            "tensorfloat32" rounds the factors.
+        side: rows and columns [default: a number that suits the device]
     """
     side = side or SIDE.get(jax.default_backend(), SIDE_ACCELERATOR)
     return CHAIN * 2 * side**3 / median_seconds(chain(dtype, precision, side))
 
 
 def chain(dtype: Any, precision: str, side: int) -> Callable[[], jax.Array]:
-    """A call that makes `CHAIN` products; see `product`."""
+    """Returns a function that computes `CHAIN` products; see `product`."""
     one, other = (jax.random.normal(jax.random.key(k), (side, side), jnp.float32) for k in range(2))
-    factor = (one / side**0.5).astype(dtype)  # keeps the numbers of a chain of products at their size
+    factor = (one / side**0.5).astype(dtype)  # keeps the magnitude of the values constant along the chain
 
     @jax.jit
     def multiplied(factor, matrix):
@@ -66,10 +67,10 @@ def chain(dtype: Any, precision: str, side: int) -> Callable[[], jax.Array]:
 
 
 def copy(size: int | None = None) -> float:
-    """Bytes a second, read and written ones together, of a large array that gets 1 added in its place.
+    """Measures the bytes a second, read plus written, of adding 1 to a large array in place.
 
     Args:
-        size: of the array, in bytes; as suits the device if left out.
+        size: size of the array in bytes [default: a size that suits the device]
     """
     size = size or COPIED.get(jax.default_backend(), COPIED_ACCELERATOR)
     held = [jnp.zeros(size // 4, jnp.float32)]

@@ -1,4 +1,4 @@
-"""What `jaxstyle bench` found: as values for JSON, as a table, as a plot."""
+"""The results of `jaxstyle bench`, as JSON values, as a table and as a plot."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from jaxstyle.report.plot import Panel, Point, number, plot
 
 @dataclass(frozen=True)
 class Machine:
-    """What was measured on.
+    """The machine that was measured.
 
     Attributes:
-        device: its kind, in JAX's words.
-        count: devices that share a batch; the parts of a CPU, which share its cores, are devices too.
-        cores: of the processor that this process may run on.
+        device: JAX's name of the kind of device.
+        count: number of devices that share a batch; the parts of a divided CPU count too.
+        cores: CPU cores that this process may use.
     """
 
     device: str
@@ -30,18 +30,18 @@ class Machine:
 
     @property
     def chips(self) -> int:
-        """Devices that do not share their cores with another."""
+        """Number of physical devices: the parts of a CPU count as one."""
         return 1 if self.backend == "cpu" else self.count
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What one device, or a whole CPU, can do, measured in the same run.
+    """Peak rates of one device, or of a whole CPU, measured in the same run.
 
     Attributes:
         float32, bfloat16: floating-point operations a second of a large matrix product: the better of two medians,
-            from before and after everything else.
-        copy: bytes a second of a large copy, read and written ones together.
+            one before and one after all other measurements.
+        copy: bytes a second of a large copy, read plus written.
     """
 
     float32: float
@@ -49,7 +49,7 @@ class Rates:
     copy: float
 
     def product(self, precision: str) -> float:
-        """The matrix product's rate in the precision of the convolutions."""
+        """Returns the matrix product's rate in a precision."""
         return self.bfloat16 if precision == "bfloat16" else self.float32
 
 
@@ -58,14 +58,15 @@ class Cell:
     """One size of image in one size of batch.
 
     Attributes:
-        width, height: of the images, in pixels.
+        width, height: size of the images in pixels.
         batch: images side by side, on all devices together.
-        ticks, repeats: evaluations of each image in a timing, and timings, of which the median counts.
-        seconds_tick: of one evaluation of the whole batch, the solver's step and the host's look included.
-        compile_seconds: the first tick less a later one. Nothing was kept from earlier runs.
+        ticks: evaluations of each image in a timing.
+        repeats: number of timings, of which the median is used.
+        seconds_tick: seconds of one tick of the whole batch, including the transfer of the lanes' state.
+        compile_seconds: seconds of the first tick less those of a later one, without programs of earlier runs.
         flops: floating-point operations of one image's evaluation, from shapes.
-        peak_bytes: most memory in use up to and with this cell: of the process on a CPU, else of the fullest device;
-            None where nobody tells.
+        peak_bytes: peak memory up to and including this cell: of the process on a CPU, else of the fullest device;
+            None if unknown.
     """
 
     width: int
@@ -80,7 +81,7 @@ class Cell:
 
     @property
     def seconds_evaluation(self) -> float:
-        """A tick's time divided among the images of the batch."""
+        """Seconds of a tick divided by the images of the batch."""
         return self.seconds_tick / self.batch
 
     @property
@@ -94,8 +95,9 @@ class Start:
     """Seconds from a device that is ready to the end of its first tick, less that of a later tick.
 
     Attributes:
-        compiled: with everything compiled anew.
-        kept: with the compiled programs read from the disk, as in a second run; None if JAX may not keep them.
+        width, height, batch: size of the images in pixels, and their number.
+        compiled: seconds if all programs are compiled.
+        kept: seconds if the compiled programs are read from the disk cache; None if JAX's cache is turned off.
     """
 
     width: int
@@ -110,9 +112,12 @@ class Whole:
     """A run from picture files to picture files, by `engine.pipeline.render`.
 
     Attributes:
-        seconds: of the whole run after its preparations.
-        device_seconds: of those in the device's calls.
-        programs: compiled within them; 0 says that the times are without compiling.
+        width, height, batch: size of the images in pixels, and images side by side.
+        images: number of images.
+        evaluations: evaluations of each image.
+        seconds: seconds of the whole run after its preparations.
+        device_seconds: seconds of these in calls of the device.
+        programs: programs compiled in this time; 0 means that the times exclude compilation.
     """
 
     width: int
@@ -127,13 +132,13 @@ class Whole:
 
 @dataclass(frozen=True)
 class Report:
-    """All that one run of the bench found.
+    """The results of one run of the bench.
 
     Attributes:
-        precision: of the convolutions.
-        evaluations: of an image, in all figures of images a second.
-        left_out: what was not measured, and why.
-        seconds: of the bench itself.
+        precision: number type of the convolutions.
+        evaluations: evaluations of an image, in all figures of images a second.
+        left_out: measurements that were not made, with the reason.
+        seconds: seconds of the bench itself.
     """
 
     machine: Machine
@@ -147,15 +152,15 @@ class Report:
     seconds: float
 
     def images_per_second(self, cell: Cell) -> float:
-        """Images with all their evaluations."""
+        """Returns the images a second, each with all its evaluations."""
         return 1 / (self.evaluations * cell.seconds_evaluation)
 
     def utilisation(self, cell: Cell) -> float:
-        """Share of the matrix product's rate, of all devices, in the same precision."""
+        """Returns the rate as a share of the matrix product's rate of all devices, in the same precision."""
         return cell.rate / (self.rates.product(self.precision) * self.machine.chips)
 
     def as_json(self) -> dict[str, Any]:
-        """Values for a JSON file: the fields, and of every cell also what follows from them."""
+        """Returns values for a JSON file: the fields, and the derived figures of every cell."""
         values = dataclasses.asdict(self) | {"left_out": list(self.left_out)}
         values["cells"] = [
             dataclasses.asdict(cell)
@@ -169,7 +174,7 @@ class Report:
         return values
 
     def lines(self) -> list[str]:
-        """For people: a line for the machine, a table of the cells, and what else there is."""
+        """Returns lines of text: the machine, a table of the cells, the first tick and the whole run."""
         return list(self._lines())
 
     def _lines(self) -> Iterator[str]:

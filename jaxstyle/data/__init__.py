@@ -1,1 +1,1 @@
-"""Where pictures come from and where they go. Nothing in here imports jax."""
+"""Reads pictures, writes outputs, and keeps the manifest and the locks of an output folder. It does not import jax."""

@@ -1,4 +1,4 @@
-"""Auditing an output folder: `status` counts its rows, `verify` compares them with its files. Neither changes it."""
+"""Audits an output folder: `status` counts its rows, `verify` compares its files with them. Both only read."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ from jaxstyle.data.sources.base import printable
 from jaxstyle.errors import ImageError, InputError
 
 REASONS = 10
-"""Number of reasons in a status, the most common first."""
+"""Most reasons in a status; the most common ones are given."""
 
 MAX_PIXELS = 178_956_970
 """An output that claims more pixels is not decoded."""
 
 SHOWN = 20
-"""Most lines of one kind in a report for people."""
+"""Most lines of one kind in the text of a verdict."""
 
 
 @dataclass
 class FolderStatus:
-    """How far the runs into a folder have come.
+    """The progress of the runs into an output folder.
 
     Attributes:
         output: the folder.
-        rows: inputs by status, as their last rows say.
-        reasons: why inputs failed or were skipped, the most common first: (status, reason, inputs).
+        rows: number of inputs by the status of their last row.
+        reasons: (status, reason, number of inputs) of failed and skipped inputs, the most common first.
         evaluations, seconds: totals over the rows of done inputs.
-        written: when a ledger was last written, in seconds since 1970; None without ledgers.
-        holders: runs at work in the folder; see `lock.holders`.
-        about: what settings.json tells of the run; None where it cannot be read.
-        torn: whether a ledger's last line is cut off: a run was killed, or is writing it now.
+        written: time of a ledger's last change, in seconds since 1970; None without ledgers.
+        holders: runs that hold a lock of the folder; see `lock.holders`.
+        about: facts about the run from settings.json; None if it cannot be read.
+        torn: whether a ledger's last line is truncated: a run was killed, or is writing it now.
         malformed: number of lines that are not rows.
     """
 
@@ -60,13 +60,13 @@ class FolderStatus:
     malformed: int = 0
 
     def as_json(self) -> dict[str, Any]:
-        """Values for a JSON file; `written` as ISO time, UTC."""
+        """Returns values for a JSON file; `written` is an ISO time in UTC."""
         reasons = [{"status": status, "reason": reason, "inputs": inputs} for status, reason, inputs in self.reasons]
         written = None if self.written is None else _iso(self.written)
         return _clean(asdict(self) | {"reasons": reasons, "written": written})
 
     def lines(self) -> list[str]:
-        """The status for people."""
+        """Returns the status as lines of text."""
         counts = ", ".join(f"{self.rows[status]} {status}" for status in STATUSES)
         last = "" if self.written is None else f"; last row {_iso(self.written)}"
         told = [f"{printable(self.output)}: {counts}{last}"]
@@ -78,7 +78,7 @@ class FolderStatus:
         else:
             told += [f"{_shown(name)}: {_shown(value)}" for name, value in self.about.items()]
         if self.torn:
-            told.append("a ledger's last line is cut off, and ignored")
+            told.append("a ledger's last line is truncated and ignored")
         if self.malformed:
             told.append(f"lines of the ledgers that are not rows: {self.malformed}")
         return told + _at_work(self.holders)
@@ -86,17 +86,17 @@ class FolderStatus:
 
 @dataclass
 class Verdict:
-    """Whether the files of a folder are those that its rows record.
+    """The result of `verify`: differences between the files of an output folder and its rows.
 
     Attributes:
         output: the folder.
         checked: number of done rows; the file of each was read.
-        problems: (key, or name of a file, what is wrong with it).
-        orphans: keys of files without a row. Other programs or people put them there as a rule, so they are no
-            problem.
-        temporaries: keys of unfinished files of a run that was killed, or is at work.
-        torn: see `FolderStatus`; no problem either.
-        holders: runs at work in the folder; a file that they are writing may be among the orphans.
+        problems: (key or file name, what is wrong with the file).
+        orphans: keys of files without a row. They do not count as problems, since another program or the user may
+            have put them there.
+        temporaries: keys of unfinished files of a run that was killed or is still running.
+        torn: see `FolderStatus`; it does not count as a problem.
+        holders: runs that hold a lock of the folder; a file that they are writing may be among the orphans.
     """
 
     output: Path
@@ -112,24 +112,24 @@ class Verdict:
         return not self.problems
 
     def as_json(self) -> dict[str, Any]:
-        """Values for a JSON file."""
+        """Returns values for a JSON file."""
         problems = [{"key": key, "problem": problem} for key, problem in self.problems]
         return _clean(asdict(self) | {"ok": self.ok, "problems": problems})
 
     def lines(self) -> list[str]:
-        """The verdict for people; the first `SHOWN` lines of each kind."""
+        """Returns the verdict as lines of text, at most `SHOWN` of each kind."""
         n = len(self.problems)
         told = [f"{printable(self.output)}: {self.checked} outputs checked, {n} problem{'s' * (n != 1)}"]
         told += _some([f"  {_shown(key)}: {_shown(problem)}" for key, problem in self.problems])
         told += _some([f"without a row: {_shown(key)}" for key in self.orphans])
         told += _some([f"unfinished: {_shown(key)}" for key in self.temporaries])
         if self.torn:
-            told.append("a ledger's last line is cut off, and ignored")
+            told.append("a ledger's last line is truncated and ignored")
         return told + _at_work(self.holders)
 
 
 def status(output: Path) -> FolderStatus:
-    """Counts the rows of an output folder, in memory that hardly grows with their number.
+    """Counts the rows of an output folder, with about ten bytes of memory a row.
 
     Raises:
         InputError: the folder is not an output folder of jaxstyle.
@@ -153,10 +153,10 @@ def status(output: Path) -> FolderStatus:
 
 
 def verify(output: Path, progress: Callable[[int], None] | None = None) -> Verdict:
-    """Reads the file of every done row: it must be there, with the recorded length and checksum, and be a picture.
+    """Reads the file of every done row and checks its length, its checksum and that it decodes.
 
     Args:
-        progress: called after each file with the number of files that have been read.
+        progress: called after each file with the number of files read so far.
 
     Raises:
         InputError, StorageError: see `status`.
@@ -182,22 +182,22 @@ def verify(output: Path, progress: Callable[[int], None] | None = None) -> Verdi
 
 
 def _problem(output: Path, root: str, row: Row) -> str:
-    """What is wrong with the file of a row, or ""; `root` is the folder's path without links."""
+    """Returns what is wrong with the file of a row, or ""; `root` is the folder's path with links resolved."""
     key, done = row.key, row.status == "done"
     parts = PurePosixPath(key).parts
     if not parts or key.startswith("/") or ".." in parts:
-        return "leads out of the folder, not looked at"
+        return "leads out of the folder: not read"
     path = output / key
     try:
         if not Path(os.path.realpath(path)).is_relative_to(root):
-            return "is, or lies behind, a link out of the folder: not looked at"
+            return "is, or lies behind, a link out of the folder: not read"
         found = path.stat()
         if not done:
             other = stat.S_ISDIR(found.st_mode) or _is_own(key)
             return "" if other else f"has a file although its row says {row.status}"
         if not stat.S_ISREG(found.st_mode):
             return "is not a regular file"
-        if row.output_bytes and found.st_size != row.output_bytes:  # rows of version 0.1 have neither
+        if row.output_bytes and found.st_size != row.output_bytes:  # rows of version 0.1 lack length and checksum
             return f"has {found.st_size} bytes, not {row.output_bytes} as recorded"
         if row.output_sha256:
             with path.open("rb") as file:
@@ -210,13 +210,13 @@ def _problem(output: Path, root: str, row: Row) -> str:
         return f"is not a whole picture: {error.what}"
     except OSError as error:
         return f"cannot be read ({error.strerror or error})"
-    except ValueError:  # a zero byte, or half a character
-        return "is not a name that a file can have"
+    except ValueError:  # a null byte or a lone surrogate
+        return "is not a valid file name"
     return ""
 
 
 def _look_around(output: Path, rows: LastRows, verdict: Verdict) -> None:
-    """Adds the files without a row to the verdict; a link to a folder counts as a file."""
+    """Adds files without a row to the verdict; a link to a folder counts as a file."""
 
     def blocked(error: OSError) -> None:
         verdict.problems.append((os.path.relpath(error.filename, output), f"cannot be read ({error.strerror})"))
@@ -232,7 +232,7 @@ def _look_around(output: Path, rows: LastRows, verdict: Verdict) -> None:
 
 
 def _is_own(key: str) -> bool:
-    """Whether a file is the run's own. Files in a folder of a reserved name are not."""
+    """Whether a file is the run's own: it lies in OUT itself and has a reserved name."""
     return "/" not in key and is_reserved(key)
 
 
@@ -250,7 +250,7 @@ def _iso(time: float) -> str:
 
 
 def _shown(value: object) -> str:
-    """As `printable`, also for half characters, which a ledger may hold although no file name can."""
+    """Like `printable`, but also escapes lone surrogates, which a damaged ledger may hold."""
     try:
         return printable(value)
     except UnicodeEncodeError:
@@ -258,7 +258,7 @@ def _shown(value: object) -> str:
 
 
 def _clean(value: Any) -> Any:
-    """The value with texts that JSON can hold."""
+    """Escapes the strings in a value so that they can be encoded as JSON."""
     if isinstance(value, dict):
         return {_shown(name): _clean(one) for name, one in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""OUT/settings.json: what the results in an output folder depend on, so that a run with other settings is refused."""
+"""Reads, compares and writes OUT/settings.json, which states what the results in an output folder depend on."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _OTHERWISE = "another output folder, or --existing overwrite"
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What a run's results depend on. All values are values of JSON, or tuples for lists.
+    """What the results of a run depend on. All values are JSON values, with tuples for lists.
 
     Attributes:
-        decides: what decides the pixels. `settings` holds the settings, as `RenderSettings.pixels` returns them; the
-            other names hold checksums of files, such as the style and the weights.
-        defaults: a mapping of the same shape. It says what an absent name of `decides` stands for in the
-            settings.json of a version that did not have it yet; for `settings`, `RenderSettings.defaults`.
-        about: facts to show people, which are not compared.
+        decides: values that decide the pixels. `settings` holds `RenderSettings.pixels`; the other names hold
+            checksums of files, such as the style image and the weights.
+        defaults: a mapping of the same shape with the value of every name that the settings.json of an older
+            version lacks; for `settings`, `RenderSettings.defaults`.
+        about: facts that are shown to the user and not compared.
     """
 
     decides: Mapping[str, Any]
@@ -39,17 +39,17 @@ class Fingerprint:
 
 
 def compare(output: Path, run: Fingerprint) -> None:
-    """Makes sure that the results in a folder, if there are any, have this run's fingerprint.
+    """Checks that results in a folder have this run's fingerprint.
 
-    - A name that is absent from settings.json stands for its default in this version, so that a new setting never
-      makes an old folder refuse to resume.
+    - A name that is absent from settings.json stands for its default in this version, so that a new setting does not
+      make an old folder refuse to resume.
     - A name that this version does not know was written by a newer version. It is refused unless its value is null,
-      since nothing else tells whether the setting was in use.
-    - Settings that decide nothing are not compared; see `settings.deciding`.
-    - Precision is compared only where both sides name one; `record_precision` sees to "auto".
+      because this version cannot tell whether the setting was in use.
+    - Settings that do not change the pixels are not compared; see `settings.deciding`.
+    - Precision is compared only if both sides state one; `record_precision` handles "auto".
 
     Raises:
-        SettingsMismatch: the folder has another fingerprint, and says in what; or its settings.json is damaged.
+        SettingsMismatch: the folder has another fingerprint (the message says how), or its settings.json is damaged.
         StorageError: settings.json cannot be read.
     """
     recorded = _read(output)
@@ -77,11 +77,11 @@ def compare(output: Path, run: Fingerprint) -> None:
 
 
 def write_fingerprint(output: Path, run: Fingerprint, *, overwrite: bool = False) -> None:
-    """Writes settings.json unless the folder has it; refuses another run's. The caller holds the folder's mutex.
+    """Writes settings.json unless the folder has one; refuses a different one. The caller holds the folder's mutex.
 
     Args:
-        overwrite: replace the fingerprint. The rows are removed first: rows of other settings must never stand beside
-            it, whenever the run is killed.
+        overwrite: replace the fingerprint. The rows are removed first, so that a run killed in between leaves no rows
+            beside a fingerprint that is not theirs.
 
     Raises:
         SettingsMismatch: see `compare`.
@@ -96,12 +96,12 @@ def write_fingerprint(output: Path, run: Fingerprint, *, overwrite: bool = False
 
 
 def record_precision(output: Path, precision: str) -> None:
-    """Records the precision that "auto" has come to, or refuses a run that would mix two in one folder.
+    """Records the precision that "auto" resolved to; refuses a run that would mix two precisions in one folder.
 
-    Which precision "auto" means is known only when there is a device. So the engine calls this in every run that
-    renders, once, after its device has been made and before it publishes the first image: with the lock of the folder
-    or shard held (`lock.locked`), the mutex free, and the precision of the device (`device.settings.precision`). The
-    first of these calls replaces the "auto" of settings.json; two shards that start at the same time agree on one.
+    The device decides what "auto" means. So the engine calls this once in every run that renders, after making the
+    device and before publishing the first image. The caller holds the lock of the folder or shard (`lock.locked`) but
+    not the mutex, and passes `device.settings.precision`. The first call replaces "auto" in settings.json, so that
+    two shards that start at the same time agree on one precision.
 
     Raises:
         SettingsMismatch: the folder's results have another precision; or settings.json is damaged or gone.
@@ -124,7 +124,7 @@ def record_precision(output: Path, precision: str) -> None:
 
 
 def read_about(output: Path) -> dict[str, Any] | None:
-    """What settings.json tells people of the run; None where it is absent, damaged or cannot be read."""
+    """Reads the facts about the run from settings.json; None if it is absent, damaged or cannot be read."""
     try:
         about = json.loads(read_regular(output / SETTINGS))["about"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -133,7 +133,7 @@ def read_about(output: Path) -> dict[str, Any] | None:
 
 
 def _read(output: Path) -> dict[str, Any] | None:
-    """The content of settings.json, with at least `decides` and the `settings` in it; None if there is no file."""
+    """Reads settings.json, which must have `decides` with `settings` in it; None if there is no file."""
     path = output / SETTINGS
     try:
         recorded = json.loads(read_regular(path))
@@ -153,12 +153,12 @@ def _write(output: Path, recorded: Mapping[str, Any]) -> None:
 
 
 def _as_json(value: Any) -> Any:
-    """The value as it comes back from JSON: lists for tuples."""
+    """Returns the value after a round trip through JSON, which turns tuples into lists."""
     return json.loads(json.dumps(value))
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested mapping as one of dotted names."""
+    """Flattens a nested mapping to one with dotted names."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}

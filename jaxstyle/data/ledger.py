@@ -1,4 +1,4 @@
-"""Rows of earlier runs in a few bytes of memory each, so that a million rows can be resumed; compacting ledgers."""
+"""Reads the rows of earlier runs into a few bytes of memory each, and compacts ledgers into one manifest."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from jaxstyle.errors import SettingsMismatch
 
 
 class PastRow(NamedTuple):
-    """What a `Ledger` keeps of the last row of a key.
+    """The fields of a key's last row that a `Ledger` keeps.
 
     Attributes:
-        status: of the row.
+        status: status of the row.
         length, modified: length in bytes and time of the last change in nanoseconds of the input file.
-        checksum: the first 64 bits of the input's SHA-256; 0 where the row has none.
+        checksum: first 64 bits of the input's SHA-256; 0 if the row has none.
     """
 
     status: str
@@ -36,9 +36,9 @@ class PastRow(NamedTuple):
 
 
 def ledgers(output: Path) -> list[Path]:
-    """The ledgers of an output folder: the manifest, then the shards' in the order of their last change.
+    """Lists the ledgers of an output folder: the manifest, then those of shards in the order of their last change.
 
-    A row replaces those of the same key in earlier ledgers.
+    A row replaces the rows of the same key in earlier ledgers.
 
     Raises:
         StorageError: the folder cannot be read.
@@ -57,17 +57,17 @@ def ledgers(output: Path) -> list[Path]:
 
 
 def checksum_bits(sha256: str) -> int:
-    """The first 64 bits of a checksum in hexadecimal; 0 for none."""
+    """Returns the first 64 bits of a hexadecimal checksum; 0 for ""."""
     return int(sha256[:16] or "0", 16)
 
 
 def hashed(key: str) -> int:
-    """64 bits for a key: two of ten million keys share them with a probability of 3e-6."""
+    """Hashes a key to 64 bits; among ten million keys the probability of a collision is 3e-6."""
     return int.from_bytes(hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
 def lines(path: Path) -> Iterator[tuple[bytes, Row]]:
-    """The lines of a ledger with their rows, without a torn last line.
+    """Yields the lines of a ledger with their rows; leaves out a truncated last line.
 
     Raises:
         SettingsMismatch: a line is not a row.
@@ -97,7 +97,7 @@ def last_rows(hashes: array[int]) -> tuple[np.ndarray, np.ndarray]:
         hashes: the hashed keys of rows, in the order of the rows.
 
     Returns:
-        Each hashed key once, sorted, and the position of its last row.
+        The distinct hashed keys, sorted, and the position of each key's last row.
     """
     every = np.frombuffer(hashes, np.uint64) if hashes else np.zeros(0, np.uint64)
     keys, backwards = np.unique(every[::-1], return_index=True)
@@ -105,7 +105,7 @@ def last_rows(hashes: array[int]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def find(keys: np.ndarray, key: str) -> int | None:
-    """The position of a key among the keys of `last_rows`; None if it is not there."""
+    """Returns the position of a key among the keys of `last_rows`, or None."""
     wanted = np.uint64(hashed(key))
     at = int(np.searchsorted(keys, wanted))
     return at if at < len(keys) and keys[at] == wanted else None
@@ -115,11 +115,11 @@ class Ledger:
     """The last row of every key, looked up by key.
 
     Attributes:
-        rows: number of rows that were read, including those that later ones replaced.
+        rows: number of rows read, including rows that later ones replace.
     """
 
     def __init__(self, paths: Sequence[Path]):
-        """Reads ledgers in this order; raises as `lines` does."""
+        """Reads ledgers in this order; raises the errors of `lines`."""
         keys, status = array("Q"), array("b")
         length, modified, checksum = array("q"), array("q"), array("Q")
         for path in paths:
@@ -137,7 +137,7 @@ class Ledger:
         return len(self._keys)
 
     def get(self, key: str) -> PastRow | None:
-        """The last row of a key, or None."""
+        """Returns the last row of a key, or None."""
         at = find(self._keys, key)
         if at is None:
             return None
@@ -145,15 +145,15 @@ class Ledger:
         return PastRow(STATUSES[status], length, modified, checksum)
 
     def count(self, status: str) -> int:
-        """Number of keys with this status."""
+        """Counts the keys with this status."""
         return int((self._fields[0] == STATUSES.index(status)).sum())
 
 
 def compact(output: Path) -> None:
-    """Makes one manifest of all ledgers, with the last row of each key; the caller keeps others from writing.
+    """Merges all ledgers into one manifest with the last row of each key; the caller holds the folder's lock.
 
-    Nothing is rewritten where there is one manifest with one row a key. A kill on the way leaves some rows twice; the
-    next call removes them.
+    A single manifest with one row a key is not rewritten. If the process is killed in between, some rows exist twice
+    until the next call.
 
     Raises:
         SettingsMismatch, StorageError: see `lines`; a file cannot be written or removed.
@@ -180,7 +180,7 @@ def compact(output: Path) -> None:
 
 
 def forget(output: Path) -> None:
-    """Removes the rows of all runs.
+    """Deletes all ledgers.
 
     Raises:
         StorageError: a ledger cannot be removed.

@@ -1,8 +1,7 @@
-"""One run at a time in an output folder, or one run for each shard of the same partition.
+"""Locks an output folder for one run, or each shard of one partition for one run.
 
-A run holds the lock file `.jaxstyle-lock-I-of-N` (1-of-1 for the whole folder) while it lasts; a record beside it
-tells others who it is. `.jaxstyle-lock` is a mutex, held for a moment while a run looks at the locks and takes its own.
-The locks themselves are those of `data.mutex`.
+A run holds the lock file `.jaxstyle-lock-I-of-N` (1-of-1 for the whole folder) until it ends; a record beside the file
+names the run. `.jaxstyle-lock` is a short mutex around checking the locks and taking one. `data.mutex` implements both.
 """
 
 from __future__ import annotations
@@ -31,17 +30,17 @@ Part = tuple[int, int]
 
 @contextmanager
 def locked(output: Path, part: Part = (1, 1), begin: Callable[[], None] | None = None) -> Iterator[dict[str, Any]]:
-    """Holds an output folder, or a shard of it, while the block runs; yields the record that others see.
+    """Locks an output folder, or a shard of it, while the block runs; yields the run's record.
 
-    The whole folder excludes everything; a shard excludes the whole folder, itself, and shards of another N. Two
-    threads exclude each other as two processes do.
+    A lock of the whole folder conflicts with every other lock; a lock of a shard conflicts with the whole folder, the
+    same shard, and shards of another N. Threads of one process conflict like processes.
 
     Args:
-        output: the folder; it exists.
-        begin: called with the lock and the mutex held, so that no other run is starting.
+        output: an existing folder.
+        begin: called with the lock and the mutex held, so that no other run can start meanwhile.
 
     Raises:
-        OutputLocked: another run holds the folder or the shard; says who.
+        OutputLocked: another run holds the folder or the shard; the message names it.
         StorageError: the folder cannot be written, or its file system has no locks.
     """
     with ExitStack() as held:
@@ -51,7 +50,7 @@ def locked(output: Path, part: Part = (1, 1), begin: Callable[[], None] | None =
                     record = _holder(output, other)
                     if record is not None:
                         raise _refusal(output, other, record)
-                    _remove(output, *_files(output, other))  # a killed run left them
+                    _remove(output, *_files(output, other))  # left by a killed run
             path, record_path = _files(output, part)
             own = take(path)
             if own is None:
@@ -66,7 +65,7 @@ def locked(output: Path, part: Part = (1, 1), begin: Callable[[], None] | None =
 
 
 def if_unlocked(output: Path, do: Callable[[], None]) -> bool:
-    """Calls `do` if no run holds the folder or a shard of it, and says whether. A run that starts meanwhile waits.
+    """Calls `do` and returns True if no run holds the folder or a shard. A run that starts meanwhile waits.
 
     Raises:
         OutputLocked, StorageError: see `mutex`.
@@ -79,10 +78,10 @@ def if_unlocked(output: Path, do: Callable[[], None]) -> bool:
 
 
 def holders(output: Path) -> list[dict[str, Any]]:
-    """Who holds the folder now: part ("I/N"), host, pid and since (ISO time, UTC) of each run. Waits at most 1 s.
+    """Lists the runs that hold the folder: part ("I/N"), host, pid and since (ISO time, UTC). Waits at most 1 s.
 
-    Where the locks cannot be tried, because the folder may only be read or is busy, all records count, including
-    those of killed runs. Values that a record lacks are 0 or "".
+    If the locks cannot be tried, because the folder is read-only or busy, the list has all records, including those
+    of killed runs. Values that a record lacks are 0 or "".
 
     Raises:
         StorageError: the folder cannot be read.
@@ -108,19 +107,19 @@ def _exclude(one: Part, other: Part) -> bool:
 
 
 def _files(output: Path, part: Part) -> tuple[Path, Path]:
-    """The lock file and the record of a part."""
+    """Returns the paths of a part's lock file and record."""
     return output / lock_name(part), output / f"{lock_name(part)}.json"
 
 
 def _parts(output: Path) -> list[Part]:
-    """Parts that have a lock file or a record, held or not."""
+    """Lists the parts that have a lock file or a record, held or not."""
     with as_storage_error(output, "read"):
         found = filter(None, map(LOCK_PART.fullmatch, os.listdir(output)))
         return sorted({(int(match[1]), int(match[2])) for match in found})
 
 
 def _holder(output: Path, part: Part) -> dict[str, Any] | None:
-    """The record of the run that holds a part, empty if it is illegible; None if no run does. Needs the mutex."""
+    """Returns the record of the run that holds a part, {} if unreadable, or None. The caller holds the mutex."""
     path, _ = _files(output, part)
     if not path.exists():
         return None
@@ -132,7 +131,7 @@ def _holder(output: Path, part: Part) -> dict[str, Any] | None:
 
 
 def _record(output: Path, part: Part) -> dict[str, Any] | None:
-    """The record of a part; empty if it is illegible, None if there is none."""
+    """Reads the record of a part; returns {} if it is unreadable, None if there is none."""
     try:
         return dict(json.loads(read_regular(_files(output, part)[1])))
     except FileNotFoundError:
@@ -148,16 +147,16 @@ def _remove(output: Path, *paths: Path) -> None:
 
 
 def _leave(output: Path, part: Part, own: BaseFileLock) -> None:
-    """Frees a part. Its lock file is removed with the mutex held, so that no other run is about to lock it."""
+    """Releases a part. Holds the mutex while removing the lock file, so that no other run can be opening it."""
     path, record = _files(output, part)
     try:
         _remove(output, record)
         if path.exists():
             with mutex(output):
-                own.release()  # removes a marker file
+                own.release()  # deletes the file if it is a marker file
                 _remove(output, path)
     except JaxstyleError:
-        return  # the work is done, and the next run removes what is left
+        return  # the run has finished; the next run removes the files
     finally:
         own.release()
 

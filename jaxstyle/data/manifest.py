@@ -1,4 +1,4 @@
-"""Appending to an output folder's manifest: one row for every input."""
+"""Appends rows to an output folder's manifest, one for every input."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from jaxstyle.errors import StorageError
 
 
 class Manifest:
-    """The rows of an output folder; the last row of a key counts.
+    """The rows of an output folder; a key's last row replaces its earlier ones.
 
-    Rows are appended, and are on the disk when `append` returns. `close` leaves one row a key where a retry added a
-    second. A torn last line, which a killed run leaves, is dropped. The caller holds the lock of the folder or shard.
+    `append` returns once the rows are on the disk. `close` removes rows that a retry has replaced. A truncated last
+    line, left by a killed run, is dropped. The caller holds the lock of the folder or shard.
 
     Attributes:
-        before: the rows of earlier runs.
+        before: rows of earlier runs.
     """
 
     def __init__(self, output: Path, part: tuple[int, int] = (1, 1)):
@@ -52,10 +52,10 @@ class Manifest:
             raise self._unwritable(error, "Make room, or correct its permissions.") from error
 
     def append(self, *rows: Row) -> None:
-        """Appends rows, one a key in the life of this object; they are on the disk when this returns.
+        """Appends rows and syncs them to the disk. A key may be appended once in the life of this object.
 
         Raises:
-            StorageError: the rows cannot be written; none of them is kept.
+            StorageError: the rows cannot be written; all of them are dropped.
         """
         lines = "".join(json.dumps(row.as_json()) + "\n" for row in rows).encode("ascii")
         try:
@@ -64,7 +64,7 @@ class Manifest:
             os.fsync(self._file.fileno())
             self._end += len(lines)
         except OSError as error:
-            with contextlib.suppress(OSError):  # else a torn line stays, as after a kill, and appending must end
+            with contextlib.suppress(OSError):  # if it fails, a truncated line stays, as after a kill
                 os.ftruncate(self._file.fileno(), self._end)
             raise self._unwritable(error) from error
         for row in rows:
@@ -75,10 +75,10 @@ class Manifest:
             self._counts[row.status] += 1
 
     def close(self) -> None:
-        """Closes the ledger; that of the whole folder is left with one row a key.
+        """Closes the ledger; compacts the whole folder's ledger to one row a key.
 
         Raises:
-            StorageError: it cannot be written.
+            StorageError: the ledger cannot be written.
         """
         try:
             self._file.close()
@@ -88,7 +88,7 @@ class Manifest:
             compact(self.path.parent)
 
     def count(self, status: str) -> int:
-        """Number of inputs with this status, over all runs into the folder."""
+        """Returns the number of inputs with this status, over all runs into the folder."""
         return self._counts[status]
 
     def _unwritable(self, error: OSError, remedy: str = "Make room, then run again.") -> StorageError:
@@ -96,7 +96,7 @@ class Manifest:
 
 
 def _whole_bytes(path: Path) -> int:
-    """Bytes of a file up to the end of its last whole line."""
+    """Returns the number of bytes up to the end of the file's last complete line."""
     with open_regular(path) as file:
         end = file.seek(0, os.SEEK_END)
         while end:

@@ -1,8 +1,8 @@
-"""Taking one lock file, and the mutex of an output folder.
+"""Locks one file, and provides the mutex of an output folder.
 
-The locks are filelock's. With flock the kernel frees the locks of a killed run. A file system that answers ENOSYS to
-flock gets filelock's marker files, which filelock takes over when their process on the same host is dead (reliably
-since 4.2.1). Any other refusal of flock is an error.
+The locks are filelock's. With flock the kernel releases the locks of a killed run. If flock fails with ENOSYS, filelock
+uses marker files, and takes them over once their process on the same host is dead (reliably since 4.2.1). Any
+other failure of flock is an error.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from jaxstyle.data.sources.base import printable
 from jaxstyle.errors import OutputLocked, StorageError
 
 MUTEX_SECONDS = 60.0
-"""Longest wait of a run for the mutex."""
+"""Timeout of a run for taking the mutex."""
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 @contextmanager
 def mutex(output: Path, seconds: float | None = None) -> Iterator[None]:
-    """Holds the mutex of a folder. Its file is never removed: two processes could then lock two files of one name.
+    """Holds the mutex of a folder. Never delete its file: two processes could then lock two inodes.
 
     Args:
-        seconds: longest wait; `MUTEX_SECONDS` if None.
+        seconds: timeout [default: `MUTEX_SECONDS`]
 
     Raises:
-        OutputLocked: others have held it for so long.
+        OutputLocked: the timeout has passed.
         StorageError: the folder cannot be written, or its file system has no locks.
     """
     path = output / LOCK
@@ -50,9 +50,10 @@ def mutex(output: Path, seconds: float | None = None) -> Iterator[None]:
 
 
 def take(path: Path, seconds: float = 0) -> BaseFileLock | None:
-    """A lock on this file, taken within so many seconds; None if another holds it.
+    """Locks a file; returns None if it is still locked after the timeout `seconds`.
 
-    Everyone who may write to the folder may lock the file. filelock follows no link and does not wait for a pipe.
+    The file's mode lets every user lock it who may write to the folder. filelock does not follow a symbolic link or
+    block on a pipe.
     """
     with as_storage_error(path.parent):
         lock = FileLock(path, mode=path.parent.stat().st_mode & 0o666)
@@ -65,7 +66,7 @@ def take(path: Path, seconds: float = 0) -> BaseFileLock | None:
 
 @contextmanager
 def as_storage_error(output: Path, verb: str = "written") -> Iterator[None]:
-    """Makes a `StorageError` of an `OSError` in the block; `verb` says what cannot be done to the folder."""
+    """Turns an `OSError` in the block into a `StorageError`: the folder "cannot be" `verb`."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Opening files in an output folder that anybody may have put there: never waits, never follows a link."""
+"""Opens untrusted files in an output folder: never blocks on a pipe, never follows a symbolic link."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
 def open_regular(path: Path, mode: Literal["rb", "ab"] = "rb", buffering: int = -1) -> IO[bytes]:
-    """Opens a regular file as `open` does.
+    """Opens a regular file like `open`.
 
-    A pipe does not make the call wait, and a symbolic link as the last part of the path is not followed.
+    The call does not block on a pipe and does not follow a symbolic link as the last part of the path.
 
     Raises:
         OSError: the file cannot be opened, or is not a regular file.
@@ -35,13 +35,13 @@ def open_regular(path: Path, mode: Literal["rb", "ab"] = "rb", buffering: int = 
 
 
 def read_regular(path: Path) -> bytes:
-    """The content of a regular file; raises as `open_regular` does."""
+    """Reads a regular file; raises the errors of `open_regular`."""
     with open_regular(path) as file:
         return file.read()
 
 
 def unreadable(path: object, error: OSError) -> StorageError:
-    """The error to raise when a file or folder cannot be read."""
+    """Builds the error for a file or folder that cannot be read."""
     return StorageError(
         f"{printable(path)} cannot be read ({error.strerror or error})", "Correct its permissions, or move it away."
     )

@@ -1,4 +1,4 @@
-"""Reading the rows of an output folder as they are, with damaged lines, in about ten bytes of memory a row."""
+"""Reads the rows of an output folder, tolerating damaged lines, with about ten bytes of memory a row."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from jaxstyle.errors import StorageError
 class LastRows:
     """The last row of every key, in the order of the ledgers; a context manager that closes them.
 
-    The ledgers are read twice: first to find the last row of each key, then for those rows. They stay open meanwhile,
-    and rows that a run appends between the readings are left out.
+    The ledgers are read twice: first to find the last row of each key, then to yield those rows. They stay open in
+    between; rows that a run appends after the first reading are left out.
 
     Attributes:
-        malformed: (file name, number of the line, from 1) of lines that are not rows.
-        torn: names of files whose last line is cut off.
-        written: the latest change of a ledger, in seconds since 1970; None without ledgers.
+        malformed: (file name, line number from 1) of lines that are not rows.
+        torn: names of files whose last line is truncated.
+        written: time of the latest change of a ledger, in seconds since 1970; None without ledgers.
     """
 
     def __init__(self, output: Path):
         """Reads the ledgers for the first time.
 
         Raises:
-            StorageError: one cannot be read.
+            StorageError: a ledger cannot be read.
         """
         self.malformed: list[tuple[str, int]] = []
         self.torn: list[str] = []
@@ -57,17 +57,17 @@ class LastRows:
             try:
                 self._files = [(path.name, self._stack.enter_context(open_regular(path))) for path in ledgers(output)]
                 return
-            except FileNotFoundError:  # a run is compacting a shard's ledger into the manifest: list them again
+            except FileNotFoundError:  # a run is compacting a shard's ledger into the manifest: retry
                 self._stack.close()
                 if attempt == 2:
                     raise
 
     def _scan(self, name: str, file: IO[bytes], hashes: array[int], valid: array[int]) -> int:
-        """Reads a ledger; returns the number of its whole lines.
+        """Reads a ledger; returns the number of its complete lines.
 
         Args:
-            hashes: takes the hashed key of each row.
-            valid: takes for each line whether it is a row.
+            hashes: the hashed key of each row is appended.
+            valid: 1 is appended for each line that is a row, 0 for others.
         """
         number = 0
         for line in file:
@@ -91,10 +91,10 @@ class LastRows:
         self._stack.close()
 
     def __iter__(self) -> Iterator[Row]:
-        """Reads the ledgers again.
+        """Reads the ledgers again and yields the last row of every key.
 
         Raises:
-            StorageError: one cannot be read, or a line has been changed since the first reading.
+            StorageError: a ledger cannot be read, or a line has changed since the first reading.
         """
         at = 0
         for (name, file), lines in zip(self._files, self._lines, strict=True):

@@ -1,4 +1,4 @@
-"""One row of a manifest: what became of one input, as an object, as JSON, and as a line of a ledger."""
+"""One row of a manifest, the outcome of one input: as an object, as JSON, and as a line of a ledger."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ STATUSES = ("done", "skipped", "failed")
 
 @dataclass(frozen=True)
 class Row:
-    """What became of one input.
+    """The outcome of one input.
 
     Attributes:
         key: the input's path below the input folder, and its output's path below OUT.
-        status: done; skipped (no picture, or told to); failed.
+        status: done; skipped, such as a file that is not a picture; failed.
         reason: why an input was skipped or has failed.
-        style: key of the style picture.
+        style: key of the style image.
         seed: seed of the run.
         ended: how the optimisation ended: budget, converged, stalled or diverged.
-        loss: the terms of the objective at the result with their weights applied, and their total.
-        evaluations: evaluations of loss and gradient spent on this image.
-        precision: precision of the convolutions, float32 or bfloat16.
-        seconds: this image's share of the device's time: each tick's time divided by the lanes running then.
-        start_loss: the objective where the optimisation started.
+        loss: terms of the objective at the result with their weights applied, and their total.
+        evaluations: evaluations of loss and gradient for this image.
+        precision: number type of the convolutions, float32 or bfloat16.
+        seconds: this image's share of the device's time: each chunk's time divided by its running lanes.
+        start_loss: objective at the start of the optimisation.
         input_bytes, input_modified, input_sha256: length, time of the last change (nanoseconds) and checksum of the
             input file. A resumed run renders the input again if they differ; if only the time differs, the checksum
             decides.
-        input_size, work_size, output_size: [width, height] in pixels of the upright input, of the optimised image,
-            and of the output.
+        input_size, work_size, output_size: [width, height] in pixels of the upright input, the optimised image and
+            the output.
         output_bytes, output_sha256: length and checksum of the output file.
-        frames: pictures in the input file; the first was used.
-        notes: what was done to the picture that its owner might not expect.
+        frames: number of pictures in the input file; the first was used.
+        notes: conversions of the picture that a user might not expect.
     """
 
     key: str
@@ -60,24 +60,24 @@ class Row:
     notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """The fields as values of JSON."""
+        """Returns the fields as JSON values."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         values |= {name: list(value) for name, value in values.items() if isinstance(value, tuple)}
         return values | {"loss": dict(self.loss)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Row:
-        """The row of what `as_json` returned, perhaps in another version of jaxstyle.
+        """Builds a row from the values of `as_json`, also of another version of jaxstyle.
 
         Names that this version does not know are ignored. Absent names take their field's default: rows of version
         0.1 have no times and no checksums.
 
         Raises:
-            ValueError: the key or the status is absent, or a field has an impossible value; says which.
+            ValueError: the key or the status is absent, or a field has an invalid value; the message names it.
         """
-        fields: dict[str, Any] = {"loss": {}}  # the other defaults are attributes of the class
+        fields: dict[str, Any] = {"loss": {}}  # the other defaults are class attributes
         for name, value in values.items():
-            if name in _TEXTS and type(value) is str:  # half of the fields need no call
+            if name in _TEXTS and type(value) is str:  # fast path for half of the fields
                 fields[name] = value
             elif name in _READ:
                 try:
@@ -87,18 +87,18 @@ class Row:
         if "key" not in fields or "status" not in fields:
             raise ValueError("it has no key or no status")
         row = object.__new__(cls)
-        vars(row).update(fields)  # the __init__ of a frozen dataclass takes as long as parsing the line
+        vars(row).update(fields)  # a frozen dataclass's __init__ would take as long as parsing the line
         return row
 
 
 def parse(line: bytes) -> Row:
-    """The row of a line of a ledger.
+    """Parses a line of a ledger.
 
     Raises:
-        ValueError: the line is not a row; says why.
+        ValueError: the line is not a row; the message says why.
     """
     try:
-        values = json.loads(line.decode())  # of bytes, json would guess the encoding
+        values = json.loads(line.decode())  # json.loads(bytes) would guess the encoding
     except (ValueError, RecursionError):
         raise ValueError("it is not JSON") from None
     if not isinstance(values, dict):
@@ -167,5 +167,5 @@ _BY_NAME = {"status": _status, "input_sha256": _sha256, "output_sha256": _sha256
 _READ = _BY_NAME | {
     field.name: _BY_TYPE[str(field.type)] for field in dataclasses.fields(Row) if field.name not in _BY_NAME
 }
-"""What checks a field's value from JSON and converts it, by the field's name."""
+"""Functions that check and convert a field's JSON value, by the field's name."""
 _TEXTS = {name for name, read in _READ.items() if read is _text}

@@ -1,4 +1,4 @@
-"""Converts a decoded picture of any mode to sRGB on white at its working size: in uint8, or float32 if it is deeper."""
+"""Converts a decoded picture of any mode to sRGB on white at its working size: uint8, or float32 above 8 bits."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ def convert(image: Image.Image, work: Size, notes: list[str]) -> tuple[np.ndarra
 
     Args:
         work: width and height of the result.
-        notes: what was done is appended.
+        notes: notes on the conversion are appended.
 
     Returns:
-        H x W x 3 uint8, or float32 in [0, 1] where the picture is deeper than 8 bits; and the alpha channel of the
-        whole picture (mode L), or None where everything is opaque.
+        H x W x 3 uint8, or float32 in [0, 1] if the picture has more than 8 bits; and the alpha channel (mode L) at the
+        picture's full size, or None if every pixel is opaque.
 
     Raises:
-        Exception: of any type, on a hostile picture.
+        Exception: a hostile picture may cause any type of error.
     """
     deep = image.mode.startswith("I") or image.mode == "F"
     return _deep(image, work, notes) if deep else _eight_bit(image, work, notes)
 
 
 def shrink(image: Image.Image, work: Size) -> Image.Image:
-    """Resamples with Lanczos's filter, which averages, in the picture's own type."""
+    """Resamples with an antialiasing Lanczos filter, in the picture's own number type."""
     return image if image.size == work else image.resize(work, Image.Resampling.LANCZOS)
 
 
 def reason(error: BaseException | str) -> str:
-    """An error's type and message on one short line."""
+    """Formats an error's type and message as one short line."""
     text = " ".join(str(error).split()) or type(error).__name__
     return f"{type(error).__name__}: {text}"[:300]
 
 
 def _deep(image: Image.Image, work: Size, notes: list[str]) -> tuple[np.ndarray, Image.Image | None]:
-    """A gray picture of more than 8 bits in float32 at the working size, and its whole alpha channel."""
+    """Converts a gray picture of more than 8 bits to float32 at the working size; returns its alpha channel as well."""
     values = np.asarray(image)
     gray, note = _scale_deep(values, sixteen=";16" in image.mode)
     notes.append(note)
@@ -54,7 +54,7 @@ def _deep(image: Image.Image, work: Size, notes: list[str]) -> tuple[np.ndarray,
 
 
 def _eight_bit(image: Image.Image, work: Size, notes: list[str]) -> tuple[np.ndarray, Image.Image | None]:
-    """An 8-bit picture in uint8 at the working size, and its whole alpha channel."""
+    """Converts an 8-bit picture to uint8 RGB at the working size; returns its full alpha channel too."""
     profile = image.info.get("icc_profile")
     alpha = None
     if image.has_transparency_data:
@@ -76,11 +76,11 @@ def _eight_bit(image: Image.Image, work: Size, notes: list[str]) -> tuple[np.nda
 
 
 def _apply_profile(image: Image.Image, profile: bytes, notes: list[str]) -> Image.Image:
-    """Converts from an ICC profile to sRGB; a profile that cannot be used is ignored and noted."""
+    """Converts from an ICC profile to sRGB; an unusable profile is ignored and noted."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         wanted = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab ": "LAB"}.get(source.profile.xcolor_space)
-        if wanted == "L" and image.mode == "RGB":  # _eight_bit made RGB of gray with transparency or a palette
+        if wanted == "L" and image.mode == "RGB":  # _eight_bit has converted gray with alpha or a palette to RGB
             image = image.convert("L")
         converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
@@ -90,11 +90,11 @@ def _apply_profile(image: Image.Image, profile: bytes, notes: list[str]) -> Imag
 
 
 def _scale_deep(values: np.ndarray, *, sixteen: bool) -> tuple[np.ndarray, str]:
-    """Scales the values of a gray picture deeper than 8 bits to float32 in [0, 1]; also returns a note that says how.
+    """Scales the values of a gray picture of more than 8 bits to float32 in [0, 1]; also returns a note on the scale.
 
-    16-bit values are divided by 65535. If none exceeds 255, 1023 or 4095, they are 8-, 10- or 12-bit samples of an
-    instrument in 16-bit words, which would look black: they are divided by that maximum. 32-bit and float values in
-    [0, 1] or [0, 255] keep that range; all others are stretched from their minimum to their maximum.
+    16-bit values are divided by 65535. If no value exceeds 255, 1023 or 4095, they are taken for 8-, 10- or 12-bit
+    samples of an instrument, which would otherwise look black, and divided by that maximum. 32-bit and float values in
+    [0, 1] or [0, 255] are divided by 1 or 255; all others are stretched from their minimum to their maximum.
     """
     values = values.astype(np.float64)
     if not np.isfinite(values).all():

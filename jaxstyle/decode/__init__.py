@@ -1,1 +1,1 @@
-"""Decoding pictures in worker processes: one worker, its process as the run sees it, and the pool of them."""
+"""Decodes pictures in worker processes: the worker, the parent's handle of its process, and a pool of workers."""

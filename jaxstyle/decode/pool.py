@@ -1,7 +1,7 @@
-"""A pool of decoder processes: a file that crashes its decoder, hangs it or exhausts memory fails alone.
+"""A pool of decoder processes: if a file crashes its decoder, hangs it or exhausts memory, only that file fails.
 
-A worker is a program of its own (`worker.main`) behind two pipes: multiprocessing would either import the
-caller's script again or fork a process that runs JAX.
+A worker is a separate program (`worker.main`) connected by pipes: multiprocessing would either import the caller's
+script again or fork a process that runs JAX.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from jaxstyle.errors import ImageError, JaxstyleError
 from jaxstyle.settings import RenderSettings
 
 GROUP, GROUP_BYTES = 64, 60_000
-"""Most files and bytes in a request to probe, so that it fits into a pipe (a single longer name is sent anyway)."""
+"""Most files and bytes in a request to probe, so that it fits into a pipe; a single longer name is sent anyway."""
 CLOSED = "the decoders are closed"
 
 T = TypeVar("T")
@@ -32,8 +32,8 @@ class Decoders:
     """A pool of workers, which start on demand. Thread-safe: a call waits for an idle worker. A context manager.
 
     Attributes:
-        workers: most processes; with 0 the calling process does the work, one call at a time, without protection
-            against crashes or hangs.
+        workers: most processes; 0 decodes in the calling process, one call at a time, without protection against
+            crashes or hangs.
     """
 
     def __init__(self, workers: int, *, max_pixels: int, timeout: float, command: Sequence[str] | None = None):
@@ -46,8 +46,8 @@ class Decoders:
         self._max_pixels, self._timeout, self._command = max_pixels, timeout, command or process.COMMAND
         self._change = threading.Condition()
         self._all: set[Worker] = set()
-        self._idle: list[Worker] = []  # the last one is taken first
-        self._alone = 0  # calls that run, or wait to run, while no other worker is busy
+        self._idle: list[Worker] = []  # a stack
+        self._alone = 0  # calls that need all other workers idle, running or waiting
         self._closed = False
         self._here = threading.Lock()
 
@@ -58,7 +58,7 @@ class Decoders:
         self.close()
 
     def probe(self, paths: Sequence[Path]) -> list[Probed]:
-        """Reads the headers of files, in order; what is wrong with a file is in its `Probed`.
+        """Reads the headers of files, in order; `Probed.problem` reports an unusable file.
 
         Raises:
             JaxstyleError: a worker cannot be started.
@@ -69,7 +69,7 @@ class Decoders:
         return [probed for group in _groups(paths) for probed in self._probe(group)]
 
     def read(self, path: Path, size: int, *, full_alpha: bool) -> Decoded:
-        """Decodes a picture as `worker.read` does.
+        """Decodes a picture; see `worker.read`.
 
         Raises:
             ImageError: the file cannot be read or decoded, crashed its decoder twice, or took too long.
@@ -97,12 +97,12 @@ class Decoders:
         return answer
 
     def close(self) -> None:
-        """Kills all workers and waits for their end. Calls that run in other threads raise RuntimeError."""
+        """Kills all workers and waits for their end. Running calls of other threads raise RuntimeError."""
         with self._change:
             self._closed = True
             idle, self._idle = self._idle, []
             self._all -= set(idle)
-            busy = list(self._all)  # their threads drop them
+            busy = list(self._all)  # the threads that use them drop them
             self._change.notify_all()
         for one in busy:
             one.kill()
@@ -135,10 +135,10 @@ class Decoders:
 
     @contextmanager
     def _borrowed(self, alone: bool) -> Iterator[Worker]:
-        """Lends a worker that is ready; if the block raises, the worker is killed.
+        """Lends a ready worker to the block; kills the worker if the block raises.
 
         Args:
-            alone: wait until no other worker is busy, and keep it so.
+            alone: wait until no other worker is busy, and let none start meanwhile.
         """
         with self._change:
             self._alone += alone
@@ -171,7 +171,7 @@ class Decoders:
             one = self._idle.pop()
             if one.alive():
                 return one
-            self._all.discard(one)  # it was killed while it was idle: no picture is to blame
+            self._all.discard(one)  # it was killed while idle, so no picture caused it
             one.close()
         try:
             one = Worker(self._command)
@@ -196,14 +196,14 @@ class Decoders:
 
 
 def decoders_for(settings: RenderSettings) -> Decoders:
-    """A pool of as many processes as the settings ask for; "auto" is half of the CPU cores, at most 8."""
+    """Makes a pool with the number of processes in the settings; "auto" is half of the CPU cores, 1 to 8."""
     half = max(1, min(8, (os.cpu_count() or 2) // 2))
     workers = half if settings.workers == "auto" else int(settings.workers)
     return Decoders(workers, max_pixels=settings.max_pixels, timeout=settings.stall_timeout)
 
 
 def _groups(paths: Sequence[Path]) -> Iterator[list[Path]]:
-    """Divides paths, in order, into groups for one request each."""
+    """Divides paths, in order, into one group a request."""
     group: list[Path] = []
     size = 0
     for path in paths:

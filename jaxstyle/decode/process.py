@@ -1,6 +1,6 @@
 """The parent's side of one worker process: sends requests, kills the worker after a timeout, checks every answer.
 
-Answers are untrusted: a malicious image may control the decoder. An answer that is not well formed counts as a crash.
+Answers are untrusted: a malicious image may control the decoder. A malformed answer counts as a crash.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from jaxstyle.errors import ImageError, JaxstyleError
 COMMAND = (sys.executable or "", "-P", "-c", "from jaxstyle.decode.worker import main; main()")
 """The command line of a worker."""
 LONGEST_LINE = 1 << 20
-"""Most bytes in an answer's line; a line about 64 files with problems has less than 200,000."""
+"""Most bytes in an answer's line; a line with 64 problems has less than 200,000."""
 START_SECONDS = 120.0
 """Timeout for a worker's imports, perhaps from a slow file system."""
 END_SECONDS = 10.0
-"""Timeout for the end of a killed worker; one that waits for a dead file system may never end."""
+"""Timeout for the end of a killed worker; a worker that is blocked on a dead file system may never end."""
 
 T = TypeVar("T")
 
 
 class Crash(Exception):
-    """A worker ended, or gave a malformed answer.
+    """A worker ended, or sent a malformed answer.
 
     Attributes:
-        killed: it ended by SIGKILL, which the kernel sends when memory runs out.
+        killed: whether it ended by SIGKILL, which the kernel sends when memory runs out.
     """
 
     def __init__(self, how: str, killed: bool = False):
@@ -56,7 +56,7 @@ class Worker:
 
     def __init__(self, command: Sequence[str]):
         """Starts the process; raises OSError if that fails."""
-        above = str(Path(__file__).parents[2])  # sys.path may hold it as "", the working folder
+        above = str(Path(__file__).parents[2])  # sys.path may have "", the working folder, in its place
         path = [entry for entry in sys.path if isinstance(entry, str) and entry]
         quiet = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # otherwise NumPy starts a thread for every core
         environment = {"PYTHONPATH": os.pathsep.join([*path, above])}
@@ -74,10 +74,10 @@ class Worker:
         self._ready = False
 
     def ask(self, request: dict[str, Any], receive: Callable[[Worker, Any], T], seconds: float) -> T:
-        """Sends a request and returns what `receive` makes of the answer's line; it reads the arrays that follow.
+        """Sends a request and returns `receive(self, line)` for the answer's line; `receive` reads the arrays after it.
 
         Raises:
-            Crash, TooLong: the worker must be closed then.
+            Crash, TooLong: the caller must close the worker.
         """
         with self._within(seconds):
             try:
@@ -96,11 +96,11 @@ class Worker:
     def array(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """Reads the next array of the answer.
 
-        Its .npy header must be, byte for byte, the header of the array that the answer's line implies. So no header
-        is parsed, and what it claims decides about no memory.
+        Its .npy header must equal, byte for byte, the header that the answer's line implies. So headers are not parsed,
+        and an untrusted header cannot choose how much memory is allocated.
 
         Raises:
-            ValueError: it has another header.
+            ValueError: the header differs.
             Crash: the worker ended before the last value.
         """
         expected = array_header(shape, dtype)
@@ -117,7 +117,7 @@ class Worker:
         """Waits until a new worker is ready.
 
         Raises:
-            JaxstyleError: it ended, or was not ready in time.
+            JaxstyleError: the worker ended, or was not ready in time.
         """
         if self._ready:
             return
@@ -134,25 +134,25 @@ class Worker:
         self._ready = True
 
     def kill(self) -> None:
-        """Kills the process if it still runs, and waits for its end."""
+        """Kills the process if it is running, and waits for its end."""
         self._process.kill()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(END_SECONDS)
 
     def alive(self) -> bool:
-        """Whether the process still runs."""
+        """Whether the process is running."""
         return self._process.poll() is None
 
     def close(self) -> None:
         """Kills the process and closes the pipes. Only the thread that uses the worker may call it."""
         self.kill()
         for pipe in (self._in, self._out, self._log):
-            with suppress(OSError):  # the pipe still holds a request that was not sent
+            with suppress(OSError):  # the buffer may hold a request that cannot be flushed
                 pipe.close()
 
     @contextmanager
     def _within(self, seconds: float) -> Iterator[None]:
-        """Kills the process if the block takes longer; every read and write of the pipes in it ends then."""
+        """Kills the process if the block takes longer, which ends every read and write of its pipes."""
         lock, over, late = threading.Lock(), False, False
 
         def end() -> None:
@@ -179,7 +179,7 @@ class Worker:
             raise TooLong
 
     def _crash(self) -> Crash:
-        """Says how the process ended whose pipe has ended."""
+        """Makes the error for a closed pipe; it says how the process ended."""
         try:
             code = self._process.wait(END_SECONDS / 2)
         except subprocess.TimeoutExpired:
@@ -194,11 +194,11 @@ class Worker:
 
 
 def not_started(why: str) -> JaxstyleError:
-    """The error for a worker that does not start."""
+    """Makes the error for a worker that does not start."""
     return JaxstyleError(f"a worker process cannot be started ({why})", "Use --workers 0.")
 
 
-# Checks of answers. They raise ValueError, TypeError or KeyError on a malformed one.
+# Checks of answers. They raise ValueError, TypeError or KeyError on a malformed answer.
 
 
 def _require(good: bool) -> None:
@@ -230,7 +230,7 @@ def _header(value: Any, max_pixels: int) -> Header:
 
 
 def probed(line: Any, number: int, max_pixels: int) -> list[Probed]:
-    """Checks the answer's line to a request to probe so many files."""
+    """Checks the answer's line to a request to probe `number` files."""
     _require(isinstance(line, list) and len(line) == number)
     found = []
     for one in line:

@@ -1,4 +1,4 @@
-"""Headers and pixels of the inputs of a source: the decoders read files, all else is copied to a file for them."""
+"""Reads headers and pixels of a source's inputs. An input that is not a file is copied to one for the decoders."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from jaxstyle.errors import ImageError
 
 
 class Reader:
-    """The decoders of a run, for locators of its source. Thread-safe.
+    """Decodes the inputs of a source, given by their locators. Thread-safe.
 
     Attributes:
-        workers: decoder processes; 0: decoding happens in the calling process.
+        workers: number of decoder processes; 0 decodes in the calling process.
     """
 
     def __init__(self, source: Source, decoders: Decoders):
@@ -44,7 +44,7 @@ class Reader:
         """Decodes a picture, see `Decoders.read`.
 
         Raises:
-            ImageError: it cannot be read or decoded.
+            ImageError: the input cannot be read or decoded.
         """
         if isinstance(locator, Path):
             return self._decoders.read(locator, size, full_alpha=full_alpha)
@@ -56,7 +56,7 @@ class Reader:
             return dataclasses.replace(self._decoders.read(path, size, full_alpha=full_alpha), stat=stat)
 
     def _file(self, locator: Locator, folder: str) -> tuple[Path, Stat]:
-        """A copy of an input's content, and the input's stamp before it was copied."""
+        """Copies an input's content to a file; returns its path and the input's stamp before copying."""
         stat, path = Stat(*self._source.stamp(locator)), Path(folder, "input")
         with self._source.open(locator) as content, path.open("wb") as copy:
             shutil.copyfileobj(content, copy)

@@ -1,8 +1,8 @@
-"""Opens and decodes one file: in the calling process, or as the main function of a worker process.
+"""Opens and decodes one file, in the calling process or in a worker process.
 
-A worker reads requests from its stdin, one JSON line each, and answers them in order on its stdout: a JSON line, for
-`read` followed by arrays in NumPy's .npy format. Answers hold text and numbers only, and are not unpickled: a decoder
-that a malicious image controls cannot make the parent run code.
+A worker reads requests from stdin, one JSON line each, and answers in order on stdout: a JSON line, followed after
+`read` by arrays in NumPy's .npy format. Answers hold only text and numbers and are not pickled, so that a decoder
+under control of a malicious image cannot make the parent run code.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from jaxstyle.data import image
 from jaxstyle.errors import ImageError
 
 MAX_NOTES = 32
-"""Most notes of a picture that are kept: a hostile file can cause thousands of warnings."""
+"""Most notes of a picture; a hostile file can cause thousands of warnings."""
 
 READY = b'{"ready": true}\n'
-"""The line that a worker writes before it reads the first request."""
+"""Line that a worker writes before it reads the first request."""
 
 
 @dataclass(frozen=True)
 class Stat:
-    """A file's length in bytes and its modification time (st_mtime_ns); both 0 where they are unknown."""
+    """A file's length in bytes and its modification time (st_mtime_ns); both are 0 if unknown."""
 
     length: int
     modified: int
@@ -47,12 +47,13 @@ UNKNOWN = Stat(0, 0)
 
 @dataclass(frozen=True)
 class Probed:
-    """A file's header, or what is wrong with the file.
+    """A file's header, or the problem with the file.
 
     Attributes:
-        header: None if the file cannot be used.
-        problem: why it cannot be used, else "".
-        picture: False if its content is of no format on the list (image.NotAPicture).
+        stat: length and modification time of the file.
+        header: the header, or None if the file cannot be used.
+        problem: why the file cannot be used, else "".
+        picture: False if its content has no known format (image.NotAPicture).
     """
 
     stat: Stat
@@ -63,9 +64,10 @@ class Probed:
 
 @dataclass(frozen=True)
 class Decoded(image.Picture):
-    """A picture at its working size, and the file that it came from.
+    """A picture at its working size, with facts about its file.
 
     Attributes:
+        stat: length and modification time of the file.
         sha256: checksum of the file's bytes, in hexadecimal.
     """
 
@@ -88,10 +90,10 @@ def read(path: Path, size: int, max_pixels: int, *, full_alpha: bool) -> Decoded
 
     Args:
         size: long side of the working size, in pixels.
-        full_alpha: leave the alpha channel as large as the file's picture.
+        full_alpha: keep the alpha channel at the file's size.
 
     Raises:
-        ImageError: the file cannot be read or decoded, or changed meanwhile.
+        ImageError: the file cannot be read or decoded, or changed while it was read.
     """
     try:
         with _steady(path) as (file, found):
@@ -106,7 +108,7 @@ def read(path: Path, size: int, max_pixels: int, *, full_alpha: bool) -> Decoded
 
 @contextmanager
 def _steady(path: Path) -> Iterator[tuple[io.BufferedReader, Stat]]:
-    """Opens a regular file that must not change inside the block; errors of the file become an ImageError."""
+    """Opens a regular file; raises an ImageError if the file cannot be read or changes inside the block."""
     try:
         with open(path, "rb", opener=_without_waiting) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -114,7 +116,7 @@ def _steady(path: Path) -> Iterator[tuple[io.BufferedReader, Stat]]:
             before = _stat(file)
             try:
                 yield file, before
-            except ImageError:  # perhaps because the file is being written: then that is the reason to give
+            except ImageError:  # if the file is being written, that is the reason to report
                 _compare(file, before)
                 raise
             _compare(file, before)
@@ -123,7 +125,7 @@ def _steady(path: Path) -> Iterator[tuple[io.BufferedReader, Stat]]:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # opening a named pipe would wait for its other end
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # opening a named pipe would block
 
 
 def _stat(file: BinaryIO) -> Stat:
@@ -137,20 +139,20 @@ def _compare(file: BinaryIO, before: Stat) -> None:
 
 
 def _plain(text: str) -> str:
-    """Replaces lone surrogates, which cannot be encoded."""
+    """Escapes lone surrogates, which cannot be encoded."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def main() -> None:
-    """Serves requests until stdin ends, as when the parent dies; a decoder that hangs does not delay the end."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # the parent decides when to end
+    """Serves requests until stdin is closed, for example by the parent's death; a decoder that hangs is ended too."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # the parent ends the worker
         signal.signal(number, signal.SIG_IGN)
-    with suppress(OSError):  # Linux only: out of memory, the kernel kills a decoder rather than the run
+    with suppress(OSError):  # Linux: when memory runs out, the kernel kills a decoder before the run
         Path("/proc/self/oom_score_adj").write_text("1000")
     Image.init()  # imports the decoders before the parent starts its timeout
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):  # what a library prints must not mix with the answers
+    for descriptor in (0, 1, 2):  # keeps the output of libraries out of the answers
         os.dup2(nothing, descriptor)
     answers.write(READY)
     answers.flush()
@@ -190,7 +192,7 @@ def _answer(request: dict[str, Any]) -> tuple[Any, list[np.ndarray]]:
 
 
 def array_header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
-    """The bytes that stand before an array's values in NumPy's .npy format, version 1.0."""
+    """Returns the header of an array in NumPy's .npy format, version 1.0."""
     made = io.BytesIO()
     described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(made, described)
@@ -198,6 +200,6 @@ def array_header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
 
 
 def write_array(file: BinaryIO, array: np.ndarray) -> None:
-    """Writes an array in the .npy format; np.lib.format.write_array itself cannot write to a pipe."""
+    """Writes an array in the .npy format; np.lib.format.write_array cannot write to a pipe."""
     file.write(array_header(array.shape, array.dtype))
     file.write(np.ascontiguousarray(array).data)

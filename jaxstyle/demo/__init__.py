@@ -1,1 +1,1 @@
-"""A first run without arguments, files or network: photographs that ship here, styles drawn by `styles.py`."""
+"""The demo, which needs no arguments, files or network: it has photographs, and `styles.py` draws style images."""

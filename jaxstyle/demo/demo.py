@@ -1,4 +1,4 @@
-"""`jaxstyle demo`: the photographs of this folder in every drawn style, and one picture that shows it all."""
+"""`jaxstyle demo` renders the photographs of this folder in every drawn style, and draws a contact sheet."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ from jaxstyle.settings import RenderSettings
 
 PHOTOS = Path(__file__).parent / "photos"
 SETTINGS = RenderSettings(size=224, evaluations=50)
-"""Smaller and shorter than a render by default, so that it ends within two minutes on two cores."""
+"""Smaller size and fewer evaluations than the defaults, so that the demo takes under two minutes on two cores."""
 
 
 def run(output: Path, progress: Progress) -> Path:
-    """Renders into `output`, one folder a style, and returns the contact sheet's path. For a process of its own.
+    """Renders into `output`, one folder a style, and returns the contact sheet's path.
+
+    It changes JAX's settings of the whole process, so only a command may call it.
 
     Raises:
-        JaxstyleError: as `render`.
+        JaxstyleError: see `render`.
     """
     photographs = sorted(PHOTOS.glob("*.jpg"))
     rows = []
@@ -35,7 +37,7 @@ def run(output: Path, progress: Progress) -> Path:
         folder = output / name
         try:
             render(photographs, style, folder, SETTINGS, progress=progress, own_process=True)
-        except SettingsMismatch:  # an earlier version's demo
+        except SettingsMismatch:  # the folder has results of an earlier version
             render(photographs, style, folder, SETTINGS, progress=progress, own_process=True, existing="overwrite")
         rows.append((style, [folder / photo.name for photo in photographs]))
     sheet = output / SHEET

@@ -1,6 +1,6 @@
-"""Style pictures drawn by code: brush strokes along a flow field, wave scallops, stained glass.
+"""Draws style images: brush strokes along a flow field, wave scallops, stained glass.
 
-Each function returns H x W x 3 uint8 and gives the same picture every time.
+Each function returns H x W x 3 uint8, the same image at every call.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 SIZE = 512
-_SCALE = 2  # drawn larger and reduced, which smooths the edges
+_SCALE = 2  # images are drawn larger and then reduced, which smooths the edges
 
 
 def _mix(one: tuple, other: tuple, share: float) -> tuple[int, ...]:
@@ -22,13 +22,13 @@ def _jitter(rng: np.random.Generator, colour: tuple, amount: float) -> tuple[int
 
 
 def _finish(image: Image.Image, rng: np.random.Generator, grain: float) -> np.ndarray:
-    """Reduced to its size, with the grain of canvas or paper."""
+    """Reduces the image to its size and adds the grain of canvas or paper."""
     pixels = np.asarray(image.resize((SIZE, SIZE), Image.Resampling.LANCZOS), np.float32)
     return np.clip(pixels + rng.normal(0, grain, (SIZE, SIZE, 1)), 0, 255).astype(np.uint8)
 
 
 def flow() -> np.ndarray:
-    """Long impasto strokes that follow a swirling field, night blue with gold whirls."""
+    """Draws long impasto strokes along a swirling field, night blue with gold whirls."""
     rng, side = np.random.default_rng(7), SIZE * _SCALE
     blues = [(16, 30, 84), (28, 62, 140), (50, 104, 176), (112, 162, 204), (186, 208, 206), (18, 74, 108)]
     golds = [(250, 214, 92), (240, 176, 44), (255, 240, 180), (214, 126, 40)]
@@ -36,7 +36,7 @@ def flow() -> np.ndarray:
               (0.14, 0.80, 0.13, -1)]  # fmt: skip
 
     def direction(at: np.ndarray) -> np.ndarray:
-        """Unit vectors of the field at points of the unit square: waves, turned around the whirls."""
+        """Returns unit vectors of the field at points of the unit square: waves that turn around the whirls."""
         x, y = at.T
         vx, vy = np.ones_like(x), 0.45 * np.sin(7 * x + 2.5) + 0.35 * np.cos(5 * y + 9 * x)
         for cx, cy, radius, turn in whirls:
@@ -74,7 +74,7 @@ def flow() -> np.ndarray:
 
 
 def scallops() -> np.ndarray:
-    """Overlapping wave scallops in the colours of a woodblock print, foam on the crests."""
+    """Draws overlapping wave scallops in the colours of a woodblock print, with foam on the crests."""
     rng, side = np.random.default_rng(11), SIZE * _SCALE
     indigo, prussian, sky, cream, rust = (20, 44, 84), (36, 84, 136), (120, 164, 180), (240, 228, 198), (190, 92, 58)
     image = Image.new("RGB", (side, side), cream)
@@ -102,8 +102,8 @@ def scallops() -> np.ndarray:
 
 
 def glass() -> np.ndarray:
-    """Stained glass: cells around scattered points, lit unevenly, between dark leads."""
-    rng, side = np.random.default_rng(5), SIZE  # its edges are soft as they are: no need to draw it larger
+    """Draws stained glass: unevenly lit cells around scattered points, between dark leads."""
+    rng, side = np.random.default_rng(5), SIZE  # the edges are soft at this scale
     palette = np.array([(176, 24, 36), (224, 92, 28), (246, 186, 48), (24, 92, 160), (18, 44, 112), (30, 128, 92),
                         (132, 40, 120), (240, 226, 176), (58, 164, 190)], np.float32)  # fmt: skip
     turns = np.linspace(0, 26 * np.pi, 330)
@@ -129,9 +129,9 @@ def glass() -> np.ndarray:
 
 
 STYLES = {"flow": flow, "scallops": scallops, "glass": glass}
-"""By name; the names of the files that the demo writes."""
+"""Drawing functions by name; the demo uses the names for its files."""
 
 
 def example() -> np.ndarray:
-    """One of them, as H x W x 3 float32 in [0, 1]."""
+    """Returns the style image `flow` as H x W x 3 float32 in [0, 1]."""
     return flow().astype(np.float32) / 255

@@ -1,6 +1,7 @@
-"""JAX behind the interface that the engine drives: batches of lanes, the memory they take, what running out looks like.
+"""The device of `planning.contract` on JAX: makes batches of lanes, estimates their memory, detects out of memory.
 
-Nothing else of the engine touches jax, so that runs can be planned, and tested with a stand-in, without it.
+No other file of the engine uses jax, except `jax_setup`, so that runs can be planned without it and tested with
+a stub.
 """
 
 from __future__ import annotations
@@ -24,25 +25,25 @@ from jaxstyle.style.initial import lane_inputs
 from jaxstyle.style.stylizer import Stylizer, stylizer
 
 CPU_BATCH, CPU_PIXELS = (2, 16), 2 * 256 * 192
-"""Fewest and most images of a batch on the CPU, and the pixels that it aims at between them. On two cores a batch of 2
-takes 0.87 of an image's time alone at 128 pixels and 0.95 at 256, larger ones little less (bench/REPORT.md); at 64 a
-batch of 8 took 0.77 of one of 2 (bench/LOG.md)."""
+"""Fewest and most images of a batch on the CPU, and the target number of pixels in between. On two cores, the time of
+an image in a batch of 2 is 0.87 of its time alone at 128 pixels and 0.95 at 256; larger batches gain little more
+(bench/REPORT.md). At 64 pixels, a batch of 8 took 0.77 of the time of a batch of 2 (bench/LOG.md)."""
 ACCELERATOR_PIXELS = 16 * 512**2
-"""Pixels of a batch that are thought to fill an accelerator; unmeasured."""
+"""Target number of pixels in a batch on an accelerator; an estimate, not measured."""
 COMPILE_FLOPS = {"cpu": 5e11}
-"""Floating-point operations that a device does in about the time of compiling a program: 2 s of two cores."""
+"""Floating-point operations of a device in about the time of compiling a program: 2 s on two cores."""
 COMPILE_FLOPS_ACCELERATOR = 4e15
-"""The same for others: 10 s of 400 TFLOP/s; unmeasured."""
+"""The same for accelerators: 10 s at 400 TFLOP/s; an estimate, not measured."""
 CAREFUL_STEP = 0.1
 """Factor on the first step of a careful second try."""
 
 
 class JaxDevice:
-    """The local devices of JAX; a CPU of several cores is two.
+    """The local devices of JAX.
 
     Attributes:
-        count: how many.
-        precision: of the convolutions, "float32" or "bfloat16".
+        count: number of devices; a divided CPU counts as two.
+        precision: number type of the convolutions, "float32" or "bfloat16".
         n_compiled: programs compiled for batches since this object was made.
     """
 
@@ -51,9 +52,9 @@ class JaxDevice:
             style_image: h x w x 3 in [0, 1].
 
         Raises:
-            SettingsError: more devices are asked for than there are.
-            DeviceError: JAX has none that works.
-            OutOfMemory: the device has no room for the network.
+            SettingsError: the settings ask for more devices than JAX has.
+            DeviceError: JAX finds no usable device.
+            OutOfMemory: the device has no memory for the network.
         """
         there = self._there()
         self.count = there if settings.devices == "all" else int(settings.devices)
@@ -74,10 +75,10 @@ class JaxDevice:
 
     @staticmethod
     def _there() -> int:
-        """Local devices. The first question for them starts the drivers."""
+        """Counts the local devices. The first call starts the drivers."""
         try:
             return jax.local_device_count()
-        except (RuntimeError, AssertionError) as error:  # the latter where JAX_PLATFORMS names what is not installed
+        except (RuntimeError, AssertionError) as error:  # AssertionError: a platform in JAX_PLATFORMS is not installed
             what = " ".join(str(error).split()) or f"JAX_PLATFORMS is {jax.config.jax_platforms!r}"  # type: ignore[attr-defined]
             remedy = "Correct JAX_PLATFORMS if it is set, or install jaxstyle's extra for the device, such as 'cuda'."
             raise DeviceError(f"JAX finds no device that works ({what})", remedy) from error
@@ -91,11 +92,11 @@ class JaxDevice:
 
     @staticmethod
     def _room(settings: RenderSettings, parts: int) -> bool:
-        """Whether each part of the CPU's memory has room for a picture of the largest shape."""
+        """Whether each part of the CPU's memory has space for a lane of the largest shape."""
         return memory.largest_batch((settings.size, settings.size), settings, host.host_memory() // parts) > 0
 
     def _memory(self) -> int:
-        """Bytes that batches may take."""
+        """Returns the bytes that batches may take."""
         if self._cpu:
             return host.host_memory()
         each = int((jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 0)) or 8 * 2**30
@@ -109,7 +110,7 @@ class JaxDevice:
 
     def preferred_batch(self, bucket: Size) -> int:
         pixels = bucket[0] * bucket[1]
-        if self._cpu:  # however many devices it is divided into
+        if self._cpu:  # the number of devices that it is divided into does not matter
             least, most = CPU_BATCH
             wanted = max(least, min(most, CPU_PIXELS // pixels))
         else:
@@ -135,7 +136,7 @@ class JaxDevice:
 
 
 class _JaxBatch:
-    """See `planning.contract.Batch`. Lanes that were never filled have ended."""
+    """See `planning.contract.Batch`. Empty lanes are marked as ended."""
 
     def __init__(self, engine: Stylizer, batch: LaneBatch, tolerance: float, step_scale: float):
         self._engine, self._batch, self._tolerance, self._step_scale = engine, batch, tolerance, step_scale
@@ -165,7 +166,7 @@ class _JaxBatch:
 
 @contextmanager
 def _memory_errors() -> Iterator[None]:
-    """What devices raise when their memory is out, as one kind of error."""
+    """Turns the errors of a device without free memory into `OutOfMemory`."""
     try:
         yield
     except MemoryError as error:

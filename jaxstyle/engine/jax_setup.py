@@ -1,6 +1,6 @@
-"""JAX's settings of a whole process, made by the commands and never by a library call: compile cache, parts of the CPU.
+"""Sets JAX's process-wide settings: compilation cache and CPU devices. Commands call it, library calls never do.
 
-With the cache the second run of a command does not compile what the first one did.
+With the cache, a second run of a command does not compile the programs of the first again.
 """
 
 from __future__ import annotations
@@ -21,33 +21,35 @@ from jaxstyle.planning.host import cores
 from jaxstyle.settings import cache_directory
 
 MOST_BYTES = 2**30
-"""Of the folder; beyond it JAX drops the programs that were not used for longest."""
+"""Most bytes of the cache folder; beyond it JAX deletes the least recently used programs."""
 
 
 CPU_DEVICES = 2
-"""Devices that a CPU of several cores is for JAX: half of the lanes each, over the threads of all cores, so that one
-half works where the other waits for its slowest thread. Measured on two cores only (bench/REPORT.md)."""
+"""Number of JAX devices that a CPU of several cores is divided into. Each device has half of the lanes and uses the
+threads of all cores, so that one works while the other waits for its slowest thread. Measured on two cores only
+(bench/REPORT.md)."""
 
 
 def set_up() -> None:
-    """Prepares JAX for a command: keeps compiled programs in the user's cache and divides the CPU."""
+    """Prepares JAX for a command: enables the compilation cache in the user's cache directory and divides the CPU."""
     keep()
     divide_cpu()
 
 
 def divide_cpu() -> None:
-    """Makes `CPU_DEVICES` of the CPU, unless JAX is at work already, has been told a number, or there is one core."""
+    """Divides the CPU into `CPU_DEVICES`, unless JAX is initialised, a number is configured, or there is one core."""
     told = jax.config.jax_num_cpu_devices  # type: ignore[attr-defined]
     if told == -1 and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", "") and cores() > 1:
-        with suppress(RuntimeError):  # JAX is at work: the CPU is what it is
+        with suppress(RuntimeError):  # JAX is initialised: the number of devices can no longer change
             jax.config.update("jax_num_cpu_devices", CPU_DEVICES)
 
 
 def keep() -> Path | None:
-    """Makes JAX keep its compiled programs in the user's cache directory from now on; returns the folder.
+    """Enables the compilation cache in the user's cache directory; returns the folder, or None if it is not enabled.
 
-    None: JAX has been told another folder or to keep none (JAX_COMPILATION_CACHE_DIR, JAX_ENABLE_COMPILATION_CACHE),
-    or the folder is not safe: programs from it are run, so it must be the user's own, and nobody else's to write to.
+    It is not enabled if JAX is configured with another folder or without a cache (JAX_COMPILATION_CACHE_DIR,
+    JAX_ENABLE_COMPILATION_CACHE), or if the folder is unsafe. Programs from it are run, so only the user may be able
+    to write to it.
     """
     folder = cache_directory() / "compiled" / _machine()
     told, wanted = jax.config.jax_compilation_cache_dir, jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
@@ -61,7 +63,7 @@ def keep() -> Path | None:
 
 
 def keep_in(folder: Path) -> dict[str, Any]:
-    """Makes JAX keep all its compiled programs in a folder; returns the settings before, for `configure`."""
+    """Enables the compilation cache in a folder, for all programs; returns the previous settings, for `configure`."""
     ours = {
         "jax_compilation_cache_dir": str(folder),
         "jax_compilation_cache_max_size": MOST_BYTES,
@@ -74,25 +76,25 @@ def keep_in(folder: Path) -> dict[str, Any]:
 
 
 def configure(settings: dict[str, Any]) -> None:
-    """Changes JAX's settings of kept programs."""
+    """Changes JAX's settings of the compilation cache."""
     for name, value in settings.items():
         jax.config.update(name, value)
-    compilation_cache.reset_cache()  # which looks at its settings once, at the first compilation
+    compilation_cache.reset_cache()  # the cache reads its settings only once, at the first compilation
 
 
 def _machine() -> str:
-    """Programs for the CPU use its instructions, which JAX's own key leaves out: homes are shared between machines."""
+    """Hashes the CPU's features. JAX's cache key leaves them out, and machines may share a home directory."""
     about = [platform.machine(), platform.processor()]
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         about += sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))})
-    except OSError:  # not Linux: machine and processor must do
+    except OSError:  # not Linux: only machine and processor are used
         pass
     return hashlib.sha256("\n".join(about).encode()).hexdigest()[:16]
 
 
 def _safe(folder: Path) -> bool:
-    """Makes the folder for the user alone; whether it is so."""
+    """Creates the folder with permissions for the user only; returns whether it is safe and writable."""
     try:
         folder.parent.parent.mkdir(parents=True, exist_ok=True)
         for one in (folder.parent, folder):
@@ -100,16 +102,16 @@ def _safe(folder: Path) -> bool:
             found = one.lstat()
             if not stat.S_ISDIR(found.st_mode) or (os.name != "nt" and _others(found)):
                 return False
-    except OSError:  # a read-only home, a full disk: the programs are compiled again
+    except OSError:  # read-only home or full disk: programs are not cached
         return False
     return os.access(folder, os.W_OK)
 
 
 def _drop_torn(folder: Path) -> None:
-    """Removes programs that a killed process left half written.
+    """Deletes incomplete programs of a killed process.
 
-    JAX writes a program and then, to a file beside it, the time of its last use. Where that is missing JAX would read
-    the program, if at all, and fail, at every start; and could not keep any other (its search for old ones fails).
+    JAX writes a program and then a file with the time of its last use. If that file is missing, JAX fails to read the
+    program at every start, and cannot add other programs, because its eviction fails.
     """
     with suppress(OSError, NotImplementedError), FileLock(folder / ".lockfile", timeout=5):  # JAX's own lock
         names = set(os.listdir(folder))
@@ -119,5 +121,5 @@ def _drop_torn(folder: Path) -> None:
 
 
 def _others(found: os.stat_result) -> bool:
-    """Whether somebody else may write there."""
+    """Whether another user owns the folder or may write to it."""
     return found.st_uid != os.geteuid() or bool(found.st_mode & (stat.S_IWGRP | stat.S_IWOTH))

@@ -1,4 +1,4 @@
-"""Continuous batching: keeps the lanes of one group busy, refills each when it ends, and hands out its image."""
+"""Continuous batching: runs the lanes of one group, refills a lane when it ends, and returns its image."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from jaxstyle.planning.contract import Batch, Device, Group, OutOfMemory, Result
 from jaxstyle.style.status import Status
 
 CHUNK_SECONDS = 1.0
-"""Time between two looks of the host at the lanes."""
+"""Target duration of a chunk, the ticks of one device call, in seconds."""
 
 
 class Task(Protocol):
-    """What a lane needs of a picture.
+    """A decoded picture for a lane.
 
     Attributes:
         inputs: arrays, see `planning.contract.Batch.put`.
-        evaluations: budget.
+        evaluations: most evaluations of the picture.
     """
 
     @property
@@ -40,13 +40,14 @@ T = TypeVar("T", bound=Task)
 
 @dataclass(frozen=True)
 class Ended(Generic[T]):
-    """The end of a lane.
+    """An ended lane.
 
     Attributes:
-        result: None where the device had no room even for this image alone.
-        evaluations: spent on it.
-        status: of `style.status.Status`.
-        seconds: its share of the device's time: each chunk's time divided by the lanes that were running.
+        task: the task that was in the lane.
+        result: the image; None if the device had no memory even for this image alone.
+        evaluations: evaluations spent on the image.
+        status: value of `style.status.Status`.
+        seconds: its share of the device's time: each chunk's time divided by its running lanes.
     """
 
     task: T
@@ -58,14 +59,14 @@ class Ended(Generic[T]):
 
 @dataclass
 class Usage:
-    """What the device does.
+    """Counters of the device's work.
 
     Attributes:
-        spent: ticks of lanes with an image that was running.
+        spent: ticks of lanes whose image was running.
         offered: ticks of all lanes.
-        seconds: in the device's calls, compiling included.
-        since: when the present call began (time.monotonic); None between calls and while a batch is compiled, which
-            may take longer than any hang.
+        seconds: seconds in calls of the device, including compilation.
+        since: start of the present call (time.monotonic); None between calls, and during compilation, which may take
+            longer than the stall timeout.
     """
 
     spent: int = 0
@@ -75,7 +76,7 @@ class Usage:
 
     @contextmanager
     def call(self, *, compiles: bool = False) -> Iterator[None]:
-        """Measures a call of the device."""
+        """Measures a call of the device; `compiles` excludes it from the stall timeout."""
         began = time.perf_counter()
         self.since = None if compiles else time.monotonic()
         try:
@@ -87,7 +88,7 @@ class Usage:
 
 @dataclass
 class _Lane(Generic[T]):
-    """One place of the batch: the task in it, if any, and what was spent on it."""
+    """One place of the batch: its task, if any, and the evaluations and seconds spent on it."""
 
     task: T | None = None
     evaluations: int = 0
@@ -96,7 +97,7 @@ class _Lane(Generic[T]):
 
 @dataclass
 class _Filled(Generic[T]):
-    """The lanes of the present batch, kept by `run` for what is lost when the memory runs out."""
+    """The lanes of the present batch; `run` requeues their tasks if the device runs out of memory."""
 
     lanes: list[_Lane[T]] = field(default_factory=list)
 
@@ -114,27 +115,27 @@ class BatchScheduler(Generic[T]):
         self, device: Device, queues: Queues[T], report: Callable[[int, float], None], usage: Usage | None = None
     ):
         """Args:
-        report: called after each chunk with the evaluations spent in it and the mean loss of the running lanes. Where
-            a batch is lost, with the evaluations spent on its images as a negative number, and NaN.
-        usage: to be filled in.
+        report: called after each chunk with the evaluations spent in it and the mean loss of the running lanes; called
+            for a lost batch with minus the evaluations spent on its images, and NaN.
+        usage: counters to update [default: new ones]
         """
         self.usage = usage or Usage()
         self._device, self._queues, self._report = device, queues, report
 
     def run(self, group: Group, pending: int, batch: int, smaller: Callable[[int], None]) -> Iterator[Ended[T]]:
-        """Renders the tasks of a group until there are none, or a later stage goes first.
+        """Renders the tasks of a group until none is left or a later stage has priority.
 
-        Each lane ends on its own and is refilled. When nothing is left to refill with, the lanes that still run move
-        to smaller batches where that pays. A batch that the device has no room for is halved, and its images begin
-        again.
+        Each lane ends on its own and is refilled. If no task is left, the running lanes move to smaller batches when
+        that saves more time than compiling takes. If the device runs out of memory, the batch is halved and its images
+        start again.
 
         Args:
-            pending: tasks to expect at least, failures aside.
+            pending: least number of tasks to expect, failures aside.
             batch: most lanes.
-            smaller: called with the new size when the batch had to be halved.
+            smaller: called with the new size when the batch is halved.
 
         Raises:
-            DeviceError: the device has not even room for the network.
+            DeviceError: the device has no memory for the network.
         """
         again: deque[T] = deque()
         count = self._device.count
@@ -163,7 +164,7 @@ class BatchScheduler(Generic[T]):
         filled.lanes = [_Lane() for _ in range(size)]
         with self.usage.call(compiles=True):
             batch = self._device.batch(group, size)
-        ticks, chunk = 1, 0.0  # the first chunk, of one tick, measures how long a tick takes
+        ticks, chunk = 1, 0.0  # the first chunk has one tick and measures its time
         while not self._queues.abandoned:
             self._fill(group, batch, filled, again, chunk)
             active = filled.active()
@@ -188,8 +189,8 @@ class BatchScheduler(Generic[T]):
     def _fill(self, group: Group, batch: Batch, filled: _Filled[T], again: deque[T], chunk: float) -> None:
         """Puts tasks into the idle lanes.
 
-        If all are idle it blocks for the first task; else it waits for each no longer than the time that the idle lanes
-        would waste in one chunk.
+        If all lanes are idle, it blocks for the first task; else it waits for each task at most the time that the idle
+        lanes would waste in one chunk.
         """
         empty = not filled.tasks()
         for index, lane in enumerate(filled.lanes):
@@ -204,7 +205,7 @@ class BatchScheduler(Generic[T]):
                 batch.put(index, task.inputs, task.evaluations)
 
     def _smaller(self, group: Group, filled: _Filled[T], again: deque[T]) -> int | None:
-        """The size of batch to move to, if a smaller one holds the running lanes, none will come, and it pays."""
+        """Returns a smaller batch size for the running lanes; None if a task is pending or it would save no time."""
         lanes, active = filled.lanes, filled.active()
         size = min(s for s in batch_sizes(len(lanes), self._device.count) if s >= len(active))
         if size == len(lanes) or again or self._queues.pending(group):
@@ -214,12 +215,12 @@ class BatchScheduler(Generic[T]):
 
     @staticmethod
     def _left(lane: _Lane[T]) -> int:
-        """Evaluations left of a lane's budget."""
+        """Returns the evaluations left in a lane's budget."""
         assert lane.task is not None
         return lane.task.evaluations - lane.evaluations
 
     def _account(self, filled: _Filled[T], active: list[int], snapshot: Snapshot, ticks: int, chunk: float) -> None:
-        """Notes what a chunk has spent."""
+        """Adds the evaluations and seconds of a chunk to the lanes and counters."""
         used = 0
         for index in active:
             lane, spent = filled.lanes[index], int(snapshot.evaluations[index])
@@ -231,7 +232,7 @@ class BatchScheduler(Generic[T]):
         self._report(used, float(snapshot.loss[active].mean()))
 
     def _ended(self, batch: Batch, filled: _Filled[T], active: list[int], snapshot: Snapshot) -> Iterator[Ended[T]]:
-        """Takes the images of the lanes that have ended."""
+        """Yields the images of the lanes that have ended, and empties these lanes."""
         for index in active:
             status = int(snapshot.status[index])
             if status != Status.RUNNING:

@@ -25,9 +25,10 @@ class Queues(Generic[T]):
 
     def __init__(self, batch: Callable[[Size], int], *, window: int, spare: int = 1):
         """Args:
-        batch: lanes side by side for a bucket; a group with fewer jobs waits for more.
-        window: most jobs waiting, being decoded and decoded, all groups together.
-        spare: decoded pictures beyond a batch of the current group; the same number again for all other groups.
+        batch: (bucket) -> lanes of a full batch; a group with fewer jobs waits for more.
+        window: most jobs of all groups together: waiting, being decoded and decoded.
+        spare: most decoded pictures of the current group beyond a full batch; the other groups together may have a
+            full batch and as many.
         """
         self._batch, self._window, self._spare = batch, window, spare
         self._change = threading.Condition()  # its lock is reentrant
@@ -53,7 +54,7 @@ class Queues(Generic[T]):
         return self._stopped
 
     def end(self) -> None:
-        """Says that the plan is complete: `offer` is not called again."""
+        """Marks the plan as complete: `offer` is not called again."""
         with self._change:
             self._planned = True
             self._change.notify_all()
@@ -65,12 +66,12 @@ class Queues(Generic[T]):
             self._change.notify_all()
 
     def abandon(self) -> None:
-        """Stops, and has the lanes end unfinished."""
+        """Stops the run without finishing the running lanes."""
         self.abandoned = True
         self.stop()
 
     def stop(self) -> None:
-        """Drops all that waits; lanes that run are finished and not refilled."""
+        """Drops all queued jobs and tasks; running lanes are finished and not refilled."""
         with self._change:
             self._stopped = True
             for pile in (self._waiting, self._ready, self._pending):
@@ -80,7 +81,7 @@ class Queues(Generic[T]):
     # The decoders' side.
 
     def job(self) -> tuple[Group, Job] | None:
-        """The next job to decode, with its group; blocks until there is one. None: the run is over."""
+        """Returns the next job to decode, with its group; blocks until there is one. None if the run is over."""
         with self._change:
             self._change.wait_for(lambda: self._stopped or self._wanted() or self._ended)
             group = self._wanted()
@@ -90,7 +91,7 @@ class Queues(Generic[T]):
             return group, self._waiting[group].popleft()
 
     def decoded(self, group: Group, task: T | None) -> None:
-        """Says that a job of a group was decoded; None: it failed and has its row, or went back by `requeue`."""
+        """Reports a decoded job of a group; `task` is None if it failed and has its row, or was requeued."""
         with self._change:
             self._decoding[group] -= 1
             if not self._stopped:
@@ -108,10 +109,10 @@ class Queues(Generic[T]):
                 self._change.notify_all()
 
     def requeue(self, job: Job) -> bool:
-        """Adds a job without blocking; False if the run has stopped.
+        """Adds a job without blocking; returns False if the run has stopped.
 
-        For a job that belongs to another group than it was planned for, has a further stage, or gets a second try. Its
-        picture is decoded again when its turn comes, so that it takes no memory until then.
+        The caller uses it for a job whose group differs from the plan, which has a further stage, or which is retried.
+        Its picture is decoded again later, so that it takes no memory until then.
         """
         with self._change:
             if not self._stopped:
@@ -123,16 +124,16 @@ class Queues(Generic[T]):
     # The device's side.
 
     def anything(self) -> bool:
-        """Whether there is anything to render; blocks until that is known."""
+        """Whether there is a job to render; blocks until one is planned or the plan is complete."""
         with self._change:
             self._change.wait_for(lambda: self._stopped or self._planned or self._pending)
             self._end_if(not self._pending)
             return not self._ended
 
     def choose(self) -> tuple[Group, int] | None:
-        """The group to work on next, with the number of its pending tasks; None: the run is over.
+        """Returns the group to work on next, with the number of its pending tasks; None if the run is over.
 
-        Blocks until a group has a full batch, the window is full, or the plan is complete. See `_rank` for which group.
+        Blocks until a group has a full batch, the window is full, or the plan is complete. `_rank` orders the groups.
         """
         with self._change:
             self._current = None
@@ -144,10 +145,10 @@ class Queues(Generic[T]):
             return None if self._current is None else (self._current, self._pending[self._current])
 
     def take(self, group: Group, wait: float | None) -> T | None:
-        """A decoded picture of the current group; None: there is none (yet), or a later stage goes first.
+        """Returns a decoded picture of the current group; None if there is none (yet) or a later stage has priority.
 
         Args:
-            wait: seconds to wait for one that is pending and not decoded yet; None waits as long as it takes.
+            wait: timeout in seconds for a pending picture to be decoded; None waits without a timeout.
         """
 
         def settled() -> bool:
@@ -162,7 +163,7 @@ class Queues(Generic[T]):
             return self._ready[group].popleft()
 
     def pending(self, group: Group) -> int:
-        """Tasks of a group that wait, are being decoded, or are decoded."""
+        """Returns the number of a group's tasks: waiting, being decoded, or decoded."""
         with self._change:
             return self._pending[group]
 
@@ -182,11 +183,11 @@ class Queues(Generic[T]):
         return self._pending[group] >= self._batch(group.bucket)
 
     def _rank(self, group: Group) -> tuple[int, int, Group]:
-        """A later stage with a full batch goes first, since its jobs hold images; then the group with most tasks."""
+        """Sort key: a later stage with a full batch comes first, since its jobs hold images; then the largest group."""
         return (group.stage if self._full(group) else 0, self._pending[group], group)
 
     def _overtaken(self, group: Group) -> bool:
-        """Whether a later stage of some pictures has a full batch, so that this group is not refilled for now."""
+        """Whether a group of a later stage has a full batch; this group is then not refilled."""
         return any(other.stage > group.stage and self._full(other) for other in self._pending)
 
     def _best(self) -> Group | None:
@@ -194,7 +195,7 @@ class Queues(Generic[T]):
         return max((group for group in self._pending if ready or self._full(group)), key=self._rank, default=None)
 
     def _wanted(self) -> Group | None:
-        """The group that decoders should serve, if there is room for its pictures."""
+        """Returns the group whose pictures to decode next, or None if the decoded pictures are at their limit."""
         current = self._current
         if current is not None and self._waiting[current] and not self._overtaken(current):
             held = self._decoding[current] + len(self._ready[current])

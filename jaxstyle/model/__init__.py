@@ -1,1 +1,1 @@
-"""The network: a VGG as named feature maps, and where its weights come from."""
+"""The network: a VGG that returns named feature maps, and the reading of its weights."""

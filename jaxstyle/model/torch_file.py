@@ -1,7 +1,7 @@
-"""State dicts written by `torch.save`, read without torch: the zip format, and the one before torch 1.6.
+"""Reads state dicts of `torch.save` without torch: the zip format, and the legacy format before torch 1.6.
 
-Both are a pickle of names and shapes, and the numbers beside it. The pickle is read by an unpickler that builds arrays
-and dictionaries and refuses every other name before it is looked up.
+Both hold a pickle of names and shapes, and the values beside it. The unpickler builds arrays and dictionaries and
+refuses every other name before importing it.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from jaxstyle.errors import WeightsError
 ZIP = b"PK\x03\x04"
 """First bytes of a file since torch 1.6."""
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-"""First bytes of a file before: the pickle of torch's magic number."""
+"""First bytes of an older file: the pickle of torch's magic number."""
 
 _STORAGES = {
     "FloatStorage": "<f4",
     "DoubleStorage": "<f8",
     "HalfStorage": "<f2",
     "ByteStorage": "|u1",
-    "LongStorage": "<i8",  # batch normalisation counts its batches; such a network is refused in its own words
+    "LongStorage": "<i8",  # batch normalisation counts its batches; `convert` refuses such a network by name
 }
 _LARGEST = 1 << 30
-"""Bytes of the largest array or member of a zip that is read."""
+"""Most bytes of an array, or of a member of the zip, that is read."""
 
 
 def read(file: BufferedIOBase) -> dict[str, np.ndarray]:
-    """The arrays of a state dict by name; also of one under the key `state_dict`.
+    """Reads the arrays of a state dict by name; a state dict under the key `state_dict` is read too.
 
     Args:
         file: begins with `ZIP` or `LEGACY`.
 
     Raises:
-        WeightsError: its pickle asks for anything but tensors.
-        Exception: it is damaged; which error depends on how.
+        WeightsError: the pickle asks for something other than tensors.
+        Exception: the file is damaged; the type of error depends on the damage.
     """
     start = file.read(len(LEGACY))
     file.seek(0)
@@ -58,7 +58,7 @@ class _Unpickler(pickle.Unpickler):
     """Unpickles tensors as arrays.
 
     Args:
-        storage: the numbers of a storage from its key, its type and its length.
+        storage: (key, type, length) -> the values of a storage.
     """
 
     def __init__(self, file: BufferedIOBase, storage: Callable[[str, str, int], np.ndarray]):
@@ -86,10 +86,10 @@ class _Unpickler(pickle.Unpickler):
 def _rebuild_tensor(storage: np.ndarray, offset: int, shape: tuple, stride: tuple, *_: Any) -> np.ndarray:
     shape, stride = tuple(map(int, shape)), tuple(map(int, stride))
     if len(shape) != len(stride) or min((offset, *shape, *stride)) < 0 or math.prod(shape) * 4 > _LARGEST:
-        raise ValueError(f"a tensor of shape {shape}, stride {stride}, offset {offset}")
+        raise ValueError(f"a tensor has shape {shape}, stride {stride}, offset {offset}")
     last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
     if math.prod(shape) and last >= storage.size:
-        raise ValueError(f"a tensor of shape {shape} reaches past its {storage.size} numbers")
+        raise ValueError(f"a tensor of shape {shape} reaches past its {storage.size} values")
     strides = tuple(step * storage.itemsize for step in stride)
     return np.lib.stride_tricks.as_strided(storage[offset:], shape, strides, writeable=False)
 
@@ -113,9 +113,9 @@ def _read_zip(file: BufferedIOBase) -> Any:
 
 
 def _read_legacy(file: BufferedIOBase) -> Any:
-    """Pickles of the magic number, the version, the machine, the state dict and its storages' keys; then the storages.
+    """Reads pickles of the magic number, version, machine, state dict and storage keys; then reads the storages.
 
-    Each storage is its length as int64 and its numbers. Tensors are built before, over arrays that are filled here.
+    Each storage is its length as int64 and its values. The tensors are views of arrays that are filled afterwards.
     """
     length, storages = file.seek(0, 2), dict[str, np.ndarray]()
     file.seek(0)
@@ -124,17 +124,17 @@ def _read_legacy(file: BufferedIOBase) -> Any:
         if key not in storages:
             taken = sum(one.nbytes for one in storages.values())
             if not 0 <= size <= (length - taken) // np.dtype(dtype).itemsize:
-                raise ValueError(f"a storage of {size} numbers, more than the file has")
+                raise ValueError(f"a storage has {size} values, more than the file")
             storages[key] = np.zeros(size, dtype)
         if storages[key].dtype != dtype or storages[key].size != size:
-            raise ValueError(f"the storage {key} in two types or lengths")
+            raise ValueError(f"the storage {key} has two types or lengths")
         return storages[key]
 
     _, version, machine, state, keys = (_Unpickler(file, storage).load() for _ in range(5))
     if version != 1001 or not machine["little_endian"] or sorted(keys) != sorted(storages):
-        raise ValueError("its version, byte order or list of storages is another than torch's")
+        raise ValueError("its version, byte order or list of storages is not torch's")
     for key in keys:
         array = storages[key]
         if int.from_bytes(file.read(8), "little") != array.size or file.readinto(array.data) != array.nbytes:
-            raise ValueError(f"the storage {key} is cut short")
+            raise ValueError(f"the storage {key} is truncated")
     return state

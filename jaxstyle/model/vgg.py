@@ -18,7 +18,7 @@ from jaxstyle.model.weights_file import Weights
 
 
 class ConvRelu(nn.Module):
-    """3x3 convolution, bias and ReLU. The flipped kernel for the gradient is a variable beside the parameters."""
+    """Applies a 3x3 convolution, bias and ReLU. The gradient's flipped kernel is a variable beside the parameters."""
 
     features: int
     replicate: bool = False
@@ -39,7 +39,7 @@ class FeatureMap(NamedTuple):
 
     Attributes:
         features: h x w positions, C channels.
-        inside: the positions that see the picture; the others do not count in any sum.
+        inside: mask of the positions whose input lies in the picture; sums leave out the others.
     """
 
     features: Float[Array, "h w C"]
@@ -47,14 +47,14 @@ class FeatureMap(NamedTuple):
 
 
 class VGG(nn.Module):
-    """The convolutional part of a VGG, computed no deeper than the deepest layer asked for.
+    """Computes the convolutional part of a VGG, up to the deepest layer in `layers`.
 
     Attributes:
-        architecture: which VGG.
-        layers: names of the post-ReLU maps wanted, `block4_conv2` or `relu4_2`.
+        architecture: the VGG.
+        layers: names of the post-ReLU maps to return, `block4_conv2` or `relu4_2`.
         pooling: "max" as trained, or "average" as Gatys et al. suggest for smoother pictures.
-        padding: of the first convolution: "zero" as trained, or "replicate", which keeps a dark frame out.
-        dtype: of the convolutions and the maps; parameters stay as given.
+        padding: padding of the first convolution: "zero" as trained, or "replicate", which avoids a dark frame.
+        dtype: number type of the convolutions and the maps; parameters stay as given.
     """
 
     architecture: Architecture
@@ -65,11 +65,11 @@ class VGG(nn.Module):
 
     @nn.compact
     def __call__(self, image: Float[Array, "H W 3"], inside: ops.Inside | None = None) -> dict[str, FeatureMap]:
-        """Feature maps of one gamma-encoded sRGB image in [0, 1], by Keras layer name.
+        """Returns feature maps of one gamma-encoded sRGB image in [0, 1], by Keras layer name.
 
         Args:
-            inside: where the picture is, at the top left of the array; everywhere if left out. The maps inside are
-                those of the picture alone, whatever lies outside, in a network whose pooling keeps an odd last row
+            inside: mask of the picture, which lies at the top left of the array [default: the whole array]. The maps
+                inside equal those of the picture alone, whatever lies outside, as if pooling kept an odd last row
                 or column.
         """
         network = self.architecture
@@ -95,24 +95,24 @@ class VGG(nn.Module):
 def variables(
     parameters: Mapping[str, Mapping[str, Any]], mean: Iterable[float], std: Iterable[float]
 ) -> dict[str, Any]:
-    """The variables of `VGG` from its parameters, with the flipped kernels of the gradient computed once.
+    """Builds the variables of `VGG` from its parameters; flips the kernels for the gradient once.
 
     Args:
-        parameters: by Keras's layer name, `kernel` 3 x 3 x in x out and `bias`, for RGB input.
-        mean, std: the input is (image - mean) / std with image in [0, 1].
+        parameters: `kernel` 3 x 3 x in x out and `bias` by Keras's layer name, for RGB input.
+        mean, std: the network's input is (image - mean) / std with image in [0, 1].
     """
     # NumPy flips the kernels: JAX would compile a program for every shape before the first tick.
     host = {name: {k: np.asarray(v, np.float32) for k, v in layer.items()} for name, layer in parameters.items()}
     flipped = {name: {"kernel": np.ascontiguousarray(ops.flip(layer["kernel"]))} for name, layer in host.items()}
     scale = {"mean": np.asarray(tuple(mean), np.float32), "std": np.asarray(tuple(std), np.float32)}
-    # An explicit transfer, which JAX's transfer guard allows.
+    # JAX's transfer guard allows an explicit transfer.
     return jax.device_put({"params": host, "backward": flipped, "preprocessing": scale})
 
 
 @lru_cache(maxsize=2)
 def variables_of(weights: Weights) -> dict[str, Any]:
-    """The variables of these weights, on the default device; the same arrays for equal weights.
+    """Returns the variables of these weights on the default device; equal weights get the same arrays.
 
-    Two sets stay on the device until others take their place: 118 MB each for VGG16, 160 MB for VGG19.
+    The last two sets stay on the device: 118 MB each for VGG16, 160 MB for VGG19.
     """
     return variables(weights.parameters, weights.mean, weights.std)

@@ -1,4 +1,4 @@
-"""Which weights a run uses: a converted file, or those of an installed package. Each file is read once a process."""
+"""Loads the weights of a run from a converted file or an installed package. Each file is read once a process."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from jaxstyle.model.packages import PACKAGES, Package
 from jaxstyle.model.weights_file import Weights, read, save
 from jaxstyle.settings import Objective, cache_directory
 
-_CONVERT = "`jaxstyle weights convert` makes a file for `--weights` of one that you have"
+_CONVERT = "`jaxstyle weights convert` makes a file for `--weights` from one of Keras, torch or safetensors"
 
 
 def load(path: Path | str | None = None, network: str = Objective.network) -> Weights:
-    """A network's weights from a converted file; by default those of a package, converted at first use.
+    """Loads a network's weights from a converted file, or by default from a package, converted at first use.
 
-    The same file, unchanged, gives the same object: it is read and hashed once a process.
+    An unchanged file is read and hashed once a process: later calls return the same object.
 
     Raises:
         WeightsError: see `read` and `Package.read`; or no package is installed, or the file is of another network.
@@ -31,16 +31,16 @@ def load(path: Path | str | None = None, network: str = Objective.network) -> We
         weights = _once(package.read, _installed(package, network))
         try:
             save(weights, converted)
-        except OSError:  # a cache that cannot be written (read-only home, full disk) costs a second, not the run
+        except OSError:  # the cache cannot be written (read-only home, full disk): the next run converts again
             return weights
     weights = _once(read, converted)
     if weights.digest != package.digest:
-        raise WeightsError(f"{converted} holds other weights than its name says", "Delete it.")
+        raise WeightsError(f"{converted} holds other weights than those in its name", "Delete it.")
     return weights
 
 
 def default_path(network: str = Objective.network) -> Path:
-    """Where a package's weights are kept after conversion.
+    """Returns the path of a package's converted weights in the cache.
 
     Raises:
         WeightsError: no package has weights of this network.
@@ -65,14 +65,14 @@ def _installed(package: Package, network: str) -> Path:
 
 
 def _once(reader: Callable[[Path], Weights], path: Path) -> Weights:
-    """The weights that the reader finds in a file; from memory if the file has not changed."""
+    """Reads a file with `reader`; returns the weights in memory if the file has not changed."""
     try:
         found = path.stat()
     except OSError:
-        return reader(path)  # which says what is wrong with it
+        return reader(path)  # it raises an error that says what is wrong
     return _remembered(reader, path.resolve(), found.st_ino, found.st_size, found.st_mtime_ns)
 
 
-@lru_cache(maxsize=2)  # 59 MB each for VGG16, 80 MB for VGG19
+@lru_cache(maxsize=2)  # one set takes 59 MB for VGG16, 80 MB for VGG19
 def _remembered(reader: Callable[[Path], Weights], path: Path, *_version: int) -> Weights:
     return reader(path)

@@ -1,6 +1,6 @@
-"""A network's weights as a value, and our own HDF5 file of them.
+"""A network's weights as a value, and jaxstyle's HDF5 file for them.
 
-Weights are untrusted input. Our file has plain arrays of known shapes, with a checksum over all of them.
+Weights files are untrusted input. Ours holds plain arrays of known shapes and a checksum over all of them.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from jaxstyle.errors import WeightsError
 TORCHVISION = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation of torchvision's input, RGB in [0, 1]."""
 CAFFE = ((123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255,) * 3)
-"""The same for the original weights, fed 0..255 pixels less their mean (kernels already turned from BGR to RGB)."""
+"""Mean and standard deviation for the original weights, whose input is 0..255 pixels less their mean; the kernels have
+been reversed from BGR to RGB."""
 PREPROCESSING = {"torchvision": TORCHVISION, "caffe": CAFFE}
 
 
 def file_format(architecture: Architecture) -> str:
-    """Attribute `format` of the file: says that it is ours, of which network, and the version of its layout."""
+    """Returns the file's attribute `format`: "jaxstyle", the network, and the version of the layout."""
     return f"jaxstyle {architecture.title} 1"
 
 
@@ -38,13 +39,13 @@ FORMATS = {file_format(one): one for one in ARCHITECTURES.values()}
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """The convolutions of a network, for RGB input. Two are equal when their digests are.
+    """The convolutions of a network, for RGB input. Weights are equal if their digests are equal.
 
     Attributes:
-        parameters: by Keras's layer name, `kernel` (3 x 3 x in x out) and `bias`, float32.
+        parameters: `kernel` (3 x 3 x in x out) and `bias` by Keras's layer name, float32.
         feature_scale: "torchvision" or "caffe", the preprocessing that the weights were trained with.
-        source: where they came from, in words.
-        architecture: of which network.
+        source: description of the file or package that they came from.
+        architecture: the network.
     """
 
     parameters: Mapping[str, Mapping[str, np.ndarray]]
@@ -54,12 +55,12 @@ class Weights:
 
     @property
     def mean(self) -> tuple[float, ...]:
-        """Subtracted from RGB in [0, 1]."""
+        """Mean that is subtracted from RGB in [0, 1]."""
         return PREPROCESSING[self.feature_scale][0]
 
     @property
     def std(self) -> tuple[float, ...]:
-        """What the difference is divided by."""
+        """Standard deviation that the difference is divided by."""
         return PREPROCESSING[self.feature_scale][1]
 
     def __eq__(self, other: object) -> bool:
@@ -78,10 +79,10 @@ class Weights:
         return total.hexdigest()
 
     def require(self, network: str) -> Weights:
-        """These weights, if they are the network's.
+        """Returns these weights if they are the network's.
 
         Raises:
-            WeightsError: they are another network's, whose layers may have the same names and shapes.
+            WeightsError: they are another network's; its layers may have the same names and shapes.
         """
         if self.architecture.name != network:
             ours = self.architecture
@@ -95,7 +96,7 @@ class Weights:
 def checked(
     parameters: Mapping[str, Mapping[str, Any]], origin: str, architecture: Architecture
 ) -> dict[str, dict[str, np.ndarray]]:
-    """The network's parameters as read-only float32, after a check of every name, shape and value.
+    """Checks every name, shape and value of the parameters; returns them as read-only float32.
 
     Raises:
         WeightsError: something is missing, of another shape, or not finite.
@@ -115,19 +116,19 @@ def checked(
                     f"{origin}: {name}/{part} has shape {array.shape}, not {expected} as in {architecture.title}",
                     f"It must be one of {', '.join(one.title for one in ARCHITECTURES.values())}.",
                 )
-            with np.errstate(over="ignore"):  # of float64; the infinity is refused in the next line
+            with np.errstate(over="ignore"):  # a float64 may overflow to infinity, which is refused below
                 array = array.astype(np.float32)
             if not np.isfinite(array).all():
                 raise WeightsError(f"{origin}: {name}/{part} has values that are not finite", "The file is damaged.")
-            array.flags.writeable = False  # every caller of `load` shares it
+            array.flags.writeable = False  # all callers of `load` share the array
             good.setdefault(name, {})[part] = array
     return good
 
 
 def save(weights: Weights, path: Path) -> None:
-    """Writes our own HDF5 file: under a temporary name in the same folder, synced, renamed.
+    """Writes our HDF5 file under a temporary name in the same folder, syncs it and renames it.
 
-    A link in the place of the file is replaced, not followed.
+    A symbolic link at `path` is replaced, not followed.
 
     Raises:
         OSError: the folder cannot be written.
@@ -148,7 +149,7 @@ def save(weights: Weights, path: Path) -> None:
 
 
 def _hdf5(weights: Weights) -> memoryview:
-    """The bytes of the file. In memory, because HDF5 opens files by name and reports a full disk late or never."""
+    """Builds the file in memory, because HDF5 opens files by name and reports a full disk late or never."""
     import h5py
 
     buffer = io.BytesIO()
@@ -164,10 +165,10 @@ def _hdf5(weights: Weights) -> memoryview:
 
 
 def read(path: Path) -> Weights:
-    """Reads our own file.
+    """Reads our HDF5 file.
 
     Raises:
-        WeightsError: it is absent, damaged, changed, or of another kind.
+        WeightsError: the file is absent, damaged, changed, or of another format.
     """
     import h5py
 
@@ -184,7 +185,7 @@ def read(path: Path) -> Weights:
             }
     except (OSError, KeyError, RuntimeError, ValueError) as error:
         raise WeightsError(
-            f"{path} cannot be read as HDF5 ({error})", "It is damaged or cut short: delete it, or convert it again."
+            f"{path} cannot be read as HDF5 ({error})", "It is damaged or truncated: delete it, or convert it again."
         ) from error
     if scale not in PREPROCESSING:
         raise WeightsError(f"{path} names the preprocessing {scale!r}", "Convert the weights again.")
@@ -192,13 +193,13 @@ def read(path: Path) -> Weights:
     if weights.digest != stated:
         raise WeightsError(
             f"{path} is damaged: its arrays have SHA-256 {weights.digest[:12]}, its header says {stated[:12]}",
-            "Delete it; the default weights are converted again by themselves, others by `jaxstyle weights convert`.",
+            "Delete it. The next run converts default weights again; `jaxstyle weights convert` converts others.",
         )
     return weights
 
 
 def _architecture(path: Path, stated: str) -> Architecture:
-    """The network that the file's attribute `format` names."""
+    """Returns the network that the file's attribute `format` names."""
     if stated in FORMATS:
         return FORMATS[stated]
     if stated.startswith("jaxstyle "):
@@ -206,12 +207,12 @@ def _architecture(path: Path, stated: str) -> Architecture:
         raise WeightsError(f"{path} has the format {stated!r}", f"This jaxstyle reads {known}: install a newer one.")
     raise WeightsError(
         f"{path} is not a weights file of jaxstyle",
-        f"`jaxstyle weights convert {path.name} DST` may be able to convert it.",
+        f"Try to convert it: `jaxstyle weights convert {path.name} DST`.",
     )
 
 
 def inside(file: Any, name: str) -> Any:
-    """The group or dataset of that name, if no link leads to it: a link could lead out of the file.
+    """Returns the group or dataset of that name; refuses links, which could lead out of the file.
 
     Raises:
         KeyError: it is absent or reached through a soft or external link.
@@ -227,7 +228,7 @@ def inside(file: Any, name: str) -> Any:
 
 
 def plain(file: Any, name: str) -> np.ndarray:
-    """A dataset's array, refused where HDF5 would read other files or allocate without bound.
+    """Reads a dataset; refuses one that would make HDF5 read other files or allocate without bound.
 
     Raises:
         KeyError: it is absent or reached through a link.
@@ -241,7 +242,7 @@ def plain(file: Any, name: str) -> np.ndarray:
     if found.external or found.is_virtual:
         raise ValueError(f"{name} refers to data outside this file")
     largest = max(math.prod(shape) for one in ARCHITECTURES.values() for shape in one.kernel_shapes.values())
-    chunk = math.prod(found.chunks or ())  # a chunk is held whole, however few of its numbers are in the array
+    chunk = math.prod(found.chunks or ())  # HDF5 holds a whole chunk in memory, even for a small array
     if found.size is None or max(found.size, chunk) > largest or found.dtype.kind != "f":
-        raise ValueError(f"{name} is {found.dtype} of shape {found.shape}, which no array of a network here has")
+        raise ValueError(f"{name} is {found.dtype} of shape {found.shape}, unlike the arrays of every known network")
     return found[()]

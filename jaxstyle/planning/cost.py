@@ -1,4 +1,4 @@
-"""What one image costs in floating-point operations, from shapes alone. A bucket is (width, height) in pixels."""
+"""Counts the floating-point operations of an image, from shapes alone. A bucket is (width, height) in pixels."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from jaxstyle.settings import Objective
 
 
 def positions(bucket: tuple[int, int], layer: str) -> int:
-    """Positions of a layer's map."""
+    """Returns the number of positions in a layer's feature map."""
     shrink = 2 ** (int(layer.split("_")[0].removeprefix("block")) - 1)
     return (bucket[0] // shrink) * (bucket[1] // shrink)
 
 
 def map_size(bucket: tuple[int, int], network: Architecture, layer: str) -> int:
-    """Numbers in a layer's map."""
+    """Returns the number of values in a layer's feature maps."""
     return positions(bucket, layer) * network.channels(layer)
 
 
 def used_layers(objective: Objective) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Content and style layers that an evaluation asks for, by Keras's names; those of a term of weight 0 are not."""
+    """Lists the content and style layers that an evaluation reads, by Keras's names; none for a term of weight 0."""
     name = objective.architecture.layer_name
     content = tuple(map(name, objective.content_layers)) if objective.content_weight else ()
     return content, tuple(map(name, objective.style_layers)) if objective.style_weight else ()
 
 
 def layers_used(objective: Objective) -> tuple[str, ...]:
-    """The layers that an evaluation computes, from shallow to deep."""
+    """Lists the layers that an evaluation computes, from shallow to deep."""
     network = objective.architecture
     content, style = used_layers(objective)
     return network.layers[: 1 + max(map(network.layers.index, (*content, *style)), default=-1)]
 
 
 def evaluation_flops(bucket: tuple[int, int], objective: Objective) -> int:
-    """Operations of one evaluation of loss and gradient for one image; a multiplication and an addition are two.
+    """Counts the operations of one evaluation of loss and gradient for one image; a multiply-add counts as two.
 
-    Convolutions and Gram products, each with a gradient of the same work (`ops.gram_sum` has one product there); the
-    rest, about 1%, is left out. Taps that read zeros beyond a border count, as if it had none.
+    The count has the convolutions and Gram products, each with a gradient of the same work (one product in
+    `ops.gram_sum`); the rest, about 1%, is left out. Products with zero padding count too.
     """
     network, total = objective.architecture, 0
     for layer in layers_used(objective):

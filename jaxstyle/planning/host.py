@@ -1,4 +1,4 @@
-"""What this machine has for this process: CPU cores and memory, within the limits of its control groups."""
+"""CPU cores and memory that this process may use, within the limits of its control groups."""
 
 from __future__ import annotations
 
@@ -7,41 +7,41 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _UNKNOWN = 4 * 2**30
-"""Bytes of memory assumed where the system does not say."""
+"""Bytes of memory that are assumed if the system does not report them."""
 
 
 def cores() -> int:
-    """CPU cores that this process may use."""
+    """Returns the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def host_memory(root: Path = Path("/")) -> int:
-    """Bytes of RAM that this process may still take: what the machine has available, or its control group if less.
+    """Returns the bytes of RAM that this process may still allocate on the machine and in its control groups.
 
     Args:
-        root: of the file system with `proc` and `sys`.
+        root: root of the file system with `proc` and `sys`.
 
-    Inactive page cache is not counted as used: the kernel drops it first. Where the system does not say how much is
-    available, this is the whole RAM; where it does not even say that, 4 GiB.
+    Inactive page cache is not counted as used, since the kernel evicts it first. If the system does not report the
+    available RAM, the result is the whole RAM; if it does not report that either, 4 GiB.
     """
     offers = [*_meminfo(root), *_groups(root)]
     if offers:
         return max(0, min(offers))
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):  # Windows has no such function, others not these names
+    except (AttributeError, OSError, ValueError):  # Windows lacks os.sysconf, other systems lack these names
         return _UNKNOWN
 
 
 def _meminfo(root: Path) -> Iterator[int]:
-    """MemAvailable in bytes."""
+    """Yields MemAvailable in bytes."""
     for line in _text(root / "proc/meminfo").splitlines():
         if line.startswith("MemAvailable:"):
             yield int(line.split()[1]) * 1024
 
 
 def _groups(root: Path) -> Iterator[int]:
-    """What each control group with a limit leaves, from the process's own to the topmost; versions 1 and 2."""
+    """Yields the bytes left in each control group with a limit, from the process's own upwards; versions 1 and 2."""
     for line in _text(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "":
@@ -51,7 +51,7 @@ def _groups(root: Path) -> Iterator[int]:
             cached = "total_inactive_file"
         else:
             continue
-        # In a container the path may be that outside of it; the mount's own top is then the process's group.
+        # In a container the path may be the one outside of it; the process's group is then the root of the mount.
         group = Path(path.lstrip("/"))
         for one in (group, *group.parents) if group.parts else (group,):
             folder = root / mount / one

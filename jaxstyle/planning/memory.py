@@ -1,7 +1,7 @@
-"""What one image costs in bytes on the device, from shapes alone. A bucket is (width, height) in pixels.
+"""Estimates the device memory of an image in bytes, from shapes alone. A bucket is (width, height) in pixels.
 
-The bytes follow the arrays that are alive at the worst moment of `Stylizer.advance`; tests/test_cost.py compares them
-with XLA's own account of the compiled program on the CPU.
+The estimate counts the arrays that are alive at the peak of `Stylizer.advance`; tests/test_cost.py compares it with
+XLA's memory analysis of the compiled program on the CPU.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from jaxstyle.settings import Objective, StylizeSettings
 from jaxstyle.style.solvers import SOLVERS
 
 IMAGES = 8
-"""Arrays of the image's size, float32, that a solver's tick has alive beside its state during an evaluation: the trial
-image, the direction, total variation's differences. Read off XLA's buffers, which hold 5 to 7."""
+"""Float32 arrays of the image's size that are alive during an evaluation beside the solver's state: the trial image,
+the direction, total variation's differences. XLA's buffers hold 5 to 7."""
 GRAMS = 2
-"""Matrices of a Gram matrix's size alive for each style layer: its gradient, and that plus its transpose."""
+"""Arrays of a Gram matrix's size alive for each style layer: its gradient, and the gradient plus its transpose."""
 MARGIN = 0.2
-"""Share of the memory that `largest_batch` leaves alone: for the compiler, fragments, and what devices other than the
-CPU, on which the bytes were measured, do differently."""
+"""Share of the memory that `largest_batch` leaves free: for the compiler, fragmentation, and differences between the
+CPU, on which the bytes were measured, and other devices."""
 
 
 _FLOAT = 4
@@ -29,15 +29,15 @@ _FLOAT = 4
 
 
 def parameter_bytes(network: Architecture, layers: Iterable[str]) -> int:
-    """Kernels, flipped kernels and biases of layers, float32."""
+    """Returns the bytes of kernels, flipped kernels and biases of layers in float32."""
     return sum(_FLOAT * (2 * math.prod(network.kernel_shapes[name]) + network.channels(name)) for name in layers)
 
 
 def fixed_bytes(settings: StylizeSettings) -> int:
-    """Memory that all lanes share: the parameters of all layers, used or not, and the style's Gram matrices.
+    """Returns the bytes that all lanes share: the parameters of all layers, used or not, and the style's Gram matrices.
 
-    In bfloat16 also the rounded kernels, which a program makes once a call; the CPU keeps them in float32, and so
-    they are counted.
+    In bfloat16 also the rounded kernels, which a program makes once a call; they are counted as float32, as the CPU
+    keeps them.
     """
     objective = settings.objective()
     network = objective.architecture
@@ -50,9 +50,9 @@ def _gram_bytes(objective: Objective) -> int:
 
 
 def lane_bytes(bucket: tuple[int, int], settings: StylizeSettings) -> int:
-    """Most memory that one lane takes during `Stylizer.advance`, its share of all temporaries included.
+    """Returns the peak bytes of one lane during `Stylizer.advance`, including its share of all temporaries.
 
-    A line search under `vmap` (jaxopt-zoom) has two evaluations' arrays at a time, and parameters for every lane.
+    A line search under `vmap` (jaxopt-zoom) has the arrays of two evaluations alive, and parameters for every lane.
     """
     objective = settings.objective()
     number = 2 if settings.precision == "bfloat16" else _FLOAT
@@ -62,8 +62,8 @@ def lane_bytes(bucket: tuple[int, int], settings: StylizeSettings) -> int:
     network = objective.architecture
     targets = number * sum(map_size(bucket, network, name) for name in used_layers(objective)[0])
 
-    # The CPU's convolutions have memory of their own, which XLA does not account for: by the growth of the process
-    # at 256 pixels 60 to 90 float32 a pixel, which is their largest input (64 channels) padded into a copy.
+    # The CPU's convolutions allocate scratch memory that XLA does not count: 60 to 90 float32 a pixel by the growth
+    # of the process at 256 pixels, the size of a padded copy of their largest input (64 channels).
     scratch = _FLOAT * max((map_size(bucket, network, name) for name in layers_used(objective)), default=0)
     evaluation = number * _evaluation(bucket, objective) + GRAMS * _gram_bytes(objective) + IMAGES * image
     if kind.evaluations_at_once > 1:
@@ -72,11 +72,11 @@ def lane_bytes(bucket: tuple[int, int], settings: StylizeSettings) -> int:
 
 
 def _evaluation(bucket: tuple[int, int], objective: Objective) -> int:
-    """Numbers alive at the worst moment of one evaluation, maps and their gradients only.
+    """Returns the most values alive during one evaluation, in feature maps and their gradients only.
 
-    When the gradient reaches a layer, these are alive of it and of every layer before it: the map, the gradient of its
-    Gram matrix, and its difference to the content's (XLA computes the last two at once and keeps them). Beside them
-    the gradient that arrives and the one that leaves.
+    When the backward pass reaches a layer, this layer and every earlier one keep their map, the map's gradient from the
+    Gram matrix, and its difference from the content's (XLA computes the last two early and keeps them). The incoming
+    and the outgoing gradient of the layer are alive too.
     """
     used, network = layers_used(objective), objective.architecture
     content, style = used_layers(objective)
@@ -92,6 +92,6 @@ def _evaluation(bucket: tuple[int, int], objective: Objective) -> int:
 
 
 def largest_batch(bucket: tuple[int, int], settings: StylizeSettings, memory: int) -> int:
-    """Most lanes of a bucket that fit in so many bytes, `MARGIN` of them left free; 0 where not even one does."""
+    """Returns the most lanes of a bucket that fit in `memory` bytes less `MARGIN`; 0 if none fits."""
     free = int(memory * (1 - MARGIN)) - fixed_bytes(settings)
     return max(0, free // lane_bytes(bucket, settings))

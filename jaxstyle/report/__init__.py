@@ -1,1 +1,1 @@
-"""What people look at: progress, contact sheets."""
+"""Output for users: progress, contact sheets, plots."""

@@ -1,4 +1,4 @@
-"""Plots of measurements as PNG, drawn by matplotlib (extra `plots`): lines over two axes, horizontal bars."""
+"""Plots measurements as PNG with matplotlib (extra `plots`): lines over two axes, horizontal bars."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#0060a0", "#cc5400", "#008662", "#a84482", "#c48e00", "#4696cd", "#5a5a5a")
-"""Of series, in order; they differ in lightness too. From the eighth on they come again with another marker."""
+"""Colours of series, in order; they differ in lightness too. From the eighth series on they repeat with another marker.
+"""
 MARKERS = "osD"
 MARKED = 40
-"""Most points of a series that are marked one by one."""
+"""Most points of a series that is drawn with markers."""
 WIDTH, HEIGHT, BAR = 7.2, 4.8, 0.34
-"""Inches: width and height of a panel of lines, height of a bar with its gap."""
+"""Width and height of a panel of lines, and height of a bar with its gap, in inches."""
 DPI = 100
 FEW = 8
-"""Most distinct values on a logarithmic x axis that become its ticks, such as sizes of a batch."""
+"""Most distinct values on a logarithmic x axis, such as batch sizes, that are used as its ticks."""
 
 Point = tuple[float, float]
 
@@ -38,7 +39,7 @@ class Panel:
     Attributes:
         series: points (x, y) by name, in the order of the legend. Points that are not finite, or not above 0 on a
             logarithmic axis, are left out.
-        log_x, log_y: logarithmic axes. A linear y axis begins at 0 unless there are values below.
+        log_x, log_y: whether an axis is logarithmic. A linear y axis begins at 0 unless a value is negative.
     """
 
     title: str
@@ -54,7 +55,7 @@ class Bars:
     """Horizontal bars from 0, each with its value at its end.
 
     Attributes:
-        values: at least 0, by name, from top to bottom; NaN is written "not measured".
+        values: values of at least 0 by name, from top to bottom; NaN is written "not measured".
     """
 
     title: str
@@ -91,7 +92,7 @@ def bars(path: Path, panels: Sequence[Bars]) -> None:
 
 
 def number(value: float) -> str:
-    """Writes a number with three digits, and without exponent from a ten-thousandth to a hundred million."""
+    """Formats a number with three digits; without exponent from 0.0001 to 100 million."""
     size = abs(value)
     if size >= 1e8 or 0 < size < 1e-4:
         return f"{value:.2e}"
@@ -172,7 +173,7 @@ def _lines(axes: Axes, panel: Panel) -> None:
 
 
 def _logarithmic(axes: Axes, name: Literal["x", "y"], values: Sequence[float]) -> None:
-    """Makes an axis logarithmic. Its ticks are the values themselves along x if they are few, else round numbers."""
+    """Makes an axis logarithmic. The ticks of x are the values if they are few; other ticks are round numbers."""
     from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
     axes.set(**{f"{name}scale": "log"})
@@ -199,7 +200,7 @@ def _bars(axes: Axes, panel: Bars) -> None:
 
 
 def _drawable(points: Sequence[Point], panel: Panel) -> list[Point]:
-    """Leaves out the points that the panel's axes cannot show."""
+    """Drops the points that the panel's axes cannot show."""
 
     def good(value: float, log: bool) -> bool:
         return math.isfinite(value) and (value > 0 or not log)

@@ -1,4 +1,4 @@
-"""The progress of a run: a bar on a terminal, a line every half minute in a log."""
+"""Shows the progress of a run: a bar on a terminal, a line every half minute in a log."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from jaxstyle.data.sources.base import printable
 from jaxstyle.engine.events import Progress
 
 LINE_SECONDS = 30.0
-"""Between two lines of a log."""
+"""Seconds between two lines of a log."""
 NOTABLE = 20
-"""Failed rows that are printed one by one. The rest are counted; the manifest has them all."""
+"""Most failed rows that are printed. Further ones are counted; the manifest has all of them."""
 
 
 class _Counts:
-    """What both kinds count and print."""
+    """Counts and prints the progress; base of both kinds."""
 
     def __init__(self, stream: TextIO):
         self.stream, self.began = stream, time.monotonic()
@@ -60,17 +60,17 @@ class _Counts:
             print(text, file=self.stream, flush=True)
 
     def part(self) -> float:
-        """How much of the run is done, from 0 to 1; 0 while the inputs are being counted."""
+        """Returns the finished share of the run, 0 to 1; 0 while the inputs are being counted."""
         if not self.number:
             return 0.0
         return min(1.0, (self.before + self.rows + self._in_lanes()) / self.number)
 
     def _in_lanes(self) -> float:
-        """Images' worth of evaluations that were spent on images without a row yet."""
+        """Returns the evaluations spent on images without a row, in images."""
         return max(0, self.spent - self.settled) / self.budget
 
     def state(self) -> str:
-        """Images, rate, loss and time left, in words."""
+        """Formats images, rate, loss and time left."""
         elapsed = max(time.monotonic() - self.began, 1e-9)
         of = "" if self.number is None else f" of {self.number - self.before} inputs"
         parts = [f"{self.done} images, {self.rows}{of}" + (f" ({self.failed} failed)" if self.failed else "")]
@@ -91,7 +91,7 @@ def _duration(seconds: float) -> str:
 
 
 class _Lines(_Counts):
-    """For logs."""
+    """Prints lines to a log."""
 
     _last = 0.0
 
@@ -104,7 +104,7 @@ class _Lines(_Counts):
 
 
 class _Bar(_Counts):
-    """For terminals."""
+    """Shows a bar on a terminal."""
 
     def __init__(self, stream: TextIO):
         from rich.console import Console
@@ -130,7 +130,7 @@ class _Bar(_Counts):
 
 @contextmanager
 def progress(stream: TextIO) -> Iterator[Progress]:
-    """A listener for `render`, of the kind that the stream can show."""
+    """Yields a listener for `render`: a bar if the stream is a terminal, else lines."""
     if not stream.isatty():
         yield _Lines(stream)
         return

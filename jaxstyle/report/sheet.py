@@ -1,4 +1,4 @@
-"""Contact sheets: the style, photographs and their results, side by side in one PNG."""
+"""Draws contact sheets: the style image, photographs and their results in one PNG."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ PAPER = (247, 245, 240)
 def contact_sheet(
     path: Path, style: Path, pairs: Sequence[tuple[Path, Path]], max_pixels: int, columns: int = 4
 ) -> None:
-    """Draws the style at the top left, then each photograph above its result, `columns` pairs a row.
+    """Draws the style image at the top left and each photograph above its result, `columns` pairs a row.
 
     Args:
         path: the PNG to write.
-        pairs: (photograph, result) files. The place of a file that cannot be read any more stays empty.
-        max_pixels: as in `RenderSettings`; larger pictures are not read.
+        style: path of the style image.
+        pairs: (photograph, result) files. The cell of a file that cannot be read stays empty.
+        max_pixels: see `RenderSettings`; larger pictures are not read.
 
     Raises:
         StorageError: the PNG cannot be written.
@@ -43,9 +44,9 @@ def contact_sheet(
 def style_sheet(
     path: Path, photographs: Sequence[Path], rows: Sequence[tuple[Path, Sequence[Path]]], max_pixels: int
 ) -> None:
-    """Draws the photographs in the first row, then a row for each style picture and its results in the same order.
+    """Draws the photographs in the first row, then a row for each style image with its results in the same order.
 
-    Args and Raises: as for `contact_sheet`.
+    Args and Raises: see `contact_sheet`.
     """
     results = [[_thumbnail(result, max_pixels) for result in row] for _, row in rows]
     top = [_beside(each, result, max_pixels) for each, result in zip(photographs, results[0], strict=True)]
@@ -57,7 +58,7 @@ def style_sheet(
 
 
 def save(path: Path, grid: Sequence[Sequence[Image.Image | None]]) -> None:
-    """Draws a grid of pictures, each centred in its cell; columns and rows are as large as their largest picture.
+    """Draws a grid of pictures, each centred in its cell; columns and rows fit their largest picture.
 
     Raises:
         StorageError: the PNG cannot be written.
@@ -78,7 +79,7 @@ def save(path: Path, grid: Sequence[Sequence[Image.Image | None]]) -> None:
 
 
 def _thumbnail(path: Path, max_pixels: int, longest: int = CELL) -> Image.Image | None:
-    """Reads a picture, with its long side reduced to that many pixels; None if it cannot be read."""
+    """Reads a picture and reduces its long side to `longest` pixels; None if it cannot be read."""
     try:
         return Image.fromarray(image.to_bytes(image.read(path, max_pixels, longest).pixels))
     except (ImageError, OSError):

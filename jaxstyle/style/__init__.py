@@ -1,1 +1,1 @@
-"""The mathematics of style transfer, on arrays: objective, solvers, and the one function that batches them."""
+"""The mathematics of style transfer on arrays: objective, solvers, and the one `jax.vmap` that batches them."""

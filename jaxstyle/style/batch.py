@@ -1,4 +1,4 @@
-"""A batch: lanes side by side, what all or each of them are optimised towards, and how to exchange lanes."""
+"""A batch: lanes side by side, their targets, and functions that replace and select lanes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from jaxstyle.style.solvers.base import Lane, Solver
 from jaxstyle.style.status import Status
 
 by_lane, all_of_it = P("lanes"), P()
-"""How arrays lie on several devices."""
+"""Sharding of arrays on several devices: divided by lane, or replicated."""
 
 
 class Started(NamedTuple):
-    """A fresh lane for one image, its targets, and where the picture is in its array."""
+    """A new lane for one image, its targets, and the mask of the picture in its array."""
 
     lane: Lane
     targets: Targets
@@ -34,9 +34,9 @@ class Batch:
     Attributes:
         lanes: a `Lane`.
         content: targets from the content images.
-        inside: N x H x W, where the pictures are in their arrays.
-        style: targets from the style image; without the axis of lanes where `shared`.
-        shared: all lanes have one style.
+        inside: N x H x W masks of the pictures in their arrays.
+        style: targets from the style images; without the axis of lanes if `shared`.
+        shared: whether all lanes have the same style.
     """
 
     lanes: Any
@@ -47,28 +47,28 @@ class Batch:
 
     @property
     def parts(self) -> tuple[Lane, dict[str, Any], Any, dict[str, Any]]:
-        """What a refill replaces in one lane; without the memory, whose contents do not matter at the start."""
+        """Arrays of which a refill replaces one lane; the memory is left out, since a new lane does not read it."""
         return self.lanes._replace(memory=None), self.content, self.inside, {} if self.shared else self.style
 
     def with_parts(self, parts: tuple[Lane, dict[str, Any], Any, dict[str, Any]]) -> Batch:
-        """The batch with other `parts`."""
+        """Returns the batch with other `parts`."""
         lanes, content, inside, style = parts
         lanes = lanes._replace(memory=self.lanes.memory)
         return Batch(lanes, content, inside, self.style if self.shared else style, self.shared)
 
 
 def put(parts, index, one):
-    """Parts of a batch with one lane replaced, if there is one of this index."""
+    """Replaces one lane in the parts of a batch; an index out of range changes nothing."""
     return jax.tree.map(lambda a, b: a.at[index].set(b, mode="drop", wrap_negative_indices=False), parts, one)
 
 
 def put_on_one_of_several(parts, index, one):
-    """The same for the lanes of one device, with an index over those of all."""
+    """Like `put`, for the lanes of one device; `index` counts the lanes of all devices."""
     return put(parts, index - jax.lax.axis_index("lanes") * len(parts[0].status), one)
 
 
 def picked(batch: Batch, indices, number) -> Batch:
-    """Lanes of a batch in another order; those from `number` on have ended."""
+    """Selects lanes of a batch in the order of `indices`; marks those from position `number` on as ended (padding)."""
     lanes, content, inside = jax.tree.map(lambda a: a[indices], (batch.lanes, batch.content, batch.inside))
     status = jnp.where(jnp.arange(len(indices)) < number, lanes.status, jnp.int32(Status.BUDGET))
     style = batch.style if batch.shared else jax.tree.map(lambda a: a[indices], batch.style)
@@ -76,7 +76,7 @@ def picked(batch: Batch, indices, number) -> Batch:
 
 
 def filled(solver: Solver, shared: bool, one: Started, size: int) -> Batch:
-    """A batch of so many copies of one lane, which have ended, with memory for all of them.
+    """Makes a batch of `size` copies of one lane, marked as ended, and allocates their memory.
 
     Args:
         shared: see `Batch`.
@@ -93,5 +93,5 @@ def filled(solver: Solver, shared: bool, one: Started, size: int) -> Batch:
 
 
 def specs(shared: bool, lanes: Any) -> Batch:
-    """How the arrays of a batch lie on several devices."""
+    """Returns the sharding of a batch's arrays on several devices."""
     return Batch(lanes, by_lane, by_lane, all_of_it if shared else by_lane, shared)

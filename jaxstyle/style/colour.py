@@ -1,4 +1,4 @@
-"""Colours of one picture brought to those of another."""
+"""Matches the colours of one image to those of another."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 
 
 def match_colours(content: np.ndarray, style: np.ndarray) -> np.ndarray:
-    """The content image with the style image's mean colour and covariance of colours.
+    """Gives the content image the style image's mean colour and covariance of colours.
 
-    Of the linear maps that do this, the one that moves colours least (Pitie and Kokaram 2007, "The linear
+    The map is the linear one with these moments that changes colours least (Pitie and Kokaram 2007, "The linear
     Monge-Kantorovitch linear colour mapping for example-based colour transfer"): T = C^-1/2 (C^1/2 S C^1/2)^1/2 C^-1/2.
 
     Args:
@@ -19,7 +19,7 @@ def match_colours(content: np.ndarray, style: np.ndarray) -> np.ndarray:
         H x W x 3 float32, clipped to [0, 1].
     """
     pixels, target = content.reshape(-1, 3).astype(np.float64), style.reshape(-1, 3).astype(np.float64)
-    floor = 1e-4 * np.eye(3)  # a grey or flat picture has no covariance to divide by
+    floor = 1e-4 * np.eye(3)  # the covariance of a grey or flat image is singular
     c, s = _covariance(pixels) + floor, _covariance(target) + floor
     root = _root(c)
     inverse = np.linalg.inv(root)
@@ -34,6 +34,6 @@ def _covariance(pixels: np.ndarray) -> np.ndarray:
 
 
 def _root(matrix: np.ndarray) -> np.ndarray:
-    """Square root of a symmetric positive matrix."""
+    """Computes the square root of a symmetric positive matrix."""
     values, vectors = np.linalg.eigh(matrix)
     return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T

@@ -1,4 +1,4 @@
-"""Where the optimisation of one image starts, and the arrays of its lane."""
+"""Makes the start image of one optimisation and the input arrays of its lane."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _MEAN = np.array((123.68, 116.779, 103.939), np.float32)
 def initial(
     settings: StylizeSettings, content: np.ndarray, style: np.ndarray, key: str, picture: np.ndarray | None = None
 ) -> np.ndarray:
-    """The start, H x W x 3 float32, that `settings.init` names.
+    """Returns the start image, H x W x 3 float32, that `settings.init` names.
 
     Args:
-        content: the content image, H x W x 3 in [0, 1], without any border.
+        content: the content image, H x W x 3 in [0, 1], without padding.
         style: the style image, h x w x 3 in [0, 1].
-        key: the image's name; with the seed it decides the noise, whatever the batch or the order.
-        picture: for `init` a file: that picture at the content image's size.
+        key: the image's name; the seed and the name decide the noise, independent of batch and order.
+        picture: the picture at the content image's size, if `init` is the path of a file.
 
     Raises:
         InputError: `settings.init` names a file and no picture was given.
@@ -37,26 +37,26 @@ def initial(
             return match_colours(content, style)
         case "noise":
             return noise(settings.seed, key, content.shape)
-    raise InputError(f"init is {settings.init!r}", "Arrays can start from content, matched or noise only.")
+    raise InputError(f"init is {settings.init!r}", "Use content, matched or noise: arrays cannot start from a file.")
 
 
 def noise(seed: int, key: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The article's start: uniform in -128..127 about the mean colour, here divided by 255."""
+    """Returns the article's start: uniform noise in -128..127 around the mean colour, here divided by 255."""
     digest = hashlib.sha256(f"{seed}\0{key}".encode("utf-8", "surrogateescape")).digest()
     values = np.random.default_rng(list(digest)).uniform(-128, 127, shape)
     return ((values + _MEAN) / 255).astype(np.float32)
 
 
 def lane_inputs(content: np.ndarray, init: np.ndarray, height: int, width: int) -> dict[str, np.ndarray]:
-    """The arrays of a lane: a picture and its start, padded to the size of a bucket.
+    """Pads a content image and its start image to the size of a bucket.
 
     Args:
         content, init: h x w x 3 in [0, 1].
-        height, width: of the bucket, at least h x w.
+        height, width: size of the bucket, at least h x w.
 
     Returns:
-        content, init: height x width x 3 float32, continued by their mirror images.
-        inside: height x width bool, True where the picture is. What lies outside does not count in any term.
+        content, init: height x width x 3 float32, padded by reflection.
+        inside: height x width bool, True on the picture. Every term leaves out the pixels outside.
     """
     inside = np.zeros((height, width), bool)
     inside[: content.shape[0], : content.shape[1]] = True
@@ -68,7 +68,7 @@ def lane_inputs(content: np.ndarray, init: np.ndarray, height: int, width: int) 
 
 
 def pad_reflect(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The image continued to the right and below by its mirror image, edge pixels included, as float32."""
+    """Pads an image to the right and below by reflection that repeats the edge pixels; returns float32."""
     h, w = image.shape[:2]
     padded = np.pad(image, ((0, height - h), (0, width - w), (0, 0)), mode="symmetric")
     return np.asarray(padded, np.float32)

@@ -18,15 +18,15 @@ from jaxstyle.style.terms import TERMS, Term, View
 from jaxstyle.style.terms.base import Image, Maps
 
 Network = Callable[[Any, Image, Inside], Maps]
-"""(variables, image, inside) -> feature maps by layer name; what `VGG.apply` is."""
+"""(variables, image, inside) -> feature maps by layer name, like `VGG.apply`."""
 
 
 class Targets(NamedTuple):
-    """What an image is optimised towards: for every active term its targets.
+    """Targets of every active term, by term name.
 
     Attributes:
-        content: from the content image: one tree a lane.
-        style: from the style image: shared by all lanes of one style.
+        content: targets from the content image, one tree for each lane.
+        style: targets from the style image; lanes with the same style share them.
     """
 
     content: dict[str, Any]
@@ -34,15 +34,15 @@ class Targets(NamedTuple):
 
 
 def active(objective: Objective) -> list[Term]:
-    """The terms that have a weight."""
+    """Lists the active terms: those whose weight is not 0."""
     return [term for term in TERMS.values() if term.weight_in(objective)]
 
 
 def layers(objective: Objective, source: Literal["content", "style"] | None = None) -> tuple[str, ...]:
-    """Layers that the active terms read, each once.
+    """Lists the layers that the active terms read, each once.
 
     Args:
-        source: only of terms with targets from that image.
+        source: count only terms whose targets come from that image.
     """
     terms = [term for term in active(objective) if source in (None, term.source)]
     return tuple(dict.fromkeys(name for term in terms for name in term.layers(objective)))
@@ -56,10 +56,10 @@ def targets(
     image: Image,
     inside: Inside,
 ) -> dict[str, Any]:
-    """Targets of the active terms that take them from this image.
+    """Computes the targets of the active terms whose source is this image.
 
     Args:
-        image, inside: the content or the style image, and where it is in its array.
+        image, inside: the content or style image, and its mask.
     """
     view = View(image, inside, network(variables, image, inside))
     return {term.name: term.targets(objective, view) for term in active(objective) if term.source == source}
@@ -68,7 +68,7 @@ def targets(
 def losses(
     objective: Objective, network: Network, variables: Any, image: Image, inside: Inside, targets: Targets
 ) -> dict[str, Float[Array, ""]]:
-    """Every term at one image, its weight applied, in float32; 0 for a term of weight 0. Their sum is the loss."""
+    """Computes every term at one image, weights applied, in float32; 0 for a term of weight 0. The sum is the loss."""
     view = View(image, inside, network(variables, image, inside))
     found = {name: jnp.zeros((), jnp.promote_types(image.dtype, jnp.float32)) for name in TERMS}
     for term in active(objective):

@@ -1,4 +1,4 @@
-"""How a lane stands; without jax, so that planning, engine and report can name it."""
+"""Status of a lane. This module does not import jax, so that planning, engine and report can use it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import enum
 
 
 class Status(enum.IntEnum):
-    """How a lane stands."""
+    """Status of a lane: running, or why it ended."""
 
     RUNNING = 0
     BUDGET = 1
-    """All evaluations are spent: the normal end."""
+    """The evaluations of the budget are spent: the normal end."""
     CONVERGED = 2
     """The loss fell by less than the tolerance over a window."""
     STALLED = 3

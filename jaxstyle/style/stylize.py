@@ -1,4 +1,4 @@
-"""`stylize`: arrays in, stylized arrays out."""
+"""`stylize` takes arrays and returns stylized arrays."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from jaxstyle.style.stylizer import stylizer
 
 @dataclass(frozen=True)
 class Solution:
-    """Stylized images and what became of their losses; with a leading N where N images were given.
+    """Stylized images and their losses; arrays have a leading axis N if N images were given.
 
     Attributes:
         image: gamma-encoded sRGB, float32 in [0, 1], (N x) H x W x 3.
-        loss: the objective at the image before clipping to [0, 1], (N).
-        terms: the same by term, weights applied: dict of `content`, `style`, `tv`, each (N);
-            0 for a term of weight 0.
-        evaluations: evaluations of loss and gradient spent, (N).
-        status: a `Status` each, (N).
+        loss: objective at the image before clipping to [0, 1], (N).
+        terms: terms of the loss by name (`content`, `style`, `tv`), weights applied, each (N); 0 for a term of
+            weight 0.
+        evaluations: number of evaluations of loss and gradient, (N).
+        status: value of `Status` for each image, (N).
     """
 
     image: np.ndarray
@@ -43,23 +43,23 @@ def stylize(
     settings: StylizeSettings | None = None,
     **overrides: Any,
 ) -> Solution:
-    """Stylizes one image, or a batch of images of one size side by side.
+    """Stylizes one image, or several images of one size in one batch.
 
     Gatys, Ecker and Bethge 2016, with the objective and the solver of `settings`. The first call for a shape compiles.
 
     Args:
         images: H x W x 3, or N x H x W x 3: gamma-encoded sRGB, floats in [0, 1] or uint8. Any size.
-        style: h x w x 3, the same encoding. Its size sets the scale of the strokes: the working size is usual.
-        settings: defaults of `StylizeSettings` where left out.
-        **overrides: single fields of `settings`, e.g. `style_weight=20`.
+        style: h x w x 3, the same encoding. Its size sets the scale of the strokes; usually it has the images' size.
+        settings: settings of the optimisation [default: `StylizeSettings()`]
+        **overrides: fields of `settings` to replace, e.g. `style_weight=20`.
 
     Returns:
-        A `Solution`; image k of a batch is what image k alone gives, up to rounding.
+        A `Solution`; image k of a batch equals the result of image k alone, up to rounding.
 
     Raises:
-        InputError: an array has another shape, type or range.
-        SettingsError: an impossible setting.
-        WeightsError: the network's weights cannot be had.
+        InputError: an array has an unsupported shape, type or range.
+        SettingsError: a setting has an invalid value.
+        WeightsError: the network's weights cannot be loaded.
     """
     content, style_image = _checked(images, "images", (3, 4)), _checked(style, "style", (3,))
     settings = dataclasses.replace(settings or StylizeSettings(), **overrides)
@@ -87,7 +87,7 @@ def stylize(
 
 
 def _inputs(settings: StylizeSettings, image: np.ndarray, style_image: np.ndarray) -> dict[str, np.ndarray]:
-    """The arrays of an image's lane; its noise is the same alone and in a batch."""
+    """Makes the input arrays of an image's lane; its noise is the same alone and in a batch."""
     start = initial(settings, image, style_image, "")
     return lane_inputs(image, start, _multiple(image.shape[0]), _multiple(image.shape[1]))
 

@@ -1,4 +1,4 @@
-"""Everything that runs on the device: batched once, compiled once a shape, divided among several devices."""
+"""Compiles the functions that run on the device: batched by one vmap, compiled once a shape, sharded over devices."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from jaxstyle.style.terms import TERMS, Term
 
 
 def _highest_precision(function):
-    """The function with products of float32 in float32: some devices take TF32 or bfloat16 unless told."""
+    """Makes a function compute float32 products in float32: by default some devices use TF32 or bfloat16."""
 
     def traced(*arguments):
         with jax.default_matmul_precision("highest"):
@@ -38,14 +38,14 @@ def _highest_precision(function):
 
 
 class Stylizer:
-    """The compiled functions for one objective, solver and set of weights; see `stylizer` for who shares one.
+    """The compiled functions for one objective, solver and set of weights; `stylizer` returns a shared one.
 
-    A shape is compiled when it is first met: `start` once a picture's shape, `advance` once a batch's.
-    `n_compiled` counts the latter.
+    The first call with a new shape compiles: `start` for the shape of an image, `advance` for the shape of a batch.
+    `n_compiled` counts the programs of `advance`.
 
-    With several devices the lanes of a batch are divided among them in equal parts; parameters and shared style
-    targets are on each. Nothing passes between devices while the lanes advance, so that none waits for another, and
-    one whose lanes have all ended does nothing.
+    Several devices hold equal parts of a batch's lanes; each has a copy of the parameters and the shared style targets.
+    Devices do not communicate while the lanes advance, so that none waits for another, and a device whose lanes have
+    all ended stops.
     """
 
     def __init__(self, settings: StylizeSettings, network_weights: weights.Weights, devices: int = 1):
@@ -57,7 +57,7 @@ class Stylizer:
         self.n_compiled = 0
         self._solver = SOLVERS[settings.solver].make(settings)
         self._mesh = None if devices == 1 else Mesh(np.array(jax.local_devices()[:devices]), "lanes")
-        self._everywhere = self.variables  # targets are computed by one device, with its own
+        self._everywhere = self.variables  # one device computes all targets, with `self.variables`
         if self._mesh:
             self._everywhere = jax.device_put(self.variables, NamedSharding(self._mesh, all_of_it))
         self._style_targets = jax.jit(_highest_precision(partial(self._targets, "style")))
@@ -71,7 +71,7 @@ class Stylizer:
         self._pick = {s: jax.jit(picked, **self._lies(s)) for s in (True, False)}
 
     def _lies(self, shared: bool) -> dict[str, Any]:
-        """For `jax.jit`: how a batch lies on several devices."""
+        """Returns the arguments of `jax.jit` that shard a batch over several devices."""
         if self._mesh is None:
             return {}
         mesh = self._mesh
@@ -100,7 +100,7 @@ class Stylizer:
         return objectives.targets(self.objective, source, self._network(layers), variables, image, inside)
 
     def evaluate(self, variables: Any, targets: Targets, inside: Any) -> base.Evaluate:
-        """The function that is minimised for one image: image -> ((loss, terms), gradient)."""
+        """Returns the function to minimise for one image: image -> ((loss, terms), gradient)."""
         network = self._network(objectives.layers(self.objective))
 
         def loss(image):
@@ -116,13 +116,13 @@ class Stylizer:
         return base.start(self._solver, evaluate, init, self.terms, budget, values, step_scale), own
 
     def _advance_all(self, variables, lanes, rest, ticks, tolerance):
-        self.n_compiled += 1  # runs while tracing, which is once a shape
+        self.n_compiled += 1  # runs at tracing, once a shape
 
         def tick(lane: Lane, content: dict[str, Any], inside: Any, style: dict[str, Any]) -> Lane:
             evaluate = self.evaluate(variables, Targets(content, style), inside)
             return base.tick(self._solver, evaluate, lane, tolerance)
 
-        # The one vmap: lanes and content by lane; parameters shared, and the style's targets where all have one style.
+        # The one vmap: lanes and content by lane; parameters shared, and style targets too if all lanes have one style.
         ticks_of_all = jax.vmap(tick, in_axes=(0, 0, 0, None if rest.shared else 0))
 
         def go_on(done: tuple[Any, Lane]) -> Any:
@@ -152,7 +152,7 @@ class Stylizer:
         return divided(parts, index, one)
 
     def style_targets(self, style: Float[np.ndarray, "h w 3"]) -> dict[str, Any]:
-        """Targets of a style image, gamma-encoded sRGB in [0, 1], any size."""
+        """Computes the targets of a style image, gamma-encoded sRGB in [0, 1], of any size."""
         height, width = (-(-side // STRIDE) * STRIDE for side in style.shape[:2])
         inputs = lane_inputs(style, style[:1, :1], height, width)
         return self._style_targets(self.variables, *jax.device_put((inputs["content"], inputs["inside"])))
@@ -164,11 +164,11 @@ class Stylizer:
         budget: int = sys.maxsize,
         step_scale: float = 1.0,
     ) -> Started:
-        """A fresh lane for one image, with its targets.
+        """Makes a new lane for one image, with its targets.
 
         Args:
             inputs: content and init, H x W x 3, and inside, H x W, see `initial.lane_inputs`.
-            style: of `style_targets`.
+            style: result of `style_targets`.
             budget: most evaluations for this image.
             step_scale: factor on the solver's first step.
         """
@@ -181,9 +181,9 @@ class Stylizer:
         return Started(lane, Targets(own, style), inside)
 
     def stack(self, started: Sequence[Started]) -> Batch:
-        """A batch of lanes from single ones, as many as a multiple of the devices.
+        """Makes a batch of single lanes, whose number is a multiple of the number of devices.
 
-        The style's targets are shared where all were started with the same ones.
+        The lanes share the style's targets if all were started with the same object.
         """
         shared = all(one.targets.style is started[0].targets.style for one in started)
         batch = self.fill(started[0], len(started), shared=shared)
@@ -192,36 +192,36 @@ class Stylizer:
         return batch
 
     def fill(self, one: Started, size: int, *, shared: bool = True) -> Batch:
-        """A batch of so many lanes, a multiple of the devices, that have ended; they are copies of this one.
+        """Makes a batch of `size` copies of one lane, marked as ended; `size` is a multiple of the number of devices.
 
         Args:
-            shared: all lanes will have this one's style.
+            shared: whether all lanes will have this lane's style.
         """
         return self._fill[shared](one, size)
 
     def put(self, batch: Batch, index: int, one: Started) -> Batch:
-        """The batch with one lane replaced; the old batch is used up.
+        """Replaces one lane of a batch; the old batch's arrays are donated and cannot be used again.
 
-        What the solver remembers of the lane's last image stays where it is, as it does not matter at a start.
+        The solver's memory of the lane's last image is not cleared, since a new lane does not read it.
         """
         fresh = (one.lane, one.targets.content, one.inside, {} if batch.shared else one.targets.style)
         return batch.with_parts(self._put(batch.parts, jax.device_put(np.int32(index)), fresh))
 
     def pick(self, batch: Batch, lanes: Sequence[int], size: int) -> Batch:
-        """A batch of some lanes of a batch, in the order given, and as many that have ended as make up the size."""
+        """Makes a batch of `size` lanes: these lanes of a batch in this order, padded with lanes marked as ended."""
         indices = np.asarray([*lanes, *[lanes[0]] * (size - len(lanes))], np.int32)
         return self._pick[batch.shared](batch, *jax.device_put((indices, np.int32(len(lanes)))))
 
     def result(self, batch: Batch, index: int) -> tuple[base.Point, Any]:
-        """The best point of a lane, and the loss at its start; still on the device."""
+        """Returns the best point of a lane and the loss at its start, as arrays on the device."""
         return self._result(batch.lanes.result, batch.lanes.start_loss, jax.device_put(np.int32(index)))
 
     def advance(self, batch: Batch, ticks: int, tolerance: float = 0.0) -> Batch:
-        """The batch after some ticks of every lane that is still running; the old batch is used up.
+        """Runs ticks of every running lane; the old batch's arrays are donated and cannot be used again.
 
         Args:
-            ticks: most of them; with 0 the program is compiled and nothing else happens.
-            tolerance: of the settings.
+            ticks: most ticks; 0 only compiles the program.
+            tolerance: see `StylizeSettings.tolerance`.
         """
         rest = dataclasses.replace(batch, lanes=None)
         limits = jax.device_put((np.int32(ticks), np.float32(tolerance)))
@@ -229,14 +229,14 @@ class Stylizer:
 
 
 def precision(asked: str) -> str:
-    """What the convolutions run in: "auto" is bfloat16 on devices with fast units for it, else float32.
+    """Resolves the precision of the convolutions: "auto" is bfloat16 on devices with fast units for it, else float32.
 
-    Such units have TPUs, and NVIDIA's GPUs from compute capability 8 on; older ones would be slower than in float32.
+    NVIDIA GPUs have such units from compute capability 8 on; older ones are slower in bfloat16 than in float32.
     """
     if asked != "auto":
         return asked
     device = jax.local_devices()[0]
-    capability = getattr(device, "compute_capability", None)  # "9.0" of an NVIDIA GPU, "gfx90a" of one of AMD
+    capability = getattr(device, "compute_capability", None)  # "9.0" for an NVIDIA GPU, "gfx90a" for an AMD GPU
     old = isinstance(capability, str) and capability.partition(".")[0].isdecimal() and float(capability) < 8
     return "float32" if device.platform == "cpu" or old else "bfloat16"
 
@@ -250,16 +250,16 @@ def _stylizer(
 
 
 def stylizer(settings: StylizeSettings, network_weights: weights.Weights | None = None, devices: int = 1) -> Stylizer:
-    """A `Stylizer` for these settings; the same one when asked again, so that nothing is compiled twice.
+    """Returns a `Stylizer` for these settings; a cache returns the same one again, so that a program is compiled once.
 
     Args:
-        devices: the first so many local ones.
+        devices: number of local devices to use.
 
     Raises:
-        WeightsError: the weights cannot be had.
+        WeightsError: the weights cannot be loaded.
     """
     own = {f.name: getattr(settings, f.name) for f in dataclasses.fields(StylizeSettings)}
-    # What is an argument of the compiled functions, or happens before them, must not compile them again.
+    # Settings that are arguments of the compiled functions, or act before them, are not part of the cache's key.
     own |= dict(seed=0, init=INITS[0], evaluations=1, tolerance=0.0, weights=None)
     own |= dict(precision=precision(settings.precision))
     network_weights = network_weights or weights.load(settings.weights, settings.network)

@@ -1,4 +1,4 @@
-"""Where outputs go: a registry of sinks. `base.Sink` says what a sink must do."""
+"""Registry of sinks, which store outputs. `base.Sink` defines the protocol."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ from jaxstyle.data.sinks.base import Sink
 from jaxstyle.data.sinks.folders import FolderSink
 
 SINKS: dict[str, Callable[..., Sink]] = {"folders": FolderSink}
-"""Sinks by name. Each is called with the run's output folder and its part (shard i of n; (1, 1) is the whole)."""
+"""Sinks by name. Each is called with the output folder and the run's part: shard i of n, (1, 1) for all inputs."""

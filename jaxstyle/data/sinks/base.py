@@ -1,4 +1,4 @@
-"""What a sink of outputs must do."""
+"""Protocol of sinks, which store outputs."""
 
 from __future__ import annotations
 
@@ -7,41 +7,41 @@ from typing import Protocol
 
 
 class Sink(Protocol):
-    """Where outputs go, each under the key of its input. Its methods may be called by several threads.
+    """Stores outputs, each under the key of its input. Several threads may call its methods.
 
     Attributes:
-        case_insensitive: keys that differ only in case or Unicode form would be one output.
+        case_insensitive: whether keys that differ only in case or Unicode form name the same output.
     """
 
     @property
     def case_insensitive(self) -> bool: ...
 
     def write(self, key: str, data: bytes) -> None:
-        """Writes an output as a whole: a reader sees the old one, if any, or the new one.
+        """Writes an output atomically: a reader sees the old output, if any, or the whole new one.
 
         Raises:
-            StorageError: it cannot be written.
+            StorageError: the output cannot be written.
         """
 
     def commit(self, keys: Iterable[str]) -> None:
-        """Makes outputs that were written durable; their rows are kept only after it.
+        """Makes written outputs durable; the caller appends their rows afterwards.
 
         Raises:
-            StorageError: a power loss might undo them.
+            StorageError: the sync failed; a power loss might undo the writes.
         """
 
     def has(self, key: str) -> bool:
-        """Whether there is an output under this key."""
+        """Whether an output with this key exists."""
 
     def withdraw(self, key: str) -> None:
-        """Deletes an output whose row no longer says that it is done; it may be gone already.
+        """Deletes an output, if it exists, whose row is no longer done.
 
         Raises:
-            StorageError: it cannot be deleted.
+            StorageError: the output cannot be deleted.
         """
 
     def sweep(self) -> None:
         """Deletes unfinished outputs of killed runs. The caller holds the lock of the output folder."""
 
     def close(self) -> None:
-        """Ends the use of the sink by this run."""
+        """Releases what the sink holds, at the end of the run."""

@@ -1,4 +1,4 @@
-"""Outputs in a folder: a file under its final name is whole, whatever happens while it is written."""
+"""Writes outputs to a folder atomically: a file under its final name is complete."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from jaxstyle.data.sources.base import printable
 from jaxstyle.errors import StorageError
 
 LEAST_FREE = 64 * 1024
-"""Bytes that must be free before a run begins: room for its settings and some rows."""
+"""Bytes that must be free before a run begins, for its settings and some rows."""
 
 _own = f"{os.getpid()}-{secrets.token_hex(4)}"
 _numbers = itertools.count()
 _making = threading.RLock()
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
-"""What file systems answer that cannot sync a folder, or not one that may only be searched."""
+"""Error codes of fsync on file systems that cannot sync folders, or on a folder without read permission."""
 
 
 def write_file(path: Path, data: bytes, *, part: str = "", sync: bool = True, within: Path | None = None) -> None:
     """Writes a file under a temporary name, syncs it to the disk, renames it, and syncs the rename.
 
     Args:
-        part: begins the temporary name, so that a shard sweeps its own unfinished files only.
-        sync: False leaves the last step, `sync_folder`, to the caller, who may have many files in one folder.
-        within: folder for the temporary file, on the same file system [default: that of the file]
+        part: prefix of the temporary name, so that a shard sweeps only its own unfinished files.
+        sync: False leaves the last step, `sync_folder`, to the caller, who may write many files to one folder.
+        within: folder for the temporary file, on the same file system [default: the file's folder]
 
     Raises:
-        StorageError: the file system refused.
+        StorageError: the file cannot be written.
     """
     with writing(path, part=part, sync=sync, within=within) as file:
         file.write(data)
@@ -44,7 +44,7 @@ def write_file(path: Path, data: bytes, *, part: str = "", sync: bool = True, wi
 
 @contextmanager
 def writing(path: Path, *, part: str = "", sync: bool = True, within: Path | None = None) -> Iterator[BinaryIO]:
-    """As `write_file`, for a file that is written piece by piece; an error on the way leaves nothing behind."""
+    """Like `write_file`, for a file that is written piece by piece; removes the temporary file after an error."""
     temporary = (within or path.parent) / f"{TEMPORARY}{part}{_own}-{next(_numbers)}"
     try:
         _make_folder(path.parent)
@@ -62,26 +62,26 @@ def writing(path: Path, *, part: str = "", sync: bool = True, within: Path | Non
     except OSError as error:
         raise StorageError(
             f"{printable(path)} cannot be written ({error.strerror or error})",
-            "Make room or mend the permissions, then run again.",
+            "Free space or correct the permissions, then run again.",
         ) from error
 
 
 def withdraw(path: Path) -> None:
-    """Deletes a file; it may be gone already.
+    """Deletes a file if it exists.
 
     Raises:
-        StorageError: it cannot be deleted.
+        StorageError: the file cannot be deleted.
     """
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise StorageError(
-            f"{printable(path)} cannot be removed ({error.strerror})", "Mend the permissions of its folder."
+            f"{printable(path)} cannot be removed ({error.strerror})", "Correct the permissions of its folder."
         ) from error
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes renames in a folder survive a power loss, where the file system can."""
+    """Syncs a folder, so that renames in it survive a power loss, if its file system can."""
     try:
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -94,7 +94,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def _make_folder(folder: Path) -> None:
-    with _making:  # a thread that finds a folder may rely on its being synced
+    with _making:  # a folder that another thread finds has been synced
         if folder.is_dir():
             return
         _make_folder(folder.parent)
@@ -103,42 +103,44 @@ def _make_folder(folder: Path) -> None:
 
 
 def tells_case_apart(path: Path) -> bool:
-    """Whether names that differ only in case are two names where this path is, or will be. Writes nothing."""
+    """Whether the file system of a path, existing or not, is case-sensitive. Writes nothing."""
     for there in (path.absolute(), *path.absolute().parents):
         try:
             if there.exists() and there.name.swapcase() != there.name:
                 return not there.with_name(there.name.swapcase()).samefile(there)
         except FileNotFoundError:
             return True
-        except OSError:  # this folder may not be looked at; perhaps its parent may
+        except OSError:  # this folder cannot be examined; try its parent
             continue
     return True
 
 
 def existing(path: Path) -> Path:
-    """The path, or the nearest folder above it that is there."""
+    """Returns the path, or its nearest ancestor that exists."""
     return next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
 
 
 def check_writable(output: Path) -> None:
-    """Checks, without writing, that the output folder can be written and has room.
+    """Checks, without writing, that the output folder can be written and has free space.
 
     Raises:
-        StorageError: it cannot, or it has not.
+        StorageError: the folder cannot be written, or less than `LEAST_FREE` bytes are free.
     """
     there = existing(output)
     if not os.access(there, os.W_OK | os.X_OK):
-        raise StorageError(f"{printable(there)} cannot be written (Permission denied)", "Mend it or choose another.")
+        raise StorageError(
+            f"{printable(there)} cannot be written (Permission denied)", "Correct its permissions or choose another."
+        )
     free = shutil.disk_usage(there).free
     if free < LEAST_FREE:
         raise StorageError(f"{printable(there)} has {free:,} bytes free", "Make room, then run again.")
 
 
 def make_output_folder(output: Path) -> None:
-    """Makes the output folder and checks that it can be written.
+    """Creates the output folder and checks that it can be written.
 
     Raises:
-        StorageError: it cannot be made or written.
+        StorageError: the folder cannot be created or written.
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -148,20 +150,20 @@ def make_output_folder(output: Path) -> None:
     except OSError as error:
         raise StorageError(
             f"the output folder {printable(output)} cannot be written ({error.strerror})",
-            "Mend its permissions or choose another.",
+            "Correct its permissions or choose another.",
         ) from error
 
 
 def sweep(output: Path, part: str = "") -> int:
-    """Deletes unfinished files of killed runs; returns how many. The caller holds the folder's lock.
+    """Deletes unfinished files of killed runs; returns their number. The caller holds the folder's lock.
 
-    They lie in the output folder itself and in its `UNFINISHED`. Files of this process are left alone.
+    They lie in the output folder itself and in its `UNFINISHED`. Files of this process are kept.
 
     Args:
-        part: only the files of this shard [default: of all runs]
+        part: delete only the files of this shard [default: files of all runs]
 
     Raises:
-        StorageError: one cannot be deleted.
+        StorageError: a file cannot be deleted.
     """
     swept = 0
     for folder in (output, output / UNFINISHED):
@@ -177,16 +179,16 @@ def sweep(output: Path, part: str = "") -> int:
 
 
 def drop_unfinished(output: Path) -> None:
-    """Deletes the folder of unfinished files if it is empty. The caller makes sure that no other run needs it."""
+    """Deletes the folder of unfinished files if it is empty. The caller ensures that no other run uses it."""
     with suppress(OSError):
         (output / UNFINISHED).rmdir()
 
 
 class FolderSink:
-    """Outputs as files in a folder, at the paths that their keys are. See `base.Sink`.
+    """Stores outputs as files in a folder, with their keys as relative paths. See `base.Sink`.
 
-    Unfinished files lie in one folder, so that sweeping lists that folder and not the whole tree. Where an output's
-    folder is on another file system, its unfinished file lies beside it, and stays there if the run is killed.
+    Unfinished files lie in one folder, so that `sweep` lists that folder and not the whole tree. If an output's folder
+    is on another file system, its unfinished file lies beside it, and stays there if the run is killed.
     """
 
     def __init__(self, output: Path, part: tuple[int, int] = (1, 1)):
@@ -199,7 +201,7 @@ class FolderSink:
 
     @property
     def case_insensitive(self) -> bool:
-        """Whether the folder's file system takes names that differ only in case for one."""
+        """Whether the folder's file system is case-insensitive."""
         return not tells_case_apart(self._output)
 
     def write(self, key: str, data: bytes) -> None:
@@ -229,7 +231,7 @@ class FolderSink:
         withdraw(self._output / key)
 
     def sweep(self) -> None:
-        """Deletes unfinished files of killed runs: of this shard, or of all runs where this one is alone."""
+        """Deletes unfinished files of killed runs: those of this shard, or all if this run has the whole folder."""
         sweep(self._output, self._part)
 
     def close(self) -> None:

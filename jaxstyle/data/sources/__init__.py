@@ -1,4 +1,4 @@
-"""Where inputs come from: a registry of sources. `base.Source` says what a source must do."""
+"""Registry of sources, which provide inputs. `base.Source` defines the protocol."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ from jaxstyle.data.sources.base import Source
 from jaxstyle.data.sources.folders import FolderSource
 
 SOURCES: dict[str, Callable[..., Source]] = {"folders": FolderSource}
-"""Sources by name. Each is called with the inputs that were asked for and `case_insensitive`, see `FolderSource`."""
+"""Sources by name. Each is called with the inputs of the command and `case_insensitive`, see `FolderSource`."""

@@ -1,4 +1,4 @@
-"""What an input is, and what a source of inputs must do."""
+"""Inputs, and the protocol of sources, which provide them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
 Locator = Path | str
-"""Where a source finds an input: the path of a file that any process can open, or a string for the source alone."""
+"""Location of an input: the path of a file that every process can open, or a string that only the source can open."""
 
 
 @dataclass(frozen=True)
@@ -16,11 +16,11 @@ class Input:
     """One input.
 
     Attributes:
-        key: path relative to the given folder, with forward slashes; the output gets the same.
-        locator: of its content.
-        skipped: reason not to look at it, or "".
-        failed: reason that it cannot be looked at, or that its output would collide with another, or "".
-        note: a remark for its row, or "".
+        key: path relative to the given folder, with forward slashes; the output has the same key.
+        locator: location of its content.
+        skipped: why it is skipped without being read, or "".
+        failed: why it cannot be read, or how its output would collide with another, or "".
+        note: note for its row, or "".
     """
 
     key: str
@@ -31,50 +31,50 @@ class Input:
 
 
 class Stamp(NamedTuple):
-    """What tells whether an input has changed: length in bytes and time of the last change in nanoseconds."""
+    """Length in bytes and time of the last change in nanoseconds; an input has changed if they differ."""
 
     length: int
     modified: int
 
 
 class Source(Protocol):
-    """Where inputs come from. Its methods may be called by several threads."""
+    """Provides inputs. Several threads may call its methods."""
 
     def check(self, output: Path) -> None:
-        """Makes sure that there are inputs and that outputs written to this folder overwrite none of them.
+        """Checks that there are inputs and that outputs in this folder would not overwrite them.
 
         Raises:
-            InputError: says which input and why.
+            InputError: an input is unusable; the message names it and the reason.
         """
 
     def inputs(self) -> Iterator[Input]:
-        """All inputs in a stable order, each key once.
+        """Yields all inputs in a stable order, each key once.
 
         Raises:
-            InputError: an input that was asked for by name does not exist or cannot be read.
+            InputError: an input named on the command line does not exist or cannot be read.
         """
 
     def open(self, locator: Locator) -> BinaryIO:
-        """The content of an input.
+        """Opens the content of an input.
 
         Raises:
-            OSError: it cannot be read.
+            OSError: the input cannot be read.
         """
 
     def stamp(self, locator: Locator) -> Stamp:
-        """The present stamp of an input.
+        """Returns the present stamp of an input.
 
         Raises:
-            OSError: it cannot be looked at.
+            OSError: the input cannot be examined.
         """
 
 
 def printable(name: object) -> str:
-    """A name that can be printed: bytes that are not UTF-8 and control characters are escaped."""
+    """Escapes control characters and bytes that are not UTF-8, so that a name can be printed."""
     text = str(name)
     try:
         data = text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # a lone surrogate: no file's name has one, a damaged ledger may
+    except UnicodeEncodeError:  # a lone surrogate, which a damaged ledger may hold
         data = text.encode("utf-8", "backslashreplace")
     shown = data.decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)

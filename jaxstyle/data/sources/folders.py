@@ -1,4 +1,4 @@
-"""Inputs from files and folders."""
+"""Reads inputs from files and folders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxstyle.errors import InputError
 
 
 class FolderSource:
-    """The files that were given and those below the folders that were given. See `base.Source`."""
+    """Provides the given files, and the files below the given folders. See `base.Source`."""
 
     def __init__(self, inputs: Iterable[Path | str], *, case_insensitive: bool = False):
         """Args:
@@ -22,31 +22,31 @@ class FolderSource:
         self._paths, self._case_insensitive = [Path(path) for path in inputs], case_insensitive
 
     def check(self, output: Path) -> None:
-        """Makes sure that the inputs exist and that the output folder is apart from them; lists the first folder."""
+        """Checks that the inputs exist and that the output folder does not overlap them; lists the first folder."""
         if not self._paths:
             raise InputError("there is no input", "Give files or folders of photographs.")
         next(self.inputs(), None)
         refuse_overlap(output, self._paths)
 
     def inputs(self) -> Iterator[Input]:
-        """All files, see `discover`."""
+        """Yields all files, see `discover`."""
         return discover(self._paths, case_insensitive=self._case_insensitive)
 
     def open(self, locator: Locator) -> BinaryIO:
-        """The file's content."""
+        """Opens the file."""
         return Path(locator).open("rb")
 
     def stamp(self, locator: Locator) -> Stamp:
-        """The file's length and its time of modification (st_mtime_ns)."""
+        """Returns the file's length and its modification time (st_mtime_ns)."""
         found = os.stat(locator)
         return Stamp(found.st_size, found.st_mtime_ns)
 
 
 def refuse_overlap(output: Path, inputs: Iterable[Path]) -> None:
-    """Makes sure that no output is written among the inputs.
+    """Checks that no output is written among the inputs.
 
     Raises:
-        InputError: the output folder is, contains, or lies in one of the input folders.
+        InputError: the output folder is an input folder, contains one, or lies in one.
     """
     resolved = output.resolve()
     for given in inputs:
@@ -58,5 +58,5 @@ def refuse_overlap(output: Path, inputs: Iterable[Path]) -> None:
         if overlap:
             raise InputError(
                 f"the output folder {printable(output)} overlaps the input {printable(given)}",
-                "Choose a folder apart from the inputs.",
+                "Choose a folder outside the inputs.",
             )

@@ -1,8 +1,8 @@
-"""The walk over files and folders: which inputs there are, with which keys, and which of them collide.
+"""Walks files and folders: finds the inputs, their keys, and collisions between keys.
 
-The key of an input is its path below the folder that was given.
-All folders are walked together, as one tree. Whether names collide is decided within one listing of that tree, so
-that memory holds no more than the largest listing and the folders that are still to be walked.
+The key of an input is its path below the given folder. All given folders are walked together, as one tree. Collisions
+are resolved within one listing of that tree, so that memory holds only the largest listing and the folders not yet
+walked.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ from jaxstyle.errors import InputError
 
 
 def discover(inputs: Iterable[Path | str], *, case_insensitive: bool = False) -> Iterator[Input]:
-    """All files below the inputs, each key once, in a stable order: a folder's files, then its folders, by name.
+    """Yields all files below the inputs, each key once, in a stable order: a folder's files, then its folders, by name.
 
-    Of files with one key the first input's comes, as failed, unless all are one file; so does a file with the key of
-    a folder. Folders are walked without following links to folders; hidden files and folders are skipped. Both are
-    listed, as is a folder that cannot be read. Files are listed without looking at them, so they may have vanished.
+    Different files with the same key yield the first input's file as failed; so does a file with the key of a folder.
+    Links to folders are not followed, and hidden files and folders are not walked: they are yielded as skipped.
+    A folder that cannot be read is yielded as failed. Files are listed without being opened, so that they may have
+    vanished since.
 
     Args:
-        case_insensitive: the outputs' file system takes names that differ only in case or Unicode form for one. All
-            files with such names but the first then fail; otherwise they get a note.
+        case_insensitive: whether the outputs' file system ignores case and Unicode form. If so, all files whose names
+            differ only in these fail except the first; otherwise they get a note.
 
     Raises:
-        InputError: an input does not exist or cannot be looked at.
+        InputError: an input does not exist or cannot be examined.
     """
     roots, files = _given(inputs)
     waiting = [roots]
@@ -48,9 +49,9 @@ class _Folder(NamedTuple):
     """A real folder to list.
 
     Attributes:
-        key: with a slash at its end; "" for one that was given.
-        turn: position of the input that it lies in.
-        taken: whether something else has had its row under this key.
+        key: key with a slash at its end; "" for a given folder.
+        turn: position among the inputs of the one that it lies in.
+        taken: whether a file has a row with this key.
     """
 
     key: str
@@ -60,15 +61,15 @@ class _Folder(NamedTuple):
 
 
 class _Entry(NamedTuple):
-    """A name in a listing. They sort as they are to come.
+    """A name in a listing. Entries sort in the order in which they are yielded.
 
     Attributes:
-        stage: _HIDDEN for a hidden folder, _FOLDER for one to walk, _FILE for all else, links to folders included.
+        stage: _HIDDEN for a hidden folder, _FOLDER for a folder to walk, _FILE for all else, links to folders included.
         above: key of its folder.
-        turn: position of the input that it lies in.
+        turn: position among the inputs of the one that it lies in.
         folder: path of its folder.
         regular: whether it is known to be a regular file.
-        hidden: whether to skip it for its name.
+        hidden: whether its name begins with a dot.
     """
 
     stage: int
@@ -81,13 +82,13 @@ class _Entry(NamedTuple):
 
 
 def _given(inputs: Iterable[Path | str]) -> tuple[list[_Folder], list[_Entry]]:
-    """The folders among the inputs, each once, and the rest: the files in the virtual folder at the top."""
+    """Divides the inputs into folders, each once, and files, which form the top listing."""
     folders: dict[tuple[int, int], _Folder] = {}
     files: list[_Entry] = []
     for turn, path in enumerate(map(Path, inputs)):
         try:
             found = os.stat(path)
-        except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a null in the name
+        except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a null byte in the name
             raise InputError(
                 f"the input {printable(path)} does not exist", "Give files or folders that exist."
             ) from error
@@ -104,23 +105,23 @@ def _given(inputs: Iterable[Path | str]) -> tuple[list[_Folder], list[_Entry]]:
 def _closed(path: Path, error: OSError) -> InputError:
     return InputError(
         f"the input {printable(path)} cannot be read ({error.strerror or error})",
-        "Mend its permissions, or give another.",
+        "Correct its permissions, or give another.",
     )
 
 
 def _level(
     folders: list[_Folder], files: list[_Entry], case_insensitive: bool
 ) -> Generator[Input, None, list[list[_Folder]]]:
-    """Yields what is listed in these folders and beside them; returns the folders below, those to list together."""
+    """Yields the inputs in these folders and files; returns the subfolders, grouped by those to list together."""
     entries, failed = list(files), set[str]()
     for folder in folders:
         try:
             for entry in _listing(folder):
                 entries.append(entry)
-        except OSError as error:  # what was listed before it is kept
+        except OSError as error:  # entries listed before the error are kept
             if not folder.key:
                 raise _closed(folder.path, error) from error
-            # Two rows cannot have one key, but a folder's pictures must not get lost without one.
+            # The row of an unreadable folder takes the key with the slash if a file has the key without it.
             key = folder.key if folder.taken else folder.key[:-1]
             if key not in failed:
                 failed.add(key)
@@ -135,14 +136,14 @@ def _listing(folder: _Folder) -> Iterator[_Entry]:
             try:
                 regular = entry.is_file(follow_symlinks=False)
                 walked = not regular and entry.is_dir(follow_symlinks=False)
-            except OSError:  # of a file system that does not tell kinds in listings; `_look` says what is wrong
+            except OSError:  # the file system does not list file types and stat fails; `_look` reports the error
                 regular = walked = False
             stage = _FILE if not walked else _HIDDEN if hidden else _FOLDER
             yield _Entry(stage, folder.key, entry.name, folder.turn, folder.path, regular, hidden)
 
 
 def _merge(entries: list[_Entry], case_insensitive: bool) -> Generator[Input, None, list[list[_Folder]]]:
-    """As `_level`, of names that are listed already. Looks at those only that collide or may be links."""
+    """Like `_level`, for listed names. Calls stat only for names that collide or may be links."""
     entries.sort()
     groups = _alike([entry.name for entry in entries])
     settled: dict[int, Input | None] = {}
@@ -169,7 +170,10 @@ def _merge(entries: list[_Entry], case_insensitive: bool) -> Generator[Input, No
 
 
 def _alike(names: Iterable[str]) -> dict[int, list[int]]:
-    """Positions of the names that fold to one, ascending, for each of them; names without company are left out."""
+    """Groups positions of names that are equal after folding; maps each position to its group, ascending.
+
+    Unique names are left out.
+    """
     first: dict[str, int] = {}
     groups: dict[int, list[int]] = {}
     for n, name in enumerate(names):
@@ -215,10 +219,13 @@ def _same(one: Path, other: Path) -> bool:
 def resolve_collision(
     group: Sequence[tuple[Input, bool]], case_insensitive: bool, same: Callable[[Path, Path], bool] = _same
 ) -> list[Input | None]:
-    """What becomes of names that fold to one, given with whether each is a folder to walk.
+    """Resolves a collision of names that are equal after folding.
+
+    Args:
+        group: (input, whether it is a folder to walk).
 
     Returns:
-        for each its row, or None for a folder and for a file whose key has its row already.
+        A row for each, or None for a folder and for a file whose key has a row already.
     """
     folders = {one.key: one for one, folder in reversed(group) if folder}
     files: dict[str, list[int]] = {}
@@ -238,7 +245,7 @@ def resolve_collision(
 
 
 def _one_row(files: list[Input], folder: Input | None, same: Callable[[Path, Path], bool]) -> Input:
-    """The row of files with one key, which may be a folder's key too."""
+    """Returns the row of files with the same key, which may also be the key of a folder."""
     first, *others = sorted(files, key=lambda one: bool(one.skipped))
     if first.skipped:
         return first
@@ -254,7 +261,7 @@ def _one_row(files: list[Input], folder: Input | None, same: Callable[[Path, Pat
 
 
 def _beside(row: Input, file: str, folder: str, case_insensitive: bool) -> Input:
-    """A row beside an earlier file's key or a folder's, either "", that fold to the same as its own."""
+    """Adds a note or failure to a row whose key equals an earlier file's or a folder's (each may be "") when folded."""
     if not (file or folder):
         return row
     if not case_insensitive:

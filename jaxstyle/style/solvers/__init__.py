@@ -1,4 +1,4 @@
-"""The solvers by name. A new solver is a file in this folder and one line here. Nothing here imports jax."""
+"""Registry of solvers. A new solver is a file in this folder and one line here. This module does not import jax."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SolverKind:
-    """What can be known of a solver before jax is imported.
+    """Facts about a solver that are available without jax.
 
     Attributes:
         place: module and class, "lbfgs:Lbfgs".
-        options: the settings that the class takes, by their own names.
-        images: arrays of the image's size, float32, that a lane holds between two ticks, its image included.
+        options: names of the settings that are passed to the class.
+        images: (settings) -> number of float32 arrays of the image's size that a lane holds between two ticks, its
+            image included.
         evaluations_at_once: evaluations whose arrays are alive at the same time during a tick.
     """
 
@@ -30,7 +31,7 @@ class SolverKind:
     evaluations_at_once: int = 1
 
     def make(self, settings: StylizeSettings) -> Solver:
-        """The solver with its options from the settings."""
+        """Imports the solver and passes it its options from the settings."""
         module, name = self.place.split(":")
         options = {option: getattr(settings, option) for option in self.options}
         return getattr(import_module(f"jaxstyle.style.solvers.{module}"), name)(**options)

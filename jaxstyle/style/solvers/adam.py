@@ -1,4 +1,4 @@
-"""Adam (Kingma and Ba, arXiv 1412.6980), from optax, behind the interface of the other solvers."""
+"""Adam (Kingma and Ba, arXiv 1412.6980): optax's implementation with the interface of `base.Solver`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jaxstyle.style.solvers.base import Evaluate, Image, Point, Scalar, Solver, 
 
 
 class Memory(NamedTuple):
-    """optax's state, and the gradient at the lane's image, which is still to be applied."""
+    """optax's state, and the gradient at the lane's image, which the next tick applies."""
 
     inner: Any
     gradient: Image
@@ -22,7 +22,7 @@ class Memory(NamedTuple):
 
 @dataclass(frozen=True)
 class Adam(Solver):
-    """One evaluation a tick; the loss always belongs to the image beside it, and may rise."""
+    """One evaluation a tick. The loss is that of the lane's image; it may rise."""
 
     learning_rate: float = 0.02
     monotone = False
@@ -31,16 +31,16 @@ class Adam(Solver):
         return optax.adam(self.learning_rate)
 
     def start(self, evaluate: Evaluate, start: Point, values: Any, step_scale: Any) -> Step:
-        """Evaluates nothing: the first tick evaluates the start. The state is the factor on every step."""
+        """Makes the state, the factor on every step, without an evaluation: the first tick evaluates the start."""
         del evaluate, values
         return Step(start, step_scale, None, jnp.int32(0), jnp.bool_(False), jnp.bool_(False))
 
     def memory(self, image: Image) -> Memory:
-        """Two moments and the gradient."""
+        """Allocates two moments and the gradient."""
         return Memory(self._engine().init(image), jnp.zeros_like(image))
 
     def tick(self, evaluate: Evaluate, at: Point, state: Scalar, memory: Memory, first: Bool[Array, ""]) -> Step:
-        """Applies the last gradient, then evaluates. Not finite: the lane has diverged and keeps its image."""
+        """Applies the last gradient, then evaluates. If that is not finite, the lane diverges and keeps its image."""
         with jax.numpy_dtype_promotion("standard"):  # optax raises a float to the power of an integer
             updates, moved = self._engine().update(memory.gradient, memory.inner)
         inner = hold(first, self._engine().init(at.image), moved)

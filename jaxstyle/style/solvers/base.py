@@ -1,4 +1,4 @@
-"""What every solver has in common: the lane, how it ends, and the interface behind which the solvers stand."""
+"""Lanes, the rules by which they end, and the interface of solvers."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ WINDOW = 10
 """Evaluations over which the relative decrease of the loss is compared with the tolerance."""
 
 UNKNOWN = float(jnp.finfo(jnp.float32).max)
-"""A loss before anything was evaluated. It is finite, so that `jax_debug_infs` can be used."""
+"""Value of a loss before the first evaluation. It is finite, so that `jax_debug_infs` can be used."""
 
 Image = Float[Array, "H W 3"]
 Scalar = Float[Array, ""]
 
 Evaluate = Callable[[Image], tuple[tuple[Scalar, dict[str, Scalar]], Image]]
-"""image -> ((loss, terms), gradient), as `jax.value_and_grad(..., has_aux=True)` gives it."""
+"""image -> ((loss, terms), gradient), as `jax.value_and_grad(..., has_aux=True)` returns it."""
 
 
 class Point(NamedTuple):
@@ -33,14 +33,16 @@ class Point(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What one tick of a solver did to one lane.
+    """The result of one tick of a solver on one lane.
 
     Attributes:
-        point: where the lane is now.
-        state: what the solver has to keep as it is when the lane has ended.
-        memory: arrays that the solver writes in place; their contents do not matter once the lane has ended, nor at
-            its start.
-        evaluations: of loss and gradient, spent in this tick.
+        point: the lane's new point.
+        state: the solver's state, which is frozen when the lane has ended.
+        memory: arrays that the solver writes in place. They are not frozen: an ended lane never reads them, nor
+            does a new one.
+        evaluations: number of evaluations of loss and gradient in this tick.
+        stalled: whether the solver found no acceptable step.
+        diverged: whether the loss was not finite.
     """
 
     point: Point
@@ -52,28 +54,28 @@ class Step(NamedTuple):
 
 
 class Solver(Protocol):
-    """Minimises a function of one image, a tick at a time.
+    """Minimises a function of one image, one tick at a time.
 
     Attributes:
-        monotone: the loss never rises from tick to tick, so that the lane's point is its best one.
+        monotone: whether the loss never rises between ticks, so that the lane's point is its best one.
     """
 
     monotone: ClassVar[bool]
 
     def start(self, evaluate: Evaluate, start: Point, values: Any, step_scale: Any) -> Step:
-        """The state before the first tick, with a memory of None.
+        """Makes the state before the first tick, with a memory of None.
 
         Args:
             start: the start image; its loss is UNKNOWN.
-            values: numbers of the image that are optimised: 3 times the picture's pixels.
-            step_scale: factor on the first step, or on every step of a solver without others; 1 is usual.
+            values: number of optimised values: 3 times the picture's pixels.
+            step_scale: factor on the first step, or on every step if the solver does not adapt its steps; usually 1.
         """
 
     def memory(self, image: Image) -> Any:
-        """A memory for images of this shape. Every solver must work from whatever an earlier image left in it."""
+        """Allocates the memory for images of this shape. A tick must work with any contents an earlier image left."""
 
     def tick(self, evaluate: Evaluate, at: Point, state: Any, memory: Any, first: Bool[Array, ""]) -> Step:
-        """One step.
+        """Makes one step.
 
         Args:
             first: whether this is the lane's first tick.
@@ -81,10 +83,15 @@ class Solver(Protocol):
 
 
 class Lane(NamedTuple):
-    """One place of the batch: where its optimisation is, and its solver's state.
+    """One place of the batch: the state of one image's optimisation.
 
-    `best` is the best point so far, or None where the solver is monotone. `start_loss` is UNKNOWN until something
-    was evaluated; `budget` is the most evaluations for this image.
+    Attributes:
+        point: the present point.
+        best: the best point so far, or None if the solver is monotone.
+        start_loss: loss at the start; UNKNOWN before the first evaluation.
+        window_loss: loss at the start of the present window of `WINDOW` evaluations.
+        budget: most evaluations for this image.
+        state, memory: see `Step`.
     """
 
     point: Point
@@ -99,17 +106,17 @@ class Lane(NamedTuple):
 
     @property
     def result(self) -> Point:
-        """The point that the lane yields."""
+        """The point to return for this lane: the best one."""
         return self.point if self.best is None else self.best
 
 
 def hold(running: Bool[Array, ""], new: Any, old: Any) -> Any:
-    """The new values if running, else the old ones."""
+    """Returns the new values if running, else the old ones."""
     return jax.tree.map(lambda a, b: jnp.where(running, a, b), new, old)
 
 
 def better(one: Point, other: Point) -> Point:
-    """The point with the lower loss; the second if they are equal."""
+    """Returns the point with the lower loss, or `other` if the losses are equal."""
     return hold(one.loss < other.loss, one, other)
 
 
@@ -122,12 +129,12 @@ def start(
     values: Any = None,
     step_scale: Any = 1.0,
 ) -> Lane:
-    """A fresh lane, without a memory.
+    """Makes a new lane, without a memory.
 
     Args:
-        names: of the terms.
+        names: names of the terms.
         budget: most evaluations, as a number or a traced scalar.
-        values: see `Solver.start`; all of the image if left out.
+        values: see `Solver.start` [default: all values of the image]
         step_scale: see `Solver.start`.
     """
     unknown = Point(image, jnp.float32(UNKNOWN), {name: jnp.float32(UNKNOWN) for name in names})
@@ -148,10 +155,10 @@ def start(
 
 
 def tick(solver: Solver, evaluate: Evaluate, lane: Lane, tolerance: Any) -> Lane:
-    """One tick of one lane; of a lane that has ended everything but its memory stays exactly as it is.
+    """Runs one tick of one lane. An ended lane stays unchanged, except for its memory.
 
     Args:
-        tolerance: of the settings, as a number or a traced scalar.
+        tolerance: `StylizeSettings.tolerance`, as a number or a traced scalar.
     """
     first = lane.evaluations == 0
     step = solver.tick(evaluate, lane.point, lane.state, lane.memory, first)

@@ -1,9 +1,9 @@
-"""L-BFGS for many images side by side: one evaluation a tick, every lane accepting or rejecting its own step.
+"""L-BFGS for many images side by side: one evaluation a tick, after which every lane accepts or rejects its own step.
 
-The search direction is jaxopt's (Nocedal and Wright, "Numerical Optimization", algorithm 7.4). Its line searches loop
-until the slowest lane of a batch is content, which under vmap costs some 30 evaluations an iteration, so the tick
-takes one step of given length and judges it afterwards. Its `update` keeps five images a history pair alive under
-XLA, so the history is written here, in place.
+The search direction is jaxopt's (Nocedal and Wright, "Numerical Optimization", algorithm 7.4). jaxopt's line searches
+loop until the slowest lane of a batch has finished, which under vmap costs some 30 evaluations an iteration. So a tick
+evaluates one step of given length and then accepts or rejects it. jaxopt's `update` keeps five images for each
+history pair alive under XLA, so this module writes the history in place.
 """
 
 from __future__ import annotations
@@ -17,34 +17,35 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxstyle.style.solvers.base import Evaluate, Image, Point, Scalar, Solver, Step, hold
 
-with warnings.catch_warnings():  # jaxopt says at import that it is unmaintained, which is known
+with warnings.catch_warnings():  # jaxopt warns at import that it is unmaintained
     warnings.simplefilter("ignore")
     from jaxopt._src.lbfgs import inv_hessian_product
 
 FIRST_STEP = 0.02
-"""Mean move of a pixel, of a range of 1, by a step along the bare gradient: 5 levels of 255."""
+"""Mean change of a value by a steepest-descent step, in a range of 1: 5 levels of 255."""
 ARMIJO = 1e-4
-"""Share of the decrease promised by the slope that a step must bring (Nocedal and Wright, 3.6a)."""
+"""Armijo's constant: least decrease of the loss as a share of the decrease that the slope predicts (Nocedal and Wright,
+3.6a)."""
 SHRINK = (0.1, 0.5)
-"""Bounds of the factor on a rejected step; between them it is the minimum of the interpolating parabola."""
+"""Bounds of the factor on the length of a rejected step, which minimises the interpolating parabola."""
 REJECTIONS = 8
-"""Rejected steps in a row after which the curvature is forgotten, and then, without any, the lane has stalled."""
+"""Rejected steps in a row after which the history is cleared; if it is empty, the lane has stalled."""
 CURVED = 1e-8
-"""Least cosine of s and y at which a pair is kept."""
+"""Least cosine of the angle between s and y for a pair to be kept."""
 
 
 class State(NamedTuple):
-    """A lane's own decisions.
+    """The scalars of a lane's solver.
 
     Attributes:
-        rho: 1 / s'y of every pair of the history; 0 where there is none.
+        rho: 1 / s'y of every pair of the history; 0 for an empty row.
         gamma: s'y / y'y of the last pair, the scale of the initial inverse Hessian.
-        pairs: valid pairs.
-        written: pairs written since the start; the next one goes to row `written % history`.
+        pairs: number of valid pairs.
+        written: number of pairs written since the start; the next one goes to row `written % history`.
         step: length of the next step, as a factor on the direction.
         rejections: rejected steps in a row.
-        first_step: mean move of a pixel by a step along the bare gradient.
-        values: numbers of the image that are optimised.
+        first_step: mean change of a value by a steepest-descent step.
+        values: number of optimised values.
     """
 
     rho: Float[Array, " m"]
@@ -58,7 +59,7 @@ class State(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """The gradient at the lane's image, and the history: moves s and changes of the gradient y."""
+    """The gradient at the lane's image, and the history: steps s and changes of the gradient y."""
 
     gradient: Image
     s: Float[Array, "m H W 3"]
@@ -66,14 +67,14 @@ class Memory(NamedTuple):
 
 
 class Direction(NamedTuple):
-    """A search direction, and the slope of the loss along it, which is negative unless the gradient is 0."""
+    """A search direction, and the slope of the loss along it: negative, or 0 if the gradient is 0."""
 
     direction: Image
     slope: Scalar
 
 
 def direction(state: State, memory: Memory) -> tuple[State, Direction]:
-    """The L-BFGS direction. A direction that does not descend is answered by forgetting the curvature."""
+    """Returns the L-BFGS direction. If it is no descent direction, clears the history and returns steepest descent."""
     gradient, row = memory.gradient, state.written % state.rho.shape[0]
     towards = -inv_hessian_product(gradient, memory.s, memory.y, state.rho, state.gamma, row)
     slope = jnp.vdot(gradient, towards)
@@ -84,7 +85,7 @@ def direction(state: State, memory: Memory) -> tuple[State, Direction]:
 
 
 def forget(state: State, gradient: Image) -> State:
-    """The state without curvature: the next step goes along the bare gradient."""
+    """Clears the history: the next step is a steepest-descent step."""
     return state._replace(
         rho=jnp.zeros_like(state.rho),
         gamma=jnp.ones_like(state.gamma),
@@ -95,20 +96,20 @@ def forget(state: State, gradient: Image) -> State:
 
 
 def along_gradient(state: State, gradient: Image) -> Scalar:
-    """The factor on the gradient that moves a pixel by `first_step` on average."""
+    """Returns the factor on the gradient that changes a value by `first_step` on average."""
     mean = jnp.sum(jnp.abs(gradient)) / state.values
     return state.first_step / jnp.maximum(mean, jnp.finfo(mean.dtype).tiny)
 
 
 class Verdict(NamedTuple):
-    """What became of a step.
+    """The decision about a step.
 
     Attributes:
-        finite: the loss and the gradient at the trial image are.
-        accepted: the lane moves to the trial image.
-        keep: the step's curvature pair enters the history.
+        finite: whether the loss and the gradient at the trial image are finite.
+        accepted: whether the lane moves to the trial image.
+        keep: whether the step's curvature pair enters the history.
         curvature: s'y.
-        shorter: factor on the step for another try from the same image.
+        shorter: factor on the step's length for a retry from the same image.
     """
 
     finite: Bool[Array, ""]
@@ -122,10 +123,10 @@ def judge(before: Scalar, after: Scalar, slope: Scalar, s: Image, y: Image, firs
     """Accepts a step by Armijo's condition, and its curvature pair if the loss curves upwards along it.
 
     Args:
-        before, after: the loss at the image and at the trial image.
-        slope: gradient at the image times s.
+        before, after: loss at the image and at the trial image.
+        slope: inner product of the gradient at the image and s.
         s, y: the step, and the change of the gradient.
-        first: nothing has been evaluated before; the trial image is the start itself.
+        first: whether this is the first evaluation; the trial image is then the start itself.
     """
     finite = jnp.isfinite(after) & jnp.isfinite(jnp.sum(y))
     accepted = finite & (first | (after <= before + ARMIJO * slope))
@@ -138,13 +139,13 @@ def judge(before: Scalar, after: Scalar, slope: Scalar, s: Image, y: Image, firs
 
 @dataclass(frozen=True)
 class Lbfgs(Solver):
-    """The tick, with a history of so many curvature pairs, each two float32 copies of the image."""
+    """L-BFGS with one evaluation a tick and a history of curvature pairs, each two float32 images."""
 
     history: int = 10
     monotone = True
 
     def start(self, evaluate: Evaluate, start: Point, values: Any, step_scale: Any) -> Step:
-        """Evaluates nothing: the first tick evaluates the start itself."""
+        """Makes the state without an evaluation: the first tick evaluates the start."""
         del evaluate
         zero, one = jnp.int32(0), jnp.float32(1)
         rho = jnp.zeros(self.history, jnp.float32)
@@ -152,12 +153,12 @@ class Lbfgs(Solver):
         return Step(start, state, None, zero, jnp.bool_(False), jnp.bool_(False))
 
     def memory(self, image: Image) -> Memory:
-        """One image for the gradient, two for each pair."""
+        """Allocates one image for the gradient and two for each pair."""
         history = jnp.zeros((self.history, *image.shape), image.dtype)
         return Memory(jnp.zeros_like(image), history, history)
 
     def tick(self, evaluate: Evaluate, at: Point, state: State, memory: Memory, first: Bool[Array, ""]) -> Step:
-        """x' = x + t d; then x' is accepted or rejected, its curvature pair kept or not, and the next t chosen."""
+        """Evaluates x' = x + t d, accepts or rejects x', keeps or drops its curvature pair, and chooses the next t."""
         state, along = direction(state, memory)
         trial = jnp.where(first, at.image, at.image + state.step * along.direction)
         (loss, terms), gradient = evaluate(trial)
@@ -185,10 +186,10 @@ class Lbfgs(Solver):
     def _remember(
         self, state: State, memory: Memory, verdict: Verdict, s: Image, y: Image, gradient: Image
     ) -> tuple[State, Memory]:
-        """The gradient of an accepted step, and its pair in the oldest row of the history if it is kept."""
+        """Stores the gradient of an accepted step, and writes its pair over the oldest row of the history if kept."""
         row = state.written % self.history
 
-        def written(history, pair):  # one row: to choose between whole histories would move ten times as many bytes
+        def written(history, pair):  # selects one row: selecting whole histories would move ten times as many bytes
             return history.at[row].set(jnp.where(verdict.keep, pair, history[row]))
 
         memory = Memory(

@@ -1,4 +1,4 @@
-"""jaxopt's L-BFGS with its own zoom line search, for comparison: several evaluations a tick, as it counts them."""
+"""jaxopt's L-BFGS with its zoom line search, for comparison: several evaluations a tick, as jaxopt counts them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from jaxtyping import Array, Bool
 
 from jaxstyle.style.solvers.base import Evaluate, Image, Point, Solver, Step, hold
 
-with warnings.catch_warnings():  # jaxopt says at import that it is unmaintained, which is known
+with warnings.catch_warnings():  # jaxopt warns at import that it is unmaintained
     warnings.simplefilter("ignore")
     import jaxopt
 
 
 @dataclass(frozen=True)
 class JaxoptZoom(Solver):
-    """The library's solver, with a history of so many curvature pairs."""
+    """jaxopt's solver, with a history of curvature pairs."""
 
     history: int = 10
     monotone = False
@@ -30,7 +30,7 @@ class JaxoptZoom(Solver):
         )  # fmt: skip
 
     def start(self, evaluate: Evaluate, start: Point, values: Any, step_scale: Any) -> Step:
-        """Evaluates the start; its line search finds the length of the first step."""
+        """Evaluates the start. The line search finds the length of the first step."""
         del values, step_scale
         state = self._engine(evaluate).init_state(start.image)
         point = Point(start.image, state.value, state.aux)
@@ -38,12 +38,12 @@ class JaxoptZoom(Solver):
         return Step(point, state, None, jnp.int32(1), jnp.bool_(False), diverged)
 
     def memory(self, image: Image) -> tuple[()]:
-        """None: the library keeps everything in its state."""
+        """Returns (): jaxopt keeps all its arrays in the state."""
         del image
         return ()
 
     def tick(self, evaluate: Evaluate, at: Point, state: Any, memory: Any, first: Bool[Array, ""]) -> Step:
-        """One iteration of the library; a step that is not finite is undone."""
+        """Runs one iteration of jaxopt; undoes a step whose loss is not finite."""
         del first
         trial, new = self._engine(evaluate).update(at.image, state)
         finite = jnp.isfinite(new.value) & jnp.isfinite(new.error)

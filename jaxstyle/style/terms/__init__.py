@@ -1,4 +1,4 @@
-"""The terms of the objective. A new term is a file in this folder and one line here."""
+"""Registry of the objective's terms. A new term is a file in this folder and one line here."""
 
 from jaxstyle.style.terms import content, gram, variation
 from jaxstyle.style.terms.base import Term, View

@@ -1,7 +1,7 @@
-"""What a term of the objective is: targets taken from an image once, and a loss against them at every evaluation.
+"""A term of the objective: targets computed from an image once, and a loss against them at every evaluation.
 
-In the papers' symbols F are the feature maps of the image being optimised, P those of the content image, G and A the
-Gram matrices of the image and of the style image, C the channels of a layer and h x w its positions.
+Symbols follow the papers: F are the feature maps of the optimised image, P those of the content image, G and A the
+Gram matrices of the optimised image and the style image, C the channels of a layer and h x w its positions.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ Maps = dict[str, FeatureMap]
 
 
 class View(NamedTuple):
-    """What a term sees of one image.
+    """The inputs of a term for one image.
 
     Attributes:
-        image: gamma-encoded sRGB in [0, 1], though the optimisation may leave that range.
-        inside: where the picture is; outside nothing counts.
-        maps: the layers that the active terms ask for.
+        image: gamma-encoded sRGB in [0, 1]; the optimisation may leave that range.
+        inside: mask of the picture; terms leave out everything outside.
+        maps: feature maps of the layers that the active terms read.
     """
 
     image: Image
@@ -41,13 +41,13 @@ class View(NamedTuple):
 
 
 def no_layers(objective: Objective) -> tuple[str, ...]:
-    """The layers of a term that looks at pixels only."""
+    """Returns no layers, for a term that reads pixels only."""
     del objective
     return ()
 
 
 def no_targets(objective: Objective, view: View) -> Any:
-    """The targets of a term that has none."""
+    """Returns no targets, for a term that has none."""
     del objective, view
     return ()
 
@@ -57,12 +57,12 @@ class Term:
     """One term of the objective.
 
     Attributes:
-        name: names its weight in `Objective` (NAME_weight), its loss in rows, and its targets.
-        loss: (objective, view of the image being optimised, targets) -> scalar, without its weight.
+        name: name of its weight in `Objective` (NAME_weight), its loss in rows, and its targets.
+        loss: (objective, view of the optimised image, targets) -> scalar, without its weight.
         layers: (objective) -> Keras's names of the layers that `loss` and `targets` read.
         targets: (objective, view of the image named by `source`) -> a tree of arrays.
-        source: which image the targets come from: "content" (one a lane) or "style" (one a painting).
-        weight: (objective) -> number; a term of weight 0 is not computed, nor are its layers.
+        source: image from which the targets are computed: "content" (once a lane) or "style" (once a style image).
+        weight: (objective) -> number; neither a term of weight 0 nor its layers are computed.
     """
 
     name: str
@@ -73,20 +73,20 @@ class Term:
     weight: Callable[[Objective], float] | None = None
 
     def weight_in(self, objective: Objective) -> float:
-        """The term's weight in an objective."""
+        """Returns the term's weight in an objective."""
         return self.weight(objective) if self.weight else getattr(objective, f"{self.name}_weight")
 
 
 def sum_square(x: Array) -> Float[Array, ""]:
-    """Sum of squares."""
+    """Computes the sum of squares."""
     return jnp.sum(jnp.square(x))
 
 
 def wide(x: Array) -> Array:
-    """At least float32, whatever the maps are computed in."""
+    """Converts to float32, unless the type is wider."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def count(inside: Inside, like: Array) -> Float[Array, ""]:
-    """Positions inside the picture, in the number type of another array (float32 at least)."""
+    """Counts the positions inside the picture, in the number type of `like` (float32 at least)."""
     return jnp.sum(inside, dtype=jnp.promote_types(like.dtype, jnp.float32))

@@ -1,4 +1,4 @@
-"""Content: the feature maps of the image against those of the photograph (Gatys et al. 2016, equation 1)."""
+"""Content term: distance of the feature maps from those of the content image (Gatys et al. 2016, equation 1)."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from jaxstyle.style.terms.base import Term, View, count, sum_square, wide
 
 
 def layers(objective: Objective) -> tuple[str, ...]:
-    """The layers that are compared as they are."""
+    """Returns the content layers."""
     return objective.content_layers
 
 
 def targets(objective: Objective, view: View) -> dict[str, Float[Array, "h w C"]]:
-    """P: the content image's maps, by layer."""
+    """Returns P, the content image's feature maps by layer."""
     return {name: view.maps[name].features for name in objective.content_layers}
 
 
 def distance(formula: str, f: FeatureMap, p: Float[Array, "h w C"]) -> Float[Array, ""]:
-    """Distance of F and P of one layer; both are 0 outside the picture."""
+    """Computes the distance of F and P of one layer; both are 0 outside the picture."""
     square, numbers = sum_square(wide(f.features) - wide(p)), count(f.inside, p) * p.shape[-1]
     match formula:
         case "energy":
             return (square / numbers) / jnp.maximum(sum_square(wide(p)) / numbers, 1e-12)
-        case "gatys":  # the paper has half the sum; the mean, as in Gatys's later code, does not grow with the image
+        case "gatys":  # departs from the paper's half sum: the mean of Gatys's later code does not grow with the image
             return square / numbers
         case "article":
             return square
@@ -36,7 +36,7 @@ def distance(formula: str, f: FeatureMap, p: Float[Array, "h w C"]) -> Float[Arr
 
 
 def loss(objective: Objective, view: View, targets: dict[str, Any]) -> Float[Array, ""]:
-    """Mean over the content layers."""
+    """Computes the mean over the content layers."""
     losses = [distance(objective.normalization, view.maps[name], p) for name, p in targets.items()]
     return jnp.mean(jnp.stack(losses))
 

@@ -1,4 +1,4 @@
-"""Style: the Gram matrices of the image against those of the painting (Gatys et al. 2016, equations 3 to 5)."""
+"""Style term: distance of the Gram matrices from those of the style image (Gatys et al. 2016, equations 3 to 5)."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from jaxstyle.style.terms.base import Term, View, count, sum_square
 
 
 def layers(objective: Objective) -> tuple[str, ...]:
-    """The layers that are compared by their Gram matrices."""
+    """Returns the style layers."""
     return objective.style_layers
 
 
 def gram(f: FeatureMap) -> Float[Array, "C C"]:
-    """G = F'F / (positions inside), so that it means the same at every size (the paper sums; Gatys's code averages)."""
+    """Computes G = F'F / (positions inside), comparable between sizes (the paper sums; Gatys's code averages)."""
     total = gram_sum(f.features.reshape(-1, f.features.shape[-1]))
     return total / count(f.inside, total)
 
 
 def targets(objective: Objective, view: View) -> dict[str, Float[Array, "C C"]]:
-    """A: the style image's Gram matrix of every style layer."""
+    """Returns A, the style image's Gram matrix of every style layer."""
     return {name: gram(view.maps[name]) for name in objective.style_layers}
 
 
 def distance(
     formula: str, g: Float[Array, "C C"], a: Float[Array, "C C"], positions: Float[Array, ""], pixels: Float[Array, ""]
 ) -> Float[Array, ""]:
-    """Distance of G and A of one layer.
+    """Computes the distance of G and A of one layer.
 
     Args:
-        positions: of the layer inside the picture.
-        pixels: of the picture.
+        positions: number of the layer's positions inside the picture.
+        pixels: number of the picture's pixels.
     """
     match formula:
         case "energy":
@@ -44,20 +44,20 @@ def distance(
         case "gatys":
             return sum_square(g - a) / g.size / g.shape[0] ** 2
         case "article":
-            # The article's Grams are sums, and its two pictures have one size. Here the style picture may have
-            # another, so averages are compared and both brought to the number of positions of the image.
+            # The article's Gram matrices are sums, and its two images have one size. Here the sizes may differ, so
+            # averages are compared, scaled to the image's number of positions.
             return sum_square((g - a) * (positions / pixels)) / (4 * 3**2)
     raise AssertionError(formula)
 
 
 def layer_weights(objective: Objective) -> tuple[float, ...]:
-    """Weight of each style layer: means for "energy" and the article (which divides by their number), else sums."""
+    """Returns the weight of each style layer: normalised to sum 1 for "energy" and "article", as given for "gatys"."""
     weights = objective.style_layer_weights or (1.0,) * len(objective.style_layers)
     return weights if objective.normalization == "gatys" else tuple(w / sum(weights) for w in weights)
 
 
 def loss(objective: Objective, view: View, targets: dict[str, Any]) -> Float[Array, ""]:
-    """Weighted sum over the style layers."""
+    """Computes the weighted sum over the style layers."""
     total = jnp.zeros((), jnp.promote_types(view.image.dtype, jnp.float32))
     for name, weight in zip(objective.style_layers, layer_weights(objective), strict=True):
         f, a = view.maps[name], targets[name]

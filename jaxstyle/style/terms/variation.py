@@ -1,4 +1,4 @@
-"""Total variation, which smooths (Mahendran and Vedaldi, arXiv 1412.0035, in the article's form)."""
+"""Total variation term, which smooths (Mahendran and Vedaldi, arXiv 1412.0035, in the article's form)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxstyle.style.terms.base import Image, Term, View
 
 
 def total_variation(image: Image, inside: Inside) -> Float[Array, ""]:
-    """Sum over pixels and channels of (dx^2 + dy^2)^1.25, in the image's units.
+    """Computes the sum over pixels and channels of (dx^2 + dy^2)^1.25, in the image's units.
 
     The exponent is Mahendran and Vedaldi's beta / 2 with beta = 2.5. A pixel counts if its neighbours to the right and
     below are inside the picture.
@@ -25,12 +25,12 @@ def total_variation(image: Image, inside: Inside) -> Float[Array, ""]:
 
 
 def loss(objective: Objective, view: View, targets: Any) -> Float[Array, ""]:
-    """The variation of the image inside the picture; it has no targets."""
+    """Computes the total variation inside the picture; the term has no targets."""
     del targets
     match objective.normalization:
-        case "energy":  # no target to divide by: mean over the image, with 1 for a step of a tenth of the range
+        case "energy":  # there is no target to divide by: a mean, in which a step of a tenth of the range counts 1
             return total_variation(view.image * 10, view.inside) / (3 * view.pixels)
-        case "gatys":  # the paper has no such term
+        case "gatys":  # the paper has no total variation
             return total_variation(view.image * 255, view.inside) / (3 * view.pixels)
         case "article":
             return total_variation(view.image * 255, view.inside)
