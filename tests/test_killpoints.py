@@ -155,7 +155,7 @@ def test_a_full_disk_ends_the_run_and_a_later_one_with_room_finishes(tmp_path):
             tmp_path / "in", style, disk / "out", "--size", 128, "--batch", 4, "--workers", 0, common=()
         )
         code, said = hostile.run(line)
-        assert code == 5 and "No space left on device" in said and "Make room" in said and "Traceback" not in said
+        assert code == 5 and "No space left on device" in said and "Free space" in said and "Traceback" not in said
         done = [row for row in hostile.ledger(disk / "out") if row["status"] == "done"]
         made = hostile.pictures_of(disk / "out")
         assert 10 <= len(done) <= 21

@@ -49,7 +49,7 @@ class Manifest:
             self._end = self._file.seek(0, os.SEEK_END)
             sync_folder(output)
         except OSError as error:
-            raise self._unwritable(error, "Make room, or correct its permissions.") from error
+            raise self._unwritable(error, "Free space, or correct its permissions.") from error
 
     def append(self, *rows: Row) -> None:
         """Appends rows and syncs them to the disk. A key may be appended once in the life of this object.
@@ -91,7 +91,7 @@ class Manifest:
         """Returns the number of inputs with this status, over all runs into the folder."""
         return self._counts[status]
 
-    def _unwritable(self, error: OSError, remedy: str = "Make room, then run again.") -> StorageError:
+    def _unwritable(self, error: OSError, remedy: str = "Free space, then run again.") -> StorageError:
         return StorageError(f"{printable(self.path)} cannot be written ({error.strerror})", remedy)
 
 

@@ -71,7 +71,7 @@ def as_storage_error(output: Path, verb: str = "written") -> Iterator[None]:
         yield
     except OSError as error:
         what = f"{printable(output)} cannot be {verb}"
-        remedy = "Make room or correct its permissions, or choose another."
+        remedy = "Free space or correct its permissions, or choose another."
         if error.errno in _NO_LOCKS:
             what = f"the file system of {printable(output)} has no file locks"
             remedy = "Choose an output folder on another file system, or mount this one with locks."

@@ -43,7 +43,7 @@ class Spool:
             except OSError as error:
                 raise StorageError(
                     f"the list of inputs cannot be written to a temporary file ({error.strerror or error})",
-                    "Make room for temporary files, or set TMPDIR to a folder that has some.",
+                    "Free space for temporary files, or set TMPDIR to a folder that has some.",
                 ) from error
             self._end += len(line)
             self._position = self._end

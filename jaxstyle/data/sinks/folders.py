@@ -133,7 +133,7 @@ def check_writable(output: Path) -> None:
         )
     free = shutil.disk_usage(there).free
     if free < LEAST_FREE:
-        raise StorageError(f"{printable(there)} has {free:,} bytes free", "Make room, then run again.")
+        raise StorageError(f"{printable(there)} has {free:,} bytes free", "Free space, then run again.")
 
 
 def make_output_folder(output: Path) -> None:
