@@ -171,6 +171,13 @@ def test_a_step_that_falls_less_than_armijo_asks_is_rejected():
         assert bool(verdict.accepted) == accepted and bool(verdict.keep) == accepted
 
 
+def test_a_gradient_that_is_not_finite_is_refused():
+    s = jnp.full(SHAPE, 0.1)
+    for wrong in (np.nan, np.inf):
+        verdict = lbfgs.judge(*map(jnp.float32, (1, 0.5, -1)), s, s.at[0, 0, 0].set(wrong), jnp.bool_(False))
+        assert not bool(verdict.finite) and not bool(verdict.accepted) and not bool(verdict.keep)
+
+
 @pytest.mark.parametrize(("after", "factor"), [(1.5, 1 / 3), (3.0, 1 / 6), (60.0, 0.1), (1.0, 0.5), (np.nan, 0.1)])
 def test_a_rejected_step_is_shortened_to_the_minimum_of_the_parabola(after, factor):
     """Through the loss 1 and the slope -1 at the image and the loss at the trial image, between 0.1 and 0.5."""

@@ -13,7 +13,11 @@ def test_a_mutant_changes_one_place_of_its_file_and_its_tests_exist(mutant):
     text = (ROOT / mutant.file).read_text()
     changed = mutated(mutant, text)
     assert ast.dump(ast.parse(changed)) != ast.dump(ast.parse(text))
-    assert mutant.tests and all((ROOT / "tests" / name).is_file() for name in mutant.tests)
+    assert mutant.tests
+    for test in mutant.tests:
+        file, _, name = test.partition("::")
+        assert not name or f"\ndef {name}(" in (ROOT / "tests" / file).read_text(), test
+        assert (ROOT / "tests" / file).is_file()
 
 
 def test_mutants_have_names_of_their_own():
