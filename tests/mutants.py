@@ -78,7 +78,8 @@ class Copy:
     def __init__(self, folder: Path):
         self.root, self._temporary = copied(folder / "copy"), folder / "tmp"
         # A mutant of equal length in the same second as the original would be taken for it: no bytecode is written.
-        paths = {"PYTHONPATH": str(self.root), "TMPDIR": str(self._temporary), "PYTHONDONTWRITEBYTECODE": "1"}
+        path = os.pathsep.join(filter(None, (str(self.root), os.environ.get("PYTHONPATH"))))
+        paths = {"PYTHONPATH": path, "TMPDIR": str(self._temporary), "PYTHONDONTWRITEBYTECODE": "1"}
         self._environment = {k: v for k, v in os.environ.items() if not k.startswith(("JAXSTYLE_", "PYTEST_"))} | paths
         self._temporary.mkdir()
         show = "import jaxstyle; print(jaxstyle.__file__)"
