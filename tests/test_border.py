@@ -49,6 +49,21 @@ def test_a_photograph_comes_out_the_same_from_three_buckets(network, fields):
     assert np.abs(later[0][0] - first[0][0]).max() > 0.02
 
 
+def test_a_refilled_lane_takes_everything_from_its_new_picture(network):
+    settings = StylizeSettings(**FLAT)
+    stylizer = stylizer_for(settings, network)
+    style = stylizer.style_targets(painting() / 255)
+    lanes = []
+    for width, height, seed in ((WIDTH, HEIGHT, 3), (64, 64, 4)):
+        picture = photo(width, height, seed) / 255
+        lanes.append(stylizer.start(lane_inputs(picture, 1 - picture, 64, 64), style, 5))
+    first, second = lanes
+    refilled = stylizer.put(stylizer.advance(stylizer.stack([first]), 5), 0, second)
+    found, fresh = (stylizer.advance(batch, 5).lanes.result for batch in (refilled, stylizer.stack([second])))
+    np.testing.assert_array_equal(found.image, fresh.image)
+    assert float(found.loss[0]) == float(fresh.loss[0])
+
+
 def test_what_lies_outside_the_picture_reaches_no_map_and_gets_no_gradient(network):
     settings = StylizeSettings(**DEEP)
     stylizer, picture = stylizer_for(settings, network), photo(WIDTH, HEIGHT, 3) / 255

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 
 import numpy as np
 import pytest
@@ -9,11 +10,12 @@ import stub
 from pictures import painting, photo, save
 from PIL import Image
 
+from jaxstyle.data.sinks.folders import FolderSink
 from jaxstyle.engine import pipeline, publish
 from jaxstyle.engine.events import Silent
 from jaxstyle.engine.pipeline import render
 from jaxstyle.engine.stop import Stop
-from jaxstyle.errors import DeviceError, ImageError, StorageError
+from jaxstyle.errors import DeviceError, ImageError, SettingsMismatch, StorageError
 from jaxstyle.settings import RenderSettings
 
 QUICK = RenderSettings(size=32, evaluations=10, batch=4, workers=0)
@@ -267,6 +269,31 @@ def test_an_encoder_that_refuses_is_a_row_and_a_bug_ends_the_run(tree, style, tm
         render(tree, style, tmp_path / "out", QUICK)
     assert len(rows(tmp_path / "out")) >= 2 and all(r["status"] == "done" for r in rows(tmp_path / "out").values())
     assert render(tree, style, tmp_path / "out", QUICK).done == 23
+
+
+def test_all_lanes_of_a_batch_may_end_while_the_disk_is_slow(style, tmp_path, devices, monkeypatch):
+    write = FolderSink.write
+
+    def slow(sink, key, data):
+        until = time.monotonic() + 60
+        while devices[0].put.total() < 16:
+            assert time.monotonic() < until, f"only {devices[0].put.total()} images were put on the device"
+            time.sleep(0.001)
+        write(sink, key, data)
+
+    for k in range(16):
+        save(tmp_path / "in" / f"{k}.png", photo(32, 32, seed=k))
+    monkeypatch.setattr(FolderSink, "write", slow)
+    assert render(tmp_path / "in", style, tmp_path / "out", QUICK, batch=8).done == 16
+
+
+def test_the_precision_that_auto_has_come_to_is_recorded(tree, style, tmp_path, devices, monkeypatch):
+    render(tree, style, tmp_path / "out", QUICK, precision="auto", limit=1)
+    recorded = json.loads((tmp_path / "out" / "settings.json").read_text())
+    assert recorded["decides"]["settings"]["precision"] == stub.StubDevice.precision == "float32"
+    monkeypatch.setattr(stub.StubDevice, "precision", "bfloat16")
+    with pytest.raises(SettingsMismatch, match="computed in float32, and this run computes in bfloat16"):
+        render(tree, style, tmp_path / "out", QUICK, precision="auto")
 
 
 def test_a_device_that_hangs_ends_the_run_with_its_rows_kept(tree, style, tmp_path, devices, monkeypatch):

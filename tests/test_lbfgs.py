@@ -95,7 +95,7 @@ def test_the_tick_is_l_bfgs_step_by_step(double, function, step_scale, ticks, re
 
 
 def test_the_waves_have_a_pair_that_is_refused():
-    """So that the comparison above can tell whether refused pairs are kept."""
+    """So that the comparison above has some. Kept, such a pair makes the next direction ascend, which forgets it."""
     engine = Lbfgs()
     lane = started(engine, evaluate(waves), jnp.asarray(START), 100)
     accepted = 0
@@ -169,6 +169,27 @@ def test_a_step_that_falls_less_than_armijo_asks_is_rejected():
     for after, accepted in ((1 - 2e-4, True), (1 - 0.5e-4, False)):
         verdict = lbfgs.judge(jnp.float32(1), jnp.float32(after), slope, s, s, jnp.bool_(False))
         assert bool(verdict.accepted) == accepted and bool(verdict.keep) == accepted
+
+
+@pytest.mark.parametrize("bend", [-1.0, 0.0])
+def test_a_pair_without_positive_curvature_is_not_kept_though_its_step_is(bend):
+    engine, state, memory = crafted(step=jnp.float32(0.01))
+    at = base.Point(jnp.asarray(START), jnp.float32(1), {"it": jnp.float32(1)})
+    lower = lambda x: ((jnp.float32(0.1), {"it": x.sum()}), memory.gradient + bend * (x - START))  # noqa: E731
+    step = engine.tick(lower, at, state, memory, jnp.bool_(False))
+    assert float(step.point.loss) == np.float32(0.1) and (step.state.pairs, step.state.written) == (
+        state.pairs, state.written,
+    )  # fmt: skip
+    for name in ("s", "y"):
+        np.testing.assert_array_equal(getattr(step.memory, name), getattr(memory, name))
+    np.testing.assert_array_equal(step.state.rho, state.rho)
+
+
+def test_a_gradient_that_is_not_finite_is_refused():
+    s = jnp.full(SHAPE, 0.1)
+    for wrong in (np.nan, np.inf):
+        verdict = lbfgs.judge(*map(jnp.float32, (1, 0.5, -1)), s, s.at[0, 0, 0].set(wrong), jnp.bool_(False))
+        assert not bool(verdict.finite) and not bool(verdict.accepted) and not bool(verdict.keep)
 
 
 @pytest.mark.parametrize(("after", "factor"), [(1.5, 1 / 3), (3.0, 1 / 6), (60.0, 0.1), (1.0, 0.5), (np.nan, 0.1)])

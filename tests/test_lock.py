@@ -216,6 +216,7 @@ def test_runs_begin_one_at_a_time_with_the_lock_held(tmp_path, system):
 
     def slow():
         calls.append("first begins")
+        calls.append(mutex.take(tmp_path / LOCK) is None)  # the mutex is held too
         entered.set()
         leave.wait(20)
         calls.append("first ends")
@@ -236,7 +237,7 @@ def test_runs_begin_one_at_a_time_with_the_lock_held(tmp_path, system):
     leave.set()
     for thread in threads:
         thread.join()
-    assert calls == ["first begins", "first ends", "second"]
+    assert calls == ["first begins", True, "first ends", "second"]
 
 
 @pytest.mark.parametrize("where", ["begin", "block"])

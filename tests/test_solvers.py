@@ -144,6 +144,39 @@ def test_convergence_is_told_by_the_relative_decrease():
     assert int(lane.status) == Status.CONVERGED and int(lane.evaluations) < 300
 
 
+class Falling(base.Solver):
+    """Its loss falls by a hundredth in every tick, and is twice as high at the end of each window where `spikes`."""
+
+    monotone = False
+
+    def __init__(self, scale, spikes=False):
+        self.scale, self.spikes = scale, spikes
+
+    def start(self, evaluate, start, values, step_scale):
+        return base.Step(start, jnp.int32(1), None, jnp.int32(0), jnp.bool_(False), jnp.bool_(False))
+
+    def memory(self, image):
+        return ()
+
+    def tick(self, evaluate, at, state, memory, first):
+        spike = self.spikes & (state % base.WINDOW == 0)
+        loss = self.scale * jnp.float32(0.99) ** (state - 1) * jnp.where(spike, 2, 1)
+        point = base.Point(at.image, loss, {"it": loss})
+        return base.Step(point, state + 1, (), jnp.int32(1), jnp.bool_(False), jnp.bool_(False))
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+def test_the_tolerance_is_relative_and_over_a_window(scale):
+    for tolerance, status, evaluations in ((0.08, Status.BUDGET, 40), (0.2, Status.CONVERGED, base.WINDOW)):
+        lane = solve(Falling(scale), None, np.zeros(SHAPE), budget=40, tolerance=tolerance)  # 1 - 0.99^9 is 0.086
+        assert (int(lane.status), int(lane.evaluations)) == (status, evaluations)
+
+
+def test_the_tolerance_looks_at_the_best_loss():
+    lane = solve(Falling(1.0, spikes=True), None, np.zeros(SHAPE), budget=40, tolerance=0.05)
+    assert (int(lane.status), int(lane.evaluations)) == (Status.BUDGET, 40)
+
+
 def test_a_tolerance_of_zero_never_ends_a_lane():
     lane = solve(Adam(learning_rate=1.0), quadratic, MINIMUM, budget=60)  # leaves the minimum: the loss rises
     assert int(lane.status) == Status.BUDGET and int(lane.evaluations) == 60

@@ -1,5 +1,6 @@
 """Jobs of two stages: each picture is optimised small, then larger, starting from what the first stage made."""
 
+import dataclasses
 import json
 import threading
 import weakref
@@ -74,6 +75,8 @@ def test_a_job_moves_through_its_stages_and_begins_again_from_the_first():
     assert (later.work, later.bucket, later.evaluations, later.last) == ((64, 48), (64, 48), 4, True)
     assert later.group == Group((64, 48), False, 1) and later.previous is not None
     assert (later.evaluations_before, later.seconds_before) == (6, 1.5)
+    after = dataclasses.replace(later, stages=(first, second, second)).next_stage(np.zeros((48, 64, 3)), 4, 0.5)
+    assert (after.evaluations_before, after.seconds_before) == (10, 2.0)  # of both
     again = later.second_try("black")
     assert again.group == Group((32, 32), True, 0) and again.first_problem == "black" and again.previous is None
     assert (again.evaluations_before, again.seconds_before) == (0, 0.0)

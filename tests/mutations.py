@@ -1,0 +1,296 @@
+"""The table of mutants: one changed place each, and the test files that must notice it. `mutants.py` applies them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Mutant(NamedTuple):
+    """One change.
+
+    Attributes:
+        name: for the command line and the table.
+        what: what a user would meet, in words.
+        file: path in the repository.
+        before, after: the text that stands once in the file, and what takes its place.
+        tests: files in tests/, or FILE::TEST where a file takes long; one test must fail.
+        equivalent: why no test can notice it; empty for all others.
+    """
+
+    name: str
+    what: str
+    file: str
+    before: str
+    after: str
+    tests: tuple[str, ...]
+    equivalent: str = ""
+
+
+def _in(folder: str, *mutants: tuple) -> list[Mutant]:
+    """Mutants of files in one folder of the package: (name, what, file in it, before, after, *tests).
+
+    Tests are named in short: "x" for test_x.py, and "x::y" for its test_y.
+    """
+    return [
+        Mutant(name, what, f"jaxstyle/{folder}{file}", before, after, tuple(map(_test, tests)))
+        for name, what, file, before, after, *tests in mutants
+    ]
+
+
+def _test(short: str) -> str:
+    file, _, name = short.partition("::")
+    return f"test_{file}.py" + (f"::test_{name}" if name else "")
+
+
+SOLVERS = _in(
+    "style/solvers/",
+    ("armijo", "every finite step is accepted", "lbfgs.py",
+     "accepted = finite & (first | (after <= before + ARMIJO * slope))", "accepted = finite",
+     "lbfgs::a_step_that_falls_less_than_armijo_asks_is_rejected"),
+    ("forget", "the curvature is never forgotten", "lbfgs.py",
+     "hold(forgotten, forget(state, memory.gradient), state)", "hold(False, forget(state, memory.gradient), state)",
+     "lbfgs::after_eight_rejections_the_curvature_is_forgotten_and_without_any_the_lane_has_stalled"),
+    ("refused-pairs", "pairs of negative curvature are kept", "lbfgs.py",
+     "keep = accepted & ~first & (curvature > CURVED * jnp.linalg.norm(s) * jnp.linalg.norm(y))",
+     "keep = accepted & ~first", "lbfgs::a_pair_without_positive_curvature_is_not_kept_though_its_step_is"),
+    ("halving", "a refused step is halved instead of interpolated", "lbfgs.py",
+     "jnp.clip(parabola, *SHRINK)", "jnp.full_like(parabola, 0.5)",
+     "lbfgs::a_rejected_step_is_shortened_to_the_minimum_of_the_parabola"),
+    ("history-of-1", "the history holds one pair whatever --history says", "lbfgs.py",
+     "row = state.written % self.history", "row = state.written % 1", "lbfgs::the_tick_is_l_bfgs_step_by_step"),
+    ("history-option", "--history does not reach the solver", "__init__.py",
+     'SolverKind("lbfgs:Lbfgs", ("history",)', 'SolverKind("lbfgs:Lbfgs", ()',
+     "solvers::a_solver_takes_its_own_options_from_the_settings"),
+    ("ascent", "a direction that ascends is followed", "lbfgs.py",
+     "ascends = ~(slope < 0)", "ascends = jnp.bool_(False)",
+     "lbfgs::a_direction_that_ascends_is_answered_by_forgetting_the_curvature"),
+    ("first-step", "the first step of a second try is as long as that of a first", "lbfgs.py",
+     "FIRST_STEP * step_scale", "FIRST_STEP", "lbfgs::the_tick_is_l_bfgs_step_by_step"),
+    ("mean-pixel", "the border counts in the length of the first step", "lbfgs.py",
+     "jnp.sum(jnp.abs(gradient)) / state.values", "jnp.mean(jnp.abs(gradient))",
+     "lbfgs::the_first_step_is_a_mean_over_the_pixels_that_are_optimised"),
+    ("nan-gradient", "a gradient that is not finite is accepted", "lbfgs.py",
+     "finite = jnp.isfinite(after) & jnp.isfinite(jnp.sum(y))", "finite = jnp.isfinite(after)",
+     "lbfgs::a_gradient_that_is_not_finite_is_refused"),
+    ("adam-reset", "Adam's moments pass from a lane's image to its next one", "adam.py",
+     "hold(first, self._engine().init(at.image), moved)", "moved",
+     "solvers::a_lane_does_not_depend_on_what_an_earlier_image_left_in_its_memory"),
+    ("best-image", "Adam yields its last image, not its best", "base.py",
+     "better(step.point, lane.best)", "step.point", "solvers::adam_yields_its_best_image_when_the_loss_rises"),
+    ("risen-loss", "the tolerance looks at a loss that may have risen", "base.py",
+     "loss = step.point.loss if best is None else best.loss", "loss = step.point.loss",
+     "solvers::the_tolerance_looks_at_the_best_loss"),
+    ("tolerance", "the tolerance is absolute, not relative", "base.py",
+     "tolerance * lane.window_loss)", "tolerance)", "solvers::the_tolerance_is_relative_and_over_a_window"),
+    ("window", "the tolerance compares single ticks", "base.py",
+     "window = evaluations // WINDOW > lane.evaluations // WINDOW", "window = evaluations > lane.evaluations",
+     "solvers::the_tolerance_is_relative_and_over_a_window"),
+    ("ended-lanes", "a lane that has ended goes on with its neighbours", "base.py",
+     "return hold(running, after, lane._replace(memory=None))._replace(memory=step.memory)",
+     "return hold(True, after, lane._replace(memory=None))._replace(memory=step.memory)",
+     "solvers::an_ended_lane_stays_as_it_is"),
+)  # fmt: skip
+
+OBJECTIVE = _in(
+    "",
+    ("layer-weights", "weights of the style layers in reverse order", "style/terms/gram.py",
+     "zip(objective.style_layers, layer_weights(objective), strict=True)",
+     "zip(objective.style_layers, layer_weights(objective)[::-1], strict=True)",
+     "objective::all_terms_together_with_unequal_weights_and_two_content_layers"),
+    ("gram-positions", "Gram matrices are divided by the positions of the bucket", "style/terms/gram.py",
+     "total / count(f.inside, total)", "total / f.inside.size",
+     "border::a_photograph_comes_out_the_same_from_three_buckets"),
+    ("style-energy", "the style term is divided by the image's energy, not the painting's", "style/terms/gram.py",
+     "jnp.maximum(sum_square(a), 1e-12)", "jnp.maximum(sum_square(g), 1e-12)",
+     "objective::all_terms_together_with_unequal_weights_and_two_content_layers"),
+    ("content-mean", "content layers are added, not averaged", "style/terms/content.py",
+     "jnp.mean(jnp.stack(losses))", "jnp.sum(jnp.stack(losses))",
+     "objective::all_terms_together_with_unequal_weights_and_two_content_layers"),
+    ("content-energy", "the content term is divided by a sum, not a mean", "style/terms/content.py",
+     "jnp.maximum(sum_square(wide(p)) / numbers, 1e-12)", "jnp.maximum(sum_square(wide(p)), 1e-12)",
+     "objective::all_terms_together_with_unequal_weights_and_two_content_layers"),
+    ("content-positions", "the content term is divided by the positions of the bucket", "style/terms/content.py",
+     "count(f.inside, p) * p.shape[-1]", "jnp.float32(p.size)",
+     "border::a_photograph_comes_out_the_same_from_three_buckets"),
+    ("tv-inside", "total variation counts the border", "style/terms/variation.py",
+     "jnp.where(inside[..., None], (corner - below) ** 2 + (corner - right) ** 2, 0)",
+     "(corner - below) ** 2 + (corner - right) ** 2", "border::a_photograph_comes_out_the_same_from_three_buckets"),
+    ("conv-inside", "convolutions see the border", "model/ops.py",
+     "return y if inside is None else jnp.where(inside[..., None], y, 0)", "return y",
+     "border::maps_inside_are_those_of_the_picture_alone"),
+    ("pool-inside", "average pooling counts positions outside", "model/ops.py",
+     "total / jnp.maximum(number, 1)[..., None]", "total / 4",
+     "ops::pooling_keeps_an_odd_last_row_and_column_of_the_picture"),
+    ("refill-content", "a refilled lane keeps the content of the picture before", "style/batch.py",
+     "return Batch(lanes, content, inside, self.style if self.shared else style, self.shared)",
+     "return Batch(lanes, self.content, inside, self.style if self.shared else style, self.shared)",
+     "border::a_refilled_lane_takes_everything_from_its_new_picture"),
+    ("refill-inside", "a refilled lane keeps the extent of the picture before", "style/batch.py",
+     "return Batch(lanes, content, inside, self.style if self.shared else style, self.shared)",
+     "return Batch(lanes, content, self.inside, self.style if self.shared else style, self.shared)",
+     "border::a_refilled_lane_takes_everything_from_its_new_picture"),
+    ("two-styles", "a batch takes its first lane's style for all", "style/stylizer.py",
+     "shared = all(one.targets.style is started[0].targets.style for one in started)", "shared = True",
+     "stylize::a_batch_of_two_styles_equals_the_single_runs"),
+    ("noise-seed", "--seed does not change the noise", "style/initial.py",
+     '{seed}\\0{key}"', '{key}"', "stylize::noise_depends_on_seed_and_name_only"),
+)  # fmt: skip
+
+ENGINE = _in(
+    "engine/",
+    ("later-stage", "a later stage with a full batch does not go first", "queues.py",
+     "group.stage if self._full(group) else 0", "0",
+     "stages::a_later_stage_with_a_full_batch_goes_first_and_ends_the_refilling_of_earlier_ones"),
+    ("overtaken", "earlier stages are refilled while a later one waits", "queues.py",
+     "return any(other.stage > group.stage and self._full(other) for other in self._pending)", "return False",
+     "stages::a_later_stage_with_a_full_batch_goes_first_and_ends_the_refilling_of_earlier_ones"),
+    ("window-of-jobs", "the planner never waits", "queues.py",
+     "self._stopped or self._pending.total() < self._window)", "True)", "queues"),
+    ("requeue", "a picture that turns out to lie on its side is lost", "stages.py",
+     "shared.queues.requeue(task.job)", "pass",
+     "runs::a_png_that_says_late_that_it_lies_on_its_side_is_rendered_upright"),
+    ("ended-bound", "six lanes may wait to be published, whatever the batch", "stages.py",
+     "shared.ended.maxsize = 2 * batch", "shared.ended.maxsize = 6",
+     "engine::all_lanes_of_a_batch_may_end_while_the_disk_is_slow"),
+    ("most-pixels", "after out of memory the next shape begins with a full batch again", "stages.py",
+     "self._most_pixels // (bucket[0] * bucket[1]) // count * count", "wanted",
+     "runs::a_bucket_after_one_that_ran_out_of_memory_begins_with_no_more_pixels"),
+    ("precision", "the precision of the device is not recorded", "stages.py",
+     "record_precision(shared.ready.output, self._device.precision)", "pass",
+     "engine::the_precision_that_auto_has_come_to_is_recorded"),
+    ("second-try", "what comes out wrong is not tried again", "publish.py",
+     "return None if job.first_problem else job.second_try(wrong)", "return None",
+     "engine::what_comes_out_wrong_is_tried_once_more_and_never_called_done"),
+    ("stalled", "a lane that stalled at its start counts as done", "publish.py",
+     "if ended.status == Status.STALLED and not loss < IMPROVED * result.start_loss:", "if False:",
+     "library::an_image_that_came_out_wrong_is_a_problem"),
+    ("no-better", "an image that is no better than its start counts as done", "publish.py",
+     "if ended.evaluations > 1 and not loss < result.start_loss:", "if False:",
+     "library::an_image_that_came_out_wrong_is_a_problem"),
+    ("black", "a black image counts as done", "publish.py",
+     "if shown.max() <= BLACK:", "if False:", "engine::what_comes_out_wrong_is_tried_once_more_and_never_called_done"),
+    ("border-published", "outputs include the border of their bucket", "publish.py",
+     "return ended.result.image[:height, :width]", "return ended.result.image",
+     "stages::every_picture_goes_through_both_stages"),
+    ("chunk", "a chunk is ten ticks, however long they take", "lanes.py",
+     "round(CHUNK_SECONDS * ticks / max(chunk, 1e-6))", "10", "lanes"),
+    ("compiling", "compiling counts as a call that hangs", "lanes.py",
+     "self.since = None if compiles else time.monotonic()", "self.since = time.monotonic()", "lanes"),
+    ("lost-images", "images on the device when its memory runs out are lost", "lanes.py",
+     "again.extend(lost)", "pass", "lanes_memory"),
+    ("halved", "out of memory, the batch shrinks by one device's lane", "lanes.py",
+     "batch_sizes(size, count)[1]", "size - count", "lanes_memory"),
+    ("taken-back", "evaluations of a lost batch stay in the progress", "lanes.py",
+     'self._report(-spent, float("nan"))', "pass", "lanes_memory"),
+    ("rows-first", "rows are kept before their outputs are durable", "threads.py",
+     "        if written:\n"
+     "            self._shared.ready.sink.commit(written)\n"
+     "        if rows:\n"
+     "            self._keep(rows)\n",
+     "        if rows:\n"
+     "            self._keep(rows)\n"
+     "        if written:\n"
+     "            self._shared.ready.sink.commit(written)\n", "memory_io"),
+    ("old-output", "the output of an input that is no picture any more stays", "pipeline.py",
+     'if changed and past is not None and past.status == "done":', "if False:",
+     "engine::an_output_goes_when_its_input_has_become_rubbish"),
+)  # fmt: skip
+
+PLANNING = _in(
+    "planning/",
+    ("stage-budget", "evaluations of earlier stages are not added up", "plan.py",
+     "evaluations_before=self.evaluations_before + evaluations", "evaluations_before=evaluations",
+     "stages::a_job_moves_through_its_stages_and_begins_again_from_the_first"),
+    ("second-try-stage", "a second try begins at the stage that failed", "plan.py",
+     "self, stage=0, previous=None,", "self, stage=self.stage, previous=None,",
+     "stages::a_job_moves_through_its_stages_and_begins_again_from_the_first"),
+    ("shard", "the inputs of one shard belong to none", "plan.py",
+     "% parts == index - 1", "% parts == index", "plan::every_input_is_in_one_shard_whatever_else_there_is"),
+    ("reserved", "an input named manifest.jsonl overwrites the manifest", "plan.py",
+     "if is_reserved(one.key):", "if False:", "plan::names_that_the_run_needs_for_itself_fail"),
+    ("bucket", "pictures as long as a bucket get the next larger one", "buckets.py",
+     "side >= long)", "side > long)", "plan::known_pictures"),
+    ("batch-fits", "a batch that was asked for is tried whether it fits or not", "batches.py",
+     "min(int(asked), device.max_batch(bucket))", "int(asked)", "contract"),
+    ("lost-output", "an output that was deleted is not made again", "preflight.py",
+     " and ready.sink.has(one.key)", "", "render::a_lost_output_is_rendered_again"),
+    ("changed-input", "another picture of the same length is taken for finished", "preflight.py",
+     "return ledger.checksum_bits(digest.hexdigest()) == past.checksum", "return True",
+     "runs::another_picture_of_the_same_length_is_rendered_and_a_copy_of_the_same_is_not"),
+)  # fmt: skip
+
+DATA = _in(
+    "",
+    ("fsync", "a file is renamed before its content is on the disk", "data/sinks/folders.py",
+     "                os.fsync(file.fileno())\n            os.replace(temporary, path)",
+     "                os.replace(temporary, path)\n                os.fsync(file.fileno())", "sink"),
+    ("no-fsync", "a file's content is not synced", "data/sinks/folders.py",
+     "                file.flush()\n                os.fsync(file.fileno())\n", "                file.flush()\n",
+     "sink"),
+    ("commit", "a power loss undoes the renames of committed outputs", "data/sinks/folders.py",
+     "for folder in {(self._output / key).parent for key in keys}:", "for folder in ():", "folder_sink"),
+    ("sweep-own", "a run sweeps the file that it is writing", "data/sinks/folders.py",
+     " and _own not in name", "", "sink"),
+    ("row-fsync", "rows are not on the disk when `append` returns", "data/manifest.py",
+     "os.fsync(self._file.fileno())", "pass", "manifest"),
+    ("torn-row", "a row that did not fit stays in the way of the next", "data/manifest.py",
+     "os.ftruncate(self._file.fileno(), self._end)", "pass", "manifest"),
+    ("torn-line", "a torn last line is an error", "data/ledger.py",
+     'if not line.endswith(b"\\n"):', "if False:", "ledger"),
+    ("first-row", "the first row of a key counts, not the last", "data/ledger.py",
+     "keys, backwards = np.unique(every[::-1], return_index=True)\n    return keys, len(every) - 1 - backwards",
+     "keys, first = np.unique(every, return_index=True)\n    return keys, first", "ledger"),
+    ("compact-order", "shards' rows lie below those of the manifest, whichever are newer", "data/ledger.py",
+     "for _, name in sorted(shards)]", "for _, name in sorted(shards, reverse=True)]", "ledger"),
+    ("fingerprint", "a run with other settings is let into a folder", "data/fingerprint.py",
+     "for name, (now, then) in pairs.items() if now != then]", "for name, (now, then) in pairs.items() if False]",
+     "fingerprint"),
+    ("new-setting", "a setting that the folder does not know is not compared", "data/fingerprint.py",
+     "for name in here | there}", "for name in there}", "fingerprint"),
+    ("mixed-precision", "one folder holds two precisions", "data/fingerprint.py",
+     "elif there != precision:", "elif False:", "fingerprint"),
+    ("rows-forgotten", "old rows stand beside new settings after a kill", "data/fingerprint.py",
+     "        forget(output)\n"
+     "    else:\n"
+     "        compare(output, run)\n"
+     "    if overwrite or _read(output) is None:\n"
+     '        _write(output, _as_json({"decides": run.decides, "about": run.about}))',
+     "        pass\n"
+     "    else:\n"
+     "        compare(output, run)\n"
+     "    if overwrite or _read(output) is None:\n"
+     '        _write(output, _as_json({"decides": run.decides, "about": run.about}))\n'
+     "        overwrite and forget(output)", "fingerprint"),
+    ("reserved-case", "MANIFEST.JSONL is no reserved name", "data/layout.py",
+     'key.casefold().split("/")', 'key.split("/")', "layout"),
+    ("whole-number", "a row's number may be too large for the ledger", "data/rows.py",
+     "if type(value) is not int or not -(2**63) < value < 2**63:", "if type(value) is not int:", "rows", "ledger"),
+    ("status", "a row may have any status", "data/rows.py",
+     "if value not in STATUSES:", "if False:", "rows"),
+    ("checksum", "a row's checksum may be half as long", "data/rows.py",
+     "if len(bytes.fromhex(value)) not in (0, 32):", "if not bytes.fromhex(value) and value:", "rows"),
+    ("partitions", "shards of two partitions run side by side", "data/lock.py",
+     "return one == other or one[1] != other[1]", "return one == other", "lock::who_excludes_whom"),
+    ("begin", "a run begins after the mutex is free", "data/lock.py",
+     "            if begin is not None:\n                begin()\n",
+     "        if begin is not None:\n            begin()\n", "lock::runs_begin_one_at_a_time_with_the_lock_held"),
+    ("lock-removed", "a lock file is removed without the mutex", "data/lock.py",
+     "            with mutex(output):\n                own.release()",
+     "            if True:\n                own.release()", "lock::a_lock_file_is_removed_with_the_mutex_held"),
+    ("nofollow", "a link in the place of the manifest is followed", "data/opening.py",
+     ' | getattr(os, "O_NOFOLLOW", 0)', "", "layout"),
+    ("nonblock", "a pipe in the place of the manifest stops the run", "data/opening.py",
+     "    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):", "    if False:", "layout"),
+    ("verify-checksum", "`verify` believes an output of the recorded length", "data/audit.py",
+     "hexdigest() != row.output_sha256:", "hexdigest() == '':", "audit::a_file_that_is_not_as_recorded"),
+    ("decoder-change", "a decoder does not notice that its file changes", "decode/worker.py",
+     "if _stat(file) != before:", "if False:", "worker::a_file_that_changes_while_it_is_read_is_refused"),
+    ("decoder-process", "a decoder process tells an error as another one", "decode/worker.py",
+     'return {"what": _plain(error.what), ', 'return {"what": "cannot be decoded", ',
+     "pool::many_threads_get_what_one_process_would_find"),
+    ("exit-code", "`python -m jaxstyle` exits with 0 after an error", "cli.py",
+     "code = error.exit_code", "code = EXIT_OK",
+     "cli::a_render_on_a_platform_that_jax_does_not_have_exits_1_and_says_so"),
+)  # fmt: skip
+
+MUTANTS = [*SOLVERS, *OBJECTIVE, *ENGINE, *PLANNING, *DATA]
