@@ -91,7 +91,7 @@ class Batch:
     def result(self, lane):
         self.call("result")
         image = self.tasks[lane].inputs["content"] + self.spent[lane] / 1000
-        return Result(image, {"content": 1.0}, 2.0, "float32")
+        return Result(image, 1.0, {"content": 1.0}, 2.0, "float32")
 
     def select(self, lanes, size):
         assert len(lanes) <= size < len(self.tasks)

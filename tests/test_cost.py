@@ -280,3 +280,9 @@ def test_deeper_layers_cost_more():
         for name in VGG16.layers
     ]
     assert all(less < more for less, more in pairwise(costs))
+
+
+def test_an_objective_without_layers_costs_no_layers():
+    none = StylizeSettings(content_weight=0, style_weight=0)
+    assert 0 < memory.lane_bytes((64, 64), none) < memory.lane_bytes((64, 64), StylizeSettings(**SHALLOW))
+    assert cost.evaluation_flops((64, 64), none.objective()) >= 1

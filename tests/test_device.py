@@ -207,3 +207,24 @@ def test_render_works_under_the_checks_that_a_caller_may_have_switched_on(check,
     finally:
         jax.config.update(name, before)
     assert (summary.done, summary.failed) == (1, 0)
+
+
+def test_an_objective_of_total_variation_alone_is_rendered(network, tmp_path):
+    save(tmp_path / "in" / "a.png", photo(40, 33))
+    save(tmp_path / "style.png", painting())
+    summary = render(
+        tmp_path / "in", tmp_path / "style.png", tmp_path / "out", size=32, evaluations=5, workers=0, batch="auto",
+        content_weight=0.0, style_weight=0.0,
+    )  # fmt: skip
+    assert (summary.done, summary.failed) == (1, 0)
+
+
+def test_a_photograph_that_is_the_style_picture_is_done(network, tmp_path):
+    """There is nothing to gain from its start, which is no problem."""
+    save(tmp_path / "in" / "a.png", painting(32, 32))
+    save(tmp_path / "style.png", painting(32, 32))
+    summary = render(
+        tmp_path / "in", tmp_path / "style.png", tmp_path / "out", size=32, evaluations=5, workers=0, init="content",
+        tv_weight=0.0, **FEW,
+    )  # fmt: skip
+    assert (summary.done, summary.failed) == (1, 0)

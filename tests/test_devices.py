@@ -52,13 +52,24 @@ for lane in range(4):
     batch.put(lane, Task(lane).inputs, 24)
 engine, lanes = batch._engine, batch._batch.lanes
 rest = dataclasses.replace(batch._batch, lanes=None)
-text = engine._advance.lower(engine._everywhere, lanes, rest, np.int32(2), np.float32(0)).compile().as_text()
+limits = engine._on_all((np.int32(2), np.float32(0)))
+text = engine._advance.lower(engine._everywhere, lanes, rest, *limits).compile().as_text()
 collectives = [name for name in ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
                if name + "(" in text or name + "-start(" in text]
+starts = [engine._start._cache_size()]
 smaller = four.batch(Group((32, 32)), 8)
 for lane in range(8):
     smaller.put(lane, Task(lane).inputs, 24)
 picked = smaller.select([6, 1, 3], 4)
+programs = [one.n_compiled, four.n_compiled]
+starts.append(engine._start._cache_size())
+jax.config.update("jax_transfer_guard", "disallow")
+guarded = four.batch(Group((32, 32)), 4)
+guarded.put(1, Task(1).inputs, 3)
+guarded = guarded.select([1], 4)
+guarded.advance(3)
+guarded = guarded.result(0).loss
+jax.config.update("jax_transfer_guard", "allow")
 try:
     JaxDevice(RenderSettings(devices=5), weights.load(None), painting() / 255)
     refused = ""
@@ -66,9 +77,10 @@ except SettingsError as error:
     refused = str(error)
 print(json.dumps({
     "devices": len(jax.local_devices()), "count": four.count, "same": same, "apart": apart, "refused": refused,
-    "programs": [one.n_compiled, four.n_compiled], "collectives": collectives,
+    "programs": programs, "collectives": collectives,
     "spread": len(lanes.point.image.sharding.device_set), 
     "shard": list(lanes.point.image.addressable_shards[0].data.shape),
+    "starts": starts, "guarded": guarded,
     "picked": [bool((picked.result(k).image == Task(n).init).all()) for k, n in enumerate([6, 1, 3])],
     "preferred_batch": [one.preferred_batch((32, 32)), four.preferred_batch((32, 32))],
 }))
@@ -102,6 +114,14 @@ def test_a_lane_comes_out_as_on_a_single_device_but_for_rounding(found):
 def test_one_program_and_nothing_passes_between_devices_while_lanes_advance(found):
     assert found["programs"][1] == 2  # for four lanes and for eight, however often they are filled
     assert found["collectives"] == []
+
+
+def test_targets_are_computed_by_one_program_on_one_device(found):
+    assert found["starts"] == [1, 1]
+
+
+def test_several_devices_work_under_the_transfer_guard(found):
+    assert found["guarded"] > 0
 
 
 def test_lanes_move_to_a_smaller_batch(found):

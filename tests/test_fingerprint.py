@@ -14,6 +14,7 @@ from jaxstyle.data.fingerprint import Fingerprint, compare, read_about, record_p
 from jaxstyle.data.layout import MANIFEST, SETTINGS
 from jaxstyle.data.lock import locked
 from jaxstyle.data.mutex import mutex
+from jaxstyle.data.rows import Row
 from jaxstyle.errors import OutputLocked, SettingsMismatch, StorageError
 from jaxstyle.settings import NO_PIXELS, RenderSettings
 
@@ -204,6 +205,18 @@ def test_a_folder_begun_with_auto_takes_the_precision_that_it_came_to(tmp_path):
     record_precision(tmp_path, "float32")
     with pytest.raises(SettingsMismatch, match=r"settings\.precision is 'bfloat16' now and 'float32' there"):
         compare(tmp_path, run(precision="bfloat16"))
+
+
+def test_a_folder_of_version_0_1_has_the_precision_of_its_rows(tmp_path):
+    """That version left "auto" in settings.json, and recorded the precision in the rows only."""
+    write_fingerprint(tmp_path, run())
+    rows = [Row("a.png", "done", precision="float32"), Row("b.png", "failed"), Row("c.png", "done")]
+    (tmp_path / MANIFEST).write_text("".join(json.dumps(row.as_json()) + "\n" for row in rows))
+    compare(tmp_path, run(precision="bfloat16"))  # which does not read the rows
+    with pytest.raises(SettingsMismatch, match="computed in float32, and this run computes in bfloat16"):
+        record_precision(tmp_path, "bfloat16")
+    record_precision(tmp_path, "float32")
+    assert content(tmp_path)["decides"]["settings"]["precision"] == "float32"
 
 
 def test_a_folder_begun_with_a_precision_keeps_it(tmp_path):

@@ -125,3 +125,18 @@ def test_case_is_told_by_the_file_system(out, monkeypatch):
 
 def test_the_registry_has_the_folder():
     assert SINKS["folders"] is FolderSink
+
+
+def test_a_link_or_a_file_in_the_place_of_the_folder_of_unfinished_files_is_refused(out, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    theirs = elsewhere / f"{TEMPORARY}theirs"
+    theirs.touch()
+    (out / UNFINISHED).symlink_to(elsewhere)
+    with pytest.raises(StorageError, match="is a link"):
+        FolderSink(out).sweep()
+    assert theirs.exists()
+    (out / UNFINISHED).unlink()
+    (out / UNFINISHED).touch()
+    with pytest.raises(StorageError, match="cannot be listed"):
+        FolderSink(out).sweep()

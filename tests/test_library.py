@@ -211,7 +211,8 @@ def test_set_up_jax_is_offered():
 def ended(loss, status=Status.BUDGET, evaluations=10, start=4.0, image=None):
     job = SimpleNamespace(work=(32, 32))
     shown = photo(32, 32).astype(np.float32) / 255 if image is None else image
-    result = Result(shown, {"content": loss / 4, "style": loss * 3 / 4}, start, "float32")
+    terms = {"content": loss / 4, "style": loss * 3 / 4 - 1e-7}  # whose sum is rounded another way
+    result = Result(shown, loss, terms, start, "float32")
     return Ended(SimpleNamespace(job=job), result, evaluations, status, 0.1)
 
 
@@ -223,6 +224,9 @@ def ended(loss, status=Status.BUDGET, evaluations=10, start=4.0, image=None):
         (ended(400.0), "no better: its loss went from 4 to 400"),
         (ended(400.0, Status.CONVERGED), "no better"),
         (ended(4.0, evaluations=1), ""),  # there was no step
+        (ended(1e-6, start=1e-6), ""),  # the photograph is the style picture: there is nothing to gain
+        (ended(0.0, Status.STALLED, start=0.0), ""),
+        (ended(2e-5, start=2e-5), "no better"),
         (ended(3.97, Status.STALLED), "stalled: no step lowered its loss from 4"),
         (ended(3.95, Status.STALLED), ""),
         (ended(3.97, Status.CONVERGED), ""),

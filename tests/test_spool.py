@@ -79,3 +79,26 @@ def test_a_full_disk_is_a_storage_error(spool, monkeypatch):
     monkeypatch.setattr(spool._file, "write", full)
     with pytest.raises(StorageError, match=r"temporary file \(No space left on device\)\. .*TMPDIR"):
         spool.write(INPUTS[0])
+
+
+def test_a_full_disk_is_a_storage_error_wherever_the_buffer_is_written(monkeypatch):
+    class Full:
+        """A file whose buffer finds no room once there is something in it."""
+
+        def __init__(self):
+            self.told = 0
+
+        def write(self, line):
+            self.told += len(line)
+
+        def _refuse(self, *_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        seek = readline = close = _refuse
+
+    full = Spool()
+    full._file = Full()
+    full.write(INPUTS[0])
+    with pytest.raises(StorageError, match="No space left"):
+        next(full.read(running))
+    full.close()  # says nothing further

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxstyle.data.layout import SETTINGS
-from jaxstyle.data.ledger import forget
+from jaxstyle.data.ledger import forget, ledgers, lines
 from jaxstyle.data.mutex import mutex
 from jaxstyle.data.opening import read_regular, unreadable
 from jaxstyle.data.sinks.folders import write_file
@@ -113,14 +113,17 @@ def record_precision(output: Path, precision: str) -> None:
             raise SettingsMismatch(f"{printable(output / SETTINGS)} was removed during the run", "Run again.")
         settings = recorded["decides"]["settings"]
         there = settings.get("precision", "auto")
-        if there == "auto":
-            settings["precision"] = precision
-            _write(output, recorded)
-        elif there != precision:
+        if there == "auto":  # version 0.1 left it so; its rows tell
+            done = {row.precision for path in ledgers(output) for _, row in lines(path) if row.status == "done"}
+            there = next(iter(done - {"", precision}), precision)
+        if there != precision:
             raise SettingsMismatch(
                 f"{printable(output)} holds results computed in {there}, and this run computes in {precision}",
                 f"Give --precision {there}, or use {_OTHERWISE}.",
             )
+        if settings.get("precision") != precision:
+            settings["precision"] = precision
+            _write(output, recorded)
 
 
 def read_about(output: Path) -> dict[str, Any] | None:

@@ -132,18 +132,19 @@ class JaxDevice:
             blank = np.zeros((height, width, 3), np.float32)
             one = engine.start(lane_inputs(blank, blank, height, width), style)
             idle = engine.advance(engine.fill(one, size), 0)  # compiles
-            return _JaxBatch(engine, idle, self.settings.tolerance, step_scale)
+            return _JaxBatch(engine, idle, style, self.settings.tolerance, step_scale)
 
 
 class _JaxBatch:
     """See `planning.contract.Batch`. Empty lanes are marked as ended."""
 
-    def __init__(self, engine: Stylizer, batch: LaneBatch, tolerance: float, step_scale: float):
-        self._engine, self._batch, self._tolerance, self._step_scale = engine, batch, tolerance, step_scale
+    def __init__(self, engine: Stylizer, batch: LaneBatch, style: Any, tolerance: float, step_scale: float):
+        self._engine, self._batch, self._style = engine, batch, style
+        self._tolerance, self._step_scale = tolerance, step_scale
 
     def put(self, lane: int, inputs: Mapping[str, np.ndarray], evaluations: int) -> None:
         with _memory_errors():
-            one = self._engine.start(inputs, self._batch.style, evaluations, self._step_scale)
+            one = self._engine.start(inputs, self._style, evaluations, self._step_scale)
             self._batch = self._engine.put(self._batch, lane, one)
 
     def advance(self, ticks: int) -> Snapshot:
@@ -156,12 +157,12 @@ class _JaxBatch:
         with _memory_errors():
             best, start_loss = jax.device_get(self._engine.result(self._batch, lane))
         terms = {name: float(value) for name, value in best.terms.items()}
-        return Result(best.image, terms, float(start_loss), self._engine.settings.precision)
+        return Result(best.image, float(best.loss), terms, float(start_loss), self._engine.settings.precision)
 
     def select(self, lanes: Sequence[int], size: int) -> Batch:
         with _memory_errors():
             smaller = self._engine.advance(self._engine.pick(self._batch, lanes, size), 0)  # compiles
-            return _JaxBatch(self._engine, smaller, self._tolerance, self._step_scale)
+            return _JaxBatch(self._engine, smaller, self._style, self._tolerance, self._step_scale)
 
 
 @contextmanager

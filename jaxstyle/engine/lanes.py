@@ -17,6 +17,8 @@ from jaxstyle.planning.batches import batch_size, batch_sizes
 from jaxstyle.planning.contract import Batch, Device, Group, OutOfMemory, Result, Snapshot
 from jaxstyle.style.status import Status
 
+COMPILE_SECONDS = 3600.0
+"""Time that compiling may take beyond the stall timeout before a call of the device counts as hanging."""
 CHUNK_SECONDS = 1.0
 """Target duration of a chunk, the ticks of one device call, in seconds."""
 
@@ -65,8 +67,8 @@ class Usage:
         spent: ticks of lanes whose image was running.
         offered: ticks of all lanes.
         seconds: seconds in calls of the device, including compilation.
-        since: start of the present call (time.monotonic); None between calls, and during compilation, which may take
-            longer than the stall timeout.
+        since: start of the present call (time.monotonic), or for a call that compiles `COMPILE_SECONDS` later; None
+            between calls.
     """
 
     spent: int = 0
@@ -76,9 +78,9 @@ class Usage:
 
     @contextmanager
     def call(self, *, compiles: bool = False) -> Iterator[None]:
-        """Measures a call of the device; `compiles` excludes it from the stall timeout."""
+        """Measures a call of the device; one that compiles gets `COMPILE_SECONDS` beyond the stall timeout."""
         began = time.perf_counter()
-        self.since = None if compiles else time.monotonic()
+        self.since = time.monotonic() + (COMPILE_SECONDS if compiles else 0)
         try:
             yield
         finally:
@@ -229,7 +231,7 @@ class BatchScheduler(Generic[T]):
             lane.seconds += chunk / len(active)
         self.usage.spent += min(used, ticks * len(active))  # a tick of some solvers takes more than one evaluation
         self.usage.offered += ticks * len(filled.lanes)
-        self._report(used, float(snapshot.loss[active].mean()))
+        self._report(used, float(snapshot.loss[active].mean(dtype=np.float64)))
 
     def _ended(self, batch: Batch, filled: _Filled[T], active: list[int], snapshot: Snapshot) -> Iterator[Ended[T]]:
         """Yields the images of the lanes that have ended, and empties these lanes."""

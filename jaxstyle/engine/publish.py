@@ -20,6 +20,8 @@ from jaxstyle.style.status import Status
 
 IMPROVED = 0.99
 """A STALLED lane counts as done if its loss is below this part of its start loss."""
+OPTIMAL = 1e-5
+"""A start loss up to this is rounding: the start is the optimum, as for a photograph that is the style picture."""
 BLACK = 2
 """An image without a pixel above this of 255 is black."""
 GLANCE = 32
@@ -34,13 +36,13 @@ def problem(ended: Ended[Prepared]) -> str:
     result = ended.result
     if result is None:
         return ""  # a second try has no more memory
-    loss = sum(result.terms.values())
+    optimal = result.start_loss <= OPTIMAL
     if ended.status == Status.DIVERGED or not np.isfinite(result.image).all():
         return "diverged: its loss was not finite"
-    if ended.status == Status.STALLED and not loss < IMPROVED * result.start_loss:
+    if ended.status == Status.STALLED and not (optimal or result.loss < IMPROVED * result.start_loss):
         return f"stalled: no step lowered its loss from {result.start_loss:.4g}"
-    if ended.evaluations > 1 and not loss < result.start_loss:
-        return f"came out no better: its loss went from {result.start_loss:.4g} to {loss:.4g}"
+    if ended.evaluations > 1 and not (optimal or result.loss < result.start_loss):
+        return f"came out no better: its loss went from {result.start_loss:.4g} to {result.loss:.4g}"
     return _looks_wrong(_picture(ended))
 
 

@@ -6,6 +6,7 @@ import json
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -36,15 +37,10 @@ class Spool:
         fields = asdict(one) | {"locator": str(one.locator), "path": isinstance(one.locator, Path)}
         line = json.dumps(fields).encode("ascii") + b"\n"
         with self._change:
-            try:
+            with _as_storage_error():
                 if self._position != self._end:
                     self._file.seek(self._end)
                 self._file.write(line)
-            except OSError as error:
-                raise StorageError(
-                    f"the list of inputs cannot be written to a temporary file ({error.strerror or error})",
-                    "Free space for temporary files, or set TMPDIR to a folder that has some.",
-                ) from error
             self._end += len(line)
             self._position = self._end
             self._change.notify_all()
@@ -71,13 +67,25 @@ class Spool:
                 if self._complete or stopped():
                     return None
                 self._change.wait(LOOK_SECONDS)
-            if self._position != at:
-                self._file.seek(at)
-            line = self._file.readline()
+            with _as_storage_error():  # reading writes what is still in the buffer
+                if self._position != at:
+                    self._file.seek(at)
+                line = self._file.readline()
             self._position = at + len(line)
             return line
 
     def close(self) -> None:
         """Deletes the file."""
-        with self._change:
+        with self._change, suppress(OSError):  # of a buffer that finds no room, which `write` has told
             self._file.close()
+
+
+@contextmanager
+def _as_storage_error() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"the list of inputs cannot be kept in a temporary file ({error.strerror or error})",
+            "Free space for temporary files, or set TMPDIR to a folder that has some.",
+        ) from error

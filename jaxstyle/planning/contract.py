@@ -50,12 +50,14 @@ class Result(NamedTuple):
 
     Attributes:
         image: H x W x 3 float32 as optimised, not clipped.
-        terms: the objective's terms by name, weights applied; their sum is the loss.
+        loss: the objective at the image, as the device has it; compare it with `start_loss`.
+        terms: the objective's terms by name, weights applied; their sum is the loss up to rounding.
         start_loss: the loss before the first step.
         precision: of the convolutions.
     """
 
     image: np.ndarray
+    loss: float
     terms: Mapping[str, float]
     start_loss: float
     precision: str

@@ -81,12 +81,12 @@ def _evaluation(bucket: tuple[int, int], objective: Objective) -> int:
     used, network = layers_used(objective), objective.architecture
     content, style = used_layers(objective)
     held = worst = 0
-    for layer, after in zip(used, (*used[1:], None), strict=True):
+    for layer, after in zip(used, (*used[1:], ""), strict=False):  # without layers there is nothing to pair
         own = map_size(bucket, network, layer)
         held += own * (1 + (layer in style) + (layer in content))
         before = positions(bucket, layer) * network.kernel_shapes[layer][2]
         worst = max(worst, held + own + before)
-        if after and after.endswith("conv1"):
+        if after.endswith("conv1"):
             worst = max(worst, held + own + own // 4)
     return worst
 

@@ -23,7 +23,8 @@ class Solution:
 
     Attributes:
         image: gamma-encoded sRGB, float32 in [0, 1], (N x) H x W x 3.
-        loss: objective at the image before clipping to [0, 1], (N).
+        loss: objective at the image before clipping to [0, 1], (N); the largest float32 if even the start's loss was
+            not finite.
         terms: terms of the loss by name (`content`, `style`, `tv`), weights applied, each (N); 0 for a term of
             weight 0.
         evaluations: number of evaluations of loss and gradient, (N).

@@ -77,6 +77,10 @@ class Stylizer:
         mesh = self._mesh
         return {"out_shardings": jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs(shared, by_lane))}
 
+    def _on_all(self, arrays: Any) -> Any:
+        """The arrays on every device, by an explicit transfer, which JAX's transfer guard allows."""
+        return jax.device_put(arrays, NamedSharding(self._mesh, all_of_it) if self._mesh else None)
+
     def _network(self, layers: Sequence[str]) -> objectives.Network:
         dtype = jnp.bfloat16 if self.settings.precision == "bfloat16" else jnp.float32
         own = self.objective
@@ -197,7 +201,7 @@ class Stylizer:
         Args:
             shared: whether all lanes will have this lane's style.
         """
-        return self._fill[shared](one, size)
+        return self._fill[shared](self._on_all(one), size)
 
     def put(self, batch: Batch, index: int, one: Started) -> Batch:
         """Replaces one lane of a batch; the old batch's arrays are donated and cannot be used again.
@@ -205,16 +209,16 @@ class Stylizer:
         The solver's memory of the lane's last image is not cleared, since a new lane does not read it.
         """
         fresh = (one.lane, one.targets.content, one.inside, {} if batch.shared else one.targets.style)
-        return batch.with_parts(self._put(batch.parts, jax.device_put(np.int32(index)), fresh))
+        return batch.with_parts(self._put(batch.parts, *self._on_all((np.int32(index), fresh))))
 
     def pick(self, batch: Batch, lanes: Sequence[int], size: int) -> Batch:
         """Makes a batch of `size` lanes: these lanes of a batch in this order, padded with lanes marked as ended."""
         indices = np.asarray([*lanes, *[lanes[0]] * (size - len(lanes))], np.int32)
-        return self._pick[batch.shared](batch, *jax.device_put((indices, np.int32(len(lanes)))))
+        return self._pick[batch.shared](batch, *self._on_all((indices, np.int32(len(lanes)))))
 
     def result(self, batch: Batch, index: int) -> tuple[base.Point, Any]:
         """Returns the best point of a lane and the loss at its start, as arrays on the device."""
-        return self._result(batch.lanes.result, batch.lanes.start_loss, jax.device_put(np.int32(index)))
+        return self._result(batch.lanes.result, batch.lanes.start_loss, self._on_all(np.int32(index)))
 
     def advance(self, batch: Batch, ticks: int, tolerance: float = 0.0) -> Batch:
         """Runs ticks of every running lane; the old batch's arrays are donated and cannot be used again.
@@ -224,7 +228,7 @@ class Stylizer:
             tolerance: see `StylizeSettings.tolerance`.
         """
         rest = dataclasses.replace(batch, lanes=None)
-        limits = jax.device_put((np.int32(ticks), np.float32(tolerance)))
+        limits = self._on_all((np.int32(ticks), np.float32(tolerance)))
         return dataclasses.replace(batch, lanes=self._advance(self._everywhere, batch.lanes, rest, *limits))
 
 

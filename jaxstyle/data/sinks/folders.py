@@ -167,10 +167,15 @@ def sweep(output: Path, part: str = "") -> int:
     """
     swept = 0
     for folder in (output, output / UNFINISHED):
+        if folder != output and folder.is_symlink():
+            raise StorageError(f"{printable(folder)} is a link", "Delete it, then run again.")
         try:
             names = os.listdir(folder)
         except FileNotFoundError:
             continue
+        except OSError as error:
+            what = f"{printable(folder)} cannot be listed ({error.strerror or error})"
+            raise StorageError(what, "Delete it or correct its permissions, then run again.") from error
         for name in names:
             if name.startswith(TEMPORARY + part) and name != UNFINISHED and _own not in name:
                 withdraw(folder / name)

@@ -72,7 +72,8 @@ class Solver(Protocol):
         """
 
     def memory(self, image: Image) -> Any:
-        """Allocates the memory for images of this shape. A tick must work with any contents an earlier image left."""
+        """Allocates the memory for images of this shape. A tick must work with any finite contents that an
+        earlier image left."""
 
     def tick(self, evaluate: Evaluate, at: Point, state: Any, memory: Any, first: Bool[Array, ""]) -> Step:
         """Makes one step.
