@@ -122,7 +122,7 @@ def _of_device(device: JaxDevice) -> Iterator[Finding]:
 
 
 def _programs() -> Finding:
-    folder = jax_setup.keep()
+    folder = jax_setup.enable_cache()
     if folder:
         return Finding("compiled programs", str(folder))
     remedy = "A JAX_* variable turns the cache off or moves it, or other users can write to the folder: JAXSTYLE_CACHE."

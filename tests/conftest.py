@@ -16,7 +16,7 @@ def cache(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAXSTYLE_CACHE", str(folder))
-        jax_setup.keep()  # what one test has compiled no other compiles again
+        jax_setup.enable_cache()  # what one test has compiled no other compiles again
         jax.devices()  # begins JAX's work with one CPU device, whichever test comes first
         yield folder
 

@@ -56,7 +56,7 @@ def test_a_format_that_pillow_lacks_is_a_note(monkeypatch):
 
 
 def test_programs_that_are_not_kept_are_a_note(monkeypatch):
-    monkeypatch.setattr(doctor.jax_setup, "keep", lambda: None)
+    monkeypatch.setattr(doctor.jax_setup, "enable_cache", lambda: None)
     assert doctor._programs().state == "note" and "JAXSTYLE_CACHE" in doctor._programs().remedy
 
 

@@ -14,8 +14,8 @@ counts = {}
 monitoring.register_event_listener(lambda name, **_: counts.__setitem__(name, counts.get(name, 0) + 1))
 from jaxstyle.engine import jax_setup
 jax.numpy.ones(3).sum()  # JAX has looked for a cache before it is told of one
-folder = jax_setup.keep()
-assert jax_setup.keep() == folder
+folder = jax_setup.enable_cache()
+assert jax_setup.enable_cache() == folder
 value = float(jax.jit(lambda x: (x @ x).sum() + 1)(jax.numpy.ones((64, 64))))
 assert value == 64**3 + 1
 print(json.dumps([str(folder) if folder else None, counts.get("/jax/compilation_cache/cache_hits", 0)]))

@@ -268,7 +268,7 @@ def _seconds(lanes: Batch, ticks: int) -> float:
 def _programs_kept() -> Iterator[bool]:
     """Caches compiled programs in a new folder during the block; yields False if JAX's cache is turned off."""
     with tempfile.TemporaryDirectory() as folder:
-        before = jax_setup.keep_in(Path(folder))
+        before = jax_setup.enable_cache_in(Path(folder))
         try:
             yield bool(getattr(jax.config, "jax_enable_compilation_cache"))  # noqa: B009
         finally:

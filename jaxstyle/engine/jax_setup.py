@@ -32,7 +32,7 @@ threads of all cores, so that one works while the other waits for its slowest th
 
 def set_up() -> None:
     """Prepares JAX for a command: enables the compilation cache in the user's cache directory and divides the CPU."""
-    keep()
+    enable_cache()
     divide_cpu()
 
 
@@ -44,7 +44,7 @@ def divide_cpu() -> None:
             jax.config.update("jax_num_cpu_devices", CPU_DEVICES)
 
 
-def keep() -> Path | None:
+def enable_cache() -> Path | None:
     """Enables the compilation cache in the user's cache directory; returns the folder, or None if it is not enabled.
 
     It is not enabled if JAX is configured with another folder or without a cache (JAX_COMPILATION_CACHE_DIR,
@@ -58,11 +58,11 @@ def keep() -> Path | None:
     if told is not None or not wanted or not _safe(folder):
         return None
     _drop_torn(folder)
-    keep_in(folder)
+    enable_cache_in(folder)
     return folder
 
 
-def keep_in(folder: Path) -> dict[str, Any]:
+def enable_cache_in(folder: Path) -> dict[str, Any]:
     """Enables the compilation cache in a folder, for all programs; returns the previous settings, for `configure`."""
     ours = {
         "jax_compilation_cache_dir": str(folder),
