@@ -1,20 +1,16 @@
 """Whole runs of shards with the stand-in renderer: together they make what one run makes."""
 
-import json
 import threading
 import time
 
 import pytest
 import stub
 from pictures import painting, photo, save
+from whole_runs import QUICK, Ear, files, rows
 
 from jaxstyle.engine import pipeline
-from jaxstyle.engine.events import Silent
 from jaxstyle.engine.pipeline import render
 from jaxstyle.errors import StorageError
-from jaxstyle.settings import RenderSettings
-
-QUICK = RenderSettings(size=32, evaluations=10, batch=4, workers=0)
 
 
 @pytest.fixture
@@ -32,45 +28,6 @@ def tree(tmp_path):
     for k in range(23):
         save(tmp_path / "in" / f"s{k % 3}" / f"{k}.png", photo(20 + 4 * (k % 4), 24, seed=k))
     return tmp_path / "in"
-
-
-def rows(output):
-    lines = [json.loads(line) for line in (output / "manifest.jsonl").read_text().splitlines()]
-    assert len({row["key"] for row in lines}) == len(lines)
-    return {row["key"]: row for row in lines}
-
-
-def files(output):
-    return {
-        p.relative_to(output).as_posix(): p.read_bytes()
-        for p in output.rglob("*")
-        if p.is_file() and p.suffix in (".png", ".jpg")
-    }
-
-
-class Ear(Silent):
-    """Remembers what it is told; `at` rows it calls something."""
-
-    def __init__(self, at=0, call=None):
-        self.rows, self.said, self.spent, self.number, self.before = [], [], 0, None, 0
-        self.at, self.call = at, call
-
-    def inputs(self, number):
-        self.number = number
-
-    def finished(self, number):
-        self.before += number
-
-    def advance(self, evaluations, loss):
-        self.spent += evaluations
-
-    def row(self, row):
-        self.rows.append(row)
-        if len(self.rows) == self.at:
-            self.call()
-
-    def say(self, text):
-        self.said.append(text)
 
 
 def test_shards_make_what_one_run_makes_and_leave_one_manifest(tree, style, tmp_path, devices):

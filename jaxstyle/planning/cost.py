@@ -19,7 +19,7 @@ def map_size(bucket: tuple[int, int], network: Architecture, layer: str) -> int:
     return positions(bucket, layer) * network.channels(layer)
 
 
-def used_layers(objective: Objective) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def compared_layers(objective: Objective) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Lists the content and style layers that an evaluation reads, by Keras's names; none for a term of weight 0."""
     name = objective.architecture.layer_name
     content = tuple(map(name, objective.content_layers)) if objective.content_weight else ()
@@ -29,7 +29,7 @@ def used_layers(objective: Objective) -> tuple[tuple[str, ...], tuple[str, ...]]
 def layers_used(objective: Objective) -> tuple[str, ...]:
     """Lists the layers that an evaluation computes, from shallow to deep."""
     network = objective.architecture
-    content, style = used_layers(objective)
+    content, style = compared_layers(objective)
     return network.layers[: 1 + max(map(network.layers.index, (*content, *style)), default=-1)]
 
 
@@ -42,6 +42,6 @@ def evaluation_flops(bucket: tuple[int, int], objective: Objective) -> int:
     network, total = objective.architecture, 0
     for layer in layers_used(objective):
         total += 4 * positions(bucket, layer) * math.prod(network.kernel_shapes[layer])
-    for layer in used_layers(objective)[1]:
+    for layer in compared_layers(objective)[1]:
         total += 4 * positions(bucket, layer) * network.channels(layer) ** 2
     return max(total, 1)

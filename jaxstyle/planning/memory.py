@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable
 
 from jaxstyle.architecture import Architecture
-from jaxstyle.planning.cost import layers_used, map_size, positions, used_layers
+from jaxstyle.planning.cost import compared_layers, layers_used, map_size, positions
 from jaxstyle.settings import Objective, StylizeSettings
 from jaxstyle.style.solvers import SOLVERS
 
@@ -46,7 +46,7 @@ def fixed_bytes(settings: StylizeSettings) -> int:
 
 
 def _gram_bytes(objective: Objective) -> int:
-    return sum(_FLOAT * objective.architecture.channels(name) ** 2 for name in used_layers(objective)[1])
+    return sum(_FLOAT * objective.architecture.channels(name) ** 2 for name in compared_layers(objective)[1])
 
 
 def lane_bytes(bucket: tuple[int, int], settings: StylizeSettings) -> int:
@@ -60,7 +60,7 @@ def lane_bytes(bucket: tuple[int, int], settings: StylizeSettings) -> int:
     kind = SOLVERS[settings.solver]
     state = kind.images(settings) * image
     network = objective.architecture
-    targets = number * sum(map_size(bucket, network, name) for name in used_layers(objective)[0])
+    targets = number * sum(map_size(bucket, network, name) for name in compared_layers(objective)[0])
 
     # The CPU's convolutions allocate scratch memory that XLA does not count: 60 to 90 float32 a pixel by the growth
     # of the process at 256 pixels, the size of a padded copy of their largest input (64 channels).
@@ -79,7 +79,7 @@ def _evaluation(bucket: tuple[int, int], objective: Objective) -> int:
     and the outgoing gradient of the layer are alive too.
     """
     used, network = layers_used(objective), objective.architecture
-    content, style = used_layers(objective)
+    content, style = compared_layers(objective)
     held = worst = 0
     for layer, after in zip(used, (*used[1:], ""), strict=False):  # without layers there is nothing to pair
         own = map_size(bucket, network, layer)
