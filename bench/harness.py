@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -52,10 +53,16 @@ def styles(size: int, folder: Path | None = None) -> list[np.ndarray]:
     if folder:
         whole = [Image.open(path).convert("RGB") for path in sorted(folder.glob("*.[jp][pn]*g"))]
     else:
-        whole = [Image.fromarray(draw()) for draw in jaxstyle.demo.styles.STYLES.values()]
+        whole = [Image.fromarray(drawn) for drawn in _drawn()]
     for picture in whole:
         picture.thumbnail((size, size), Image.Resampling.LANCZOS, reducing_gap=None)
     return [_floats(picture) for picture in whole]
+
+
+@cache
+def _drawn() -> list[np.ndarray]:
+    """Draws the demo's styles once a process: it takes seconds."""
+    return [draw() for draw in jaxstyle.demo.styles.STYLES.values()]
 
 
 def _floats(picture: Image.Image) -> np.ndarray:
