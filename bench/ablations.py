@@ -46,7 +46,7 @@ def _conv_relu(x, kernel, flipped, bias, inside=None, *, replicate=False, relu: 
 
 
 def _relu(residual: Callable) -> Callable:
-    """A ReLU whose gradient passes where what it keeps, `residual(input, output)`, is positive."""
+    """Makes a ReLU whose gradient passes where `residual(input, output)`, which it keeps, is positive."""
     relu = jax.custom_vjp(lambda z: jnp.maximum(z, 0))
     forward = lambda z: (lambda y: (y, residual(z, y)))(jnp.maximum(z, 0))  # noqa: E731
     relu.defvjp(forward, lambda kept, dy: (jnp.where(kept > 0, dy, 0),))
@@ -57,7 +57,7 @@ _SHIPPED = ops.conv_relu
 
 
 def everywhere(x, kernel, flipped, bias, inside=None, *, replicate=False):
-    """The renderer's own, without the mask of the picture."""
+    """Runs the renderer's network without the mask of the picture."""
     return _SHIPPED(x, kernel, flipped, bias, None, replicate=replicate)
 
 
@@ -67,14 +67,14 @@ def _windows(x):
 
 
 def derived_max_pool(x):
-    """The same maxima, with the gradient that JAX derives."""
+    """Computes the same maxima, with the gradient that JAX derives."""
     w = _windows(x)
     return jnp.maximum(jnp.maximum(w[:, 0, :, 0], w[:, 0, :, 1]), jnp.maximum(w[:, 1, :, 0], w[:, 1, :, 1]))
 
 
 @jax.custom_vjp
 def reshaped_max_pool(x):
-    """The same maxima and gradient, by windows that are reshaped instead of four quadrants that are spread."""
+    """Computes the same maxima and gradient from reshaped windows instead of four strided quadrants."""
     return derived_max_pool(x)
 
 
@@ -95,12 +95,12 @@ def window_max_pool(x):
 
 
 def derived_gram_sum(features):
-    """With the two products that JAX derives."""
+    """Computes the Gram loss with the two products that JAX derives."""
     return jnp.matmul(features.T, features, preferred_element_type=jnp.float32)
 
 
 def no_gram_sum(features):
-    """No Gram product at all: what they cost together."""
+    """Leaves the Gram products out: the difference is their cost."""
     return jnp.zeros((features.shape[1],) * 2) + features.mean() * 0
 
 
@@ -122,12 +122,12 @@ VARIANTS: dict[str, tuple[object, str, Callable]] = {
 
 @cache
 def _network() -> weights.Weights:
-    """The default weights; read once, so that all engines share the parameters on the device."""
+    """Reads the default weights once, so that all engines share the parameters on the device."""
     return weights.load(None)
 
 
 def _engine(devices: int = 1, **settings: Any) -> Stylizer:
-    """A fresh one, which traces the operations that are in place when it is first called."""
+    """Makes a renderer; its first call traces the operations that are in place then."""
     return Stylizer(StylizeSettings(**settings), _network(), devices)
 
 
@@ -142,7 +142,7 @@ def _evaluation(asked: Asked, engine: Stylizer, times: int = 2) -> Callable[[], 
 
 
 def evaluations(asked: Asked) -> Results:
-    """An evaluation in a compiled loop, each variant beside the renderer's own."""
+    """Measures an evaluation in a compiled loop, each variant beside the renderer's own."""
     for name, variant in VARIANTS.items():
         calls = {}
         for how, replaced in (("with", nullcontext()), ("without", patch.object(*variant))):
@@ -154,7 +154,7 @@ def evaluations(asked: Asked) -> Results:
 
 
 def normalisation(asked: Asked) -> Results:
-    """An upper bound of folding the input's normalisation into conv1_1: what it takes alone."""
+    """Measures the input's normalisation alone: an upper bound of the gain from folding it into conv1_1."""
     engine = _engine()
     batch = _batch(asked, engine)
     images = jnp.array(batch.lanes.point.image)
@@ -167,7 +167,7 @@ def normalisation(asked: Asked) -> Results:
 
 
 def ticks(asked: Asked) -> Results:
-    """The tick against variants of how it is called and what it keeps."""
+    """Compares the tick with variants of how it is called and what it keeps."""
     own, short, number = _engine(), _engine(history=5), 2 * TICKS
     kept = program(own, _batch(asked, own), donate=False)
     steppers = {f"chunks of {chunk}": stepper(own.advance, _batch(asked, own), number, chunk) for chunk in (1, 5)}
@@ -182,7 +182,7 @@ def ticks(asked: Asked) -> Results:
 
 
 def division(asked: Asked) -> Results:
-    """The lanes of a batch divided between two devices that the CPU is made, against all on one, by size."""
+    """Compares a batch divided between two devices of the CPU with the same batch on one, by size."""
     if jax.local_device_count() == 1:
         return
     for size, batch, number in ((64, 2, 40), (64, 8, 10), (128, 2, 10), (128, 8, 5), (256, 2, 4), (256, 4, 2)):
@@ -200,12 +200,12 @@ FLAGS = ("--xla_cpu_enable_fast_math=true", "--xla_cpu_multi_thread_eigen=false"
 
 
 def flagged(size: str, repeats: str) -> float:
-    """Seconds of an evaluation in this process, which has its own XLA_FLAGS."""
+    """Measures the seconds of an evaluation in this process, which has its own XLA_FLAGS."""
     return medians({"it": _evaluation(Asked(size=int(size)), _engine())}, int(repeats))["it"]
 
 
 def flags(asked: Asked) -> Results:
-    """XLA flags for the CPU, each in a process of its own, alternating with processes without."""
+    """Measures XLA flags for the CPU, each in a process of its own, alternating with processes without."""
     if jax.default_backend() != "cpu":
         return
 
@@ -225,7 +225,7 @@ def flags(asked: Asked) -> Results:
 
 
 def ablations(asked: Asked) -> Results:
-    """All of them."""
+    """Runs all ablations."""
     for part in (evaluations, normalisation, ticks, division, flags):
         yield from part(asked)
 

@@ -17,7 +17,7 @@ from jaxstyle.settings import RenderSettings
 
 
 def throughput(asked: Asked) -> Results:
-    """Occupancy with early stopping, and images/s of a whole run against those of the device fed from memory."""
+    """Measures occupancy with early stopping, and a whole run's images/s against the device's fed from memory."""
     number, evaluations = asked.pick((6, 20), (60, 100))
     # a tolerance at which photographs end between some 60 and 100 evaluations, most of them on their own
     settings = RenderSettings(size=64, evaluations=evaluations, tolerance=0.03, batch=8)
@@ -43,7 +43,7 @@ def throughput(asked: Asked) -> Results:
 
 
 def memory(asked: Asked) -> Results:
-    """Peak memory of a process that renders 40 photographs against one that renders 8."""
+    """Compares the peak memory of a process that renders 40 photographs with one that renders 8."""
     photographs, peaks = asked.photographs(1024, 40), {}
     with tempfile.TemporaryDirectory() as folder:
         save(asked.style(1024), style := Path(folder, "style.png"))
@@ -56,7 +56,7 @@ def memory(asked: Asked) -> Results:
 
 
 def scale(asked: Asked) -> Results:
-    """A hundred thousand tiny pictures against ten thousand, with the stand-in renderer of the tests."""
+    """Compares 100,000 tiny pictures with 10,000, with the stand-in renderer of the tests."""
     few, many = asked.pick((200, 2000), (10_000, 100_000))
     random, samples, found = np.random.default_rng(0), [], {}
     for _ in range(256):
@@ -90,7 +90,7 @@ def scale(asked: Asked) -> Results:
 
 
 def startup(asked: Asked) -> Results:
-    """Seconds from the end of the imports to the first tick, with and without compiled programs of an earlier run."""
+    """Measures the seconds from the end of the imports to the first tick, with and without a compile cache."""
     with tempfile.TemporaryDirectory() as folder:
         style, inputs, cache = (Path(folder, name) for name in ("style.png", "in", "cache"))
         save(asked.style(512), style)

@@ -28,12 +28,12 @@ Size = tuple[int, int]
 
 
 def flops(size: Size, objective: Objective) -> int:
-    """Floating-point operations of an evaluation of one image, counted from shapes."""
+    """Counts the floating-point operations of an evaluation of one image from its shapes."""
     return cost.evaluation_flops(size, objective)
 
 
 def bytes_by_model(size: Size, settings: StylizeSettings, batch: int) -> int:
-    """Memory of a batch as the planning estimates it."""
+    """Returns the memory of a batch in bytes as the planning estimates it."""
     return memory.fixed_bytes(settings) + batch * memory.lane_bytes(size, settings)
 
 
@@ -45,7 +45,7 @@ def divide_cpu() -> None:
 
 
 def render(inputs: Path | str, style: Path | str, output: Path | str, settings: RenderSettings, progress=None) -> Any:
-    """A whole run; its summary."""
+    """Renders a whole run; returns its summary."""
     from jaxstyle.engine import pipeline
 
     return pipeline.render(inputs, style, output, settings, progress=progress)
@@ -100,7 +100,7 @@ def alone(inputs: Path, style: Path, settings: RenderSettings) -> Callable[[], f
 
 
 def peak_bytes() -> int:
-    """Most memory that this process has had. getrusage would not do: a child starts with its parent's peak."""
+    """Returns the peak memory of this process. getrusage is no use: a child starts with its parent's peak."""
     told = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
     assert told
     return int(told[1]) * 1024
@@ -139,14 +139,14 @@ def _set_up() -> None:
 
 
 def peak_of_a_run(inputs: str, style: str, output: str) -> int:
-    """Peak memory of a process that renders, in bytes; it compiles its programs, which takes memory too."""
+    """Returns the peak memory in bytes of a process that renders; compiling takes memory too."""
     divide_cpu()
     render(inputs, style, output, RenderSettings(size=192, evaluations=3, batch=4, workers=1))
     return peak_bytes()
 
 
 def stand_in_run(inputs: str, style: str, output: str) -> dict[str, Any]:
-    """A run with the stand-in renderer of the tests: seconds from here, the peak, images/s by tenths of the run."""
+    """Runs the stand-in renderer of the tests; returns seconds, peak memory and images/s by tenths of the run."""
     began = time.perf_counter()
     sys.path.insert(0, str(TESTS))
     import stub
@@ -165,7 +165,7 @@ def stand_in_run(inputs: str, style: str, output: str) -> dict[str, Any]:
 
 
 def first_tick(inputs: str, style: str, output: str) -> dict[str, float]:
-    """Seconds to the first tick of a run of two pictures in one batch, once everything is imported.
+    """Measures the seconds to the first tick of a run of two pictures in one batch, once everything is imported.
 
     The end of the first chunk is what can be seen; a tick's own seconds, from the last chunk of a longer run, are taken
     off.

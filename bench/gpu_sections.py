@@ -35,7 +35,7 @@ Found = tuple[dict[str, Any], list[str]]
 
 
 def device(lab: Lab) -> Found:
-    """Rates of matrix products in every precision, and of a copy."""
+    """Measures the rates of matrix products in every precision, and of a copy."""
     _measure_products(lab)
     copied = rates.copy(lab.scale.copied)
     told = ", ".join(f"{name} {rate / 1e12:.3g}" for name, rate in lab.rates.items())
@@ -44,7 +44,7 @@ def device(lab: Lab) -> Found:
 
 
 def _measure_products(lab: Lab) -> None:
-    """Rates of matrix products; of measurements at several times of the run the best counts."""
+    """Measures the rates of matrix products; the best of several measurements in the run counts."""
     for precision in lab.precisions:
         dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
         rate = rates.product(dtype, PRODUCTS[precision], lab.scale.side)
@@ -52,7 +52,7 @@ def _measure_products(lab: Lab) -> None:
 
 
 def correct(lab: Lab) -> Found:
-    """Losses and gradients in every precision, and losses after a chunk of ticks, against float32 on the CPU."""
+    """Compares losses and gradients in every precision, and losses after a chunk of ticks, with float32 on the CPU."""
     contents, style = lab.contents(lab.scale.pair_size, 2), lab.style(0, lab.scale.pair_size)
     with jax.default_device(jax.devices("cpu")[0]):
         exact = lab.fresh("float32")
@@ -84,7 +84,7 @@ def correct(lab: Lab) -> Found:
 
 
 def ladder(lab: Lab) -> Found:
-    """Losses of the same pairs in every precision, all scored in float32, against evaluations and seconds."""
+    """Measures the losses of the same pairs in every precision, scored in float32, by evaluations and seconds."""
     scale, chunks = lab.scale, lab.scale.evaluations // CHUNK
     curves: dict[str, list[list[float]]] = {}
     seconds: dict[str, list[float]] = {}
@@ -131,7 +131,7 @@ def ladder(lab: Lab) -> Found:
 
 
 def to_loss(reference: list[list[float]], ours: list[list[float]], part: float, seconds_chunk: float) -> dict:
-    """When losses, told once a chunk, first are at most those of the reference after a part of its chunks.
+    """Finds when losses, one a chunk, are first at most those of the reference after a part of its chunks.
 
     Returns:
         Medians over the pairs: `evaluations`, infinite if fewer than half reach it, and `seconds`; how many `reached`.
@@ -145,7 +145,7 @@ def to_loss(reference: list[list[float]], ours: list[list[float]], part: float, 
 
 
 def sweep(lab: Lab) -> Found:
-    """A tick by precision, size and batch: seconds, share of the matrix product's rate, compile time, memory."""
+    """Measures a tick by precision, size, batch: seconds, share of the matrix product's rate, compile time, memory."""
     _measure_products(lab)
     rows: list[dict[str, Any]] = []
     lines = [
@@ -181,7 +181,7 @@ def sweep(lab: Lab) -> Found:
 
 
 def _cell(lab: Lab, precision: str, side: int, number: int) -> dict[str, Any]:
-    """One row of the sweep, but for its names."""
+    """Measures one row of the sweep; its names are added by the caller."""
     batch = lab.batch(precision, side, number)
     program = lab.program(precision, batch)
     times = alternate({"tick": stepper(program.advance, batch, CHUNK)}, lab.scale.repeats)["tick"]
@@ -197,7 +197,7 @@ def _cell(lab: Lab, precision: str, side: int, number: int) -> dict[str, Any]:
 
 
 def profile(lab: Lab) -> Found:
-    """One cell's time by kernel, and its tick against evaluations without a solver in a loop of the same length."""
+    """Measures one cell's time by kernel, and its tick against evaluations without a solver in an equal loop."""
     precision, side, number = lab.scale.profiled
     if not lab.compiled(precision, side, number):
         lab.need(60 if lab.accelerator else 1)

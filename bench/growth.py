@@ -19,7 +19,7 @@ TICKS = 3
 
 
 def _seconds(asked: Asked, cells: dict[int, tuple[int, int, int]]) -> dict[int, float]:
-    """Seconds a tick of an image, by (size, batch, history), all taking turns."""
+    """Measures the seconds a tick of an image, by (size, batch, history), all taking turns."""
     calls = {}
     for x, (size, number, history) in cells.items():
         engine = stylizer(StylizeSettings(history=history))
@@ -51,7 +51,7 @@ def _batches(asked: Asked) -> Results:
 
 
 def _histories(asked: Asked) -> Results:
-    """Seconds by length of history, and final losses of eight photographs in one batch."""
+    """Measures seconds by length of history, and final losses of eight photographs in one batch."""
     histories, evaluations = asked.pick(((2, 10), 12), ((2, 5, 10, 20), 120))
     seconds = _seconds(asked, {history: (128, 2, history) for history in histories})
     for history in histories:
@@ -69,7 +69,7 @@ def _histories(asked: Asked) -> Results:
 
 
 def _styles(asked: Asked) -> Results:
-    """What another style costs: its targets, once, against an evaluation of an image."""
+    """Measures the targets of another style against an evaluation of an image."""
     styles, engine = asked.all_styles(256), stylizer(StylizeSettings())
     calls = {
         f"{k} styles": partial(lambda some: [engine.style_targets(s) for s in some], styles[:k]) for k in (1, 2, 3)
@@ -82,7 +82,7 @@ def _styles(asked: Asked) -> Results:
 
 
 def _images(asked: Asked) -> Results:
-    """Whole runs by number of images, all programs compiled before."""
+    """Measures whole runs by number of images, all programs compiled before."""
     numbers, evaluations, batch = asked.pick(((2, 4), 5, 2), ((8, 16, 32), 20, 8))
     settings = RenderSettings(size=64, evaluations=evaluations, batch=batch)
     photographs, seconds = asked.photographs(256, numbers[-1]), {}
@@ -102,7 +102,7 @@ def _images(asked: Asked) -> Results:
 
 
 def growth(asked: Asked) -> Results:
-    """All of them; values are ratios to the smallest (of sizes to the largest, of histories to the default of 10)."""
+    """Runs all; values are ratios to the smallest (sizes: to the largest; histories: to the default of 10)."""
     for part in (_sizes, _batches, _histories, _styles, _images):
         yield from part(asked)
 

@@ -41,7 +41,7 @@ def write(network: Weights, path: Path) -> float:
 
 
 def load(path: Path) -> Weights:
-    """The weights of such a file, as float32.
+    """Reads the weights of such a file as float32.
 
     Raises:
         WeightsError: an array has another shape or is not finite.

@@ -49,7 +49,7 @@ def photographs(width: int, height: int, number: int | None = None, folder: Path
 
 
 def styles(size: int, folder: Path | None = None) -> list[np.ndarray]:
-    """Style pictures whose long side is at most `size`, floats in [0, 1]; the demo's drawn ones without a folder."""
+    """Returns style pictures with a long side of at most `size`, floats in [0, 1]; without a folder, the demo's."""
     if folder:
         whole = [Image.open(path).convert("RGB") for path in sorted(folder.glob("*.[jp][pn]*g"))]
     else:
@@ -100,11 +100,11 @@ class Asked:
         return photographs(size, size if square else size * 3 // 4, number, self.contents)
 
     def style(self, size: int) -> np.ndarray:
-        """The first style picture."""
+        """Returns the first style picture."""
         return self.all_styles(size)[0]
 
     def all_styles(self, size: int) -> list[np.ndarray]:
-        """Every style picture; see `harness.styles`."""
+        """Returns every style picture; see `harness.styles`."""
         return styles(size, self.styles)
 
 
@@ -130,7 +130,7 @@ def alternate(calls: Mapping[Any, Callable[[], Any]], repeats: int) -> dict[Any,
 
 
 def medians(calls: Mapping[Any, Callable[[], Any]], repeats: int) -> dict[Any, float]:
-    """Median seconds of each call; see `alternate`."""
+    """Returns the median seconds of each call; see `alternate`."""
     return {name: statistics.median(times) for name, times in alternate(calls, repeats).items()}
 
 
@@ -157,7 +157,7 @@ Results = Iterator[dict[str, Any]]
 
 
 def result(what: str, value: Any, goal: str = "", **raw: Any) -> dict[str, Any]:
-    """One result: what was measured, a ratio or a number with its unit in `what`, its goal, and raw figures."""
+    """Makes a result: what was measured, a ratio or a number with its unit in `what`, its goal, and raw figures."""
     return {"what": what, "value": value, "goal": goal, **raw}
 
 

@@ -58,7 +58,7 @@ def profile(call: Callable[[], Any], hlo: str) -> dict:
 
 
 def inventory(hlo: str) -> dict[str, int]:
-    """How many instructions of each kind a compiled program has, fusions counted as one."""
+    """Counts the instructions of each kind in a compiled program; a fusion counts as one."""
     found: dict[str, int] = defaultdict(int)
     for name, told in _operations(hlo).items():
         found[_kind(f"{name} {told.holds}")] += 1
@@ -88,7 +88,7 @@ class Operation(NamedTuple):
 
 
 def _operations(hlo: str) -> dict[str, Operation]:
-    """Every instruction of a compiled program by its name."""
+    """Returns every instruction of a compiled program by its name."""
     lines: list[tuple[str, str, str]] = []
     fused: dict[str, set[str]] = defaultdict(set)
     inside = ""
@@ -109,7 +109,7 @@ def _operations(hlo: str) -> dict[str, Operation]:
 
 
 def _kernels(events: list[dict], operations: dict[str, Operation]) -> Iterator[tuple[str, str, float]]:
-    """(kernel, instruction of the program, milliseconds) of every event that is one.
+    """Yields (kernel, instruction of the program, milliseconds) for every event that is a kernel.
 
     On a GPU those of the device's streams. On the CPU the events of its threads that are named like an instruction.
     """

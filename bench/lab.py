@@ -103,11 +103,11 @@ class Lab:
             raise OutOfTime(f"{left:.0f} s of the budget are left, it may take {seconds:.0f} s")
 
     def contents(self, side: int, number: int) -> list[np.ndarray]:
-        """Squares of the demo's photographs."""
+        """Returns squares of the demo's photographs."""
         return photographs(side, side, number)
 
     def style(self, number: int, side: int) -> np.ndarray:
-        """One of the demo's styles."""
+        """Returns one of the demo's styles."""
         return styles(side)[number]
 
     def fresh(self, precision: str) -> Stylizer:
@@ -122,15 +122,15 @@ class Lab:
         return self._engines[precision]
 
     def flops(self, side: int) -> int:
-        """Operations of one evaluation of one image."""
+        """Counts the operations of one evaluation of one image."""
         return engines.flops((side, side), self.engine("float32").objective)
 
     def batch(self, precision: str, side: int, batch: int) -> Batch:
-        """A batch of the demo's photographs in its first style."""
+        """Makes a batch of the demo's photographs in its first style."""
         return batch_of(self.engine(precision), self.contents(side, batch), self.style(0, side))
 
     def compiled(self, precision: str, side: int, batch: int) -> bool:
-        """Whether the program of a cell has been compiled."""
+        """Tells whether the program of a cell has been compiled."""
         return (precision, (batch, side, side, 3)) in self._programs
 
     def program(self, precision: str, batch: Batch) -> Program:
@@ -141,5 +141,5 @@ class Lab:
         return self._programs[cell]
 
     def score(self, images: Any, exact: Batch) -> list[float]:
-        """Losses of images in float32, against the targets of a float32 batch."""
+        """Computes the losses of images in float32, against the targets of a float32 batch."""
         return np.asarray(evaluation(self.engine("float32"), exact)(images)[0], float).tolist()

@@ -28,7 +28,7 @@ PRODUCTS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "highest"
 
 
 def starts(contents: Sequence[np.ndarray], style: np.ndarray) -> np.ndarray:
-    """Images from which the optimisation of contents starts by default, N x H x W x 3."""
+    """Returns the images from which the optimisation of contents starts by default, N x H x W x 3."""
     return np.stack([initial(StylizeSettings(), one, style, str(k)) for k, one in enumerate(contents)])
 
 
@@ -128,7 +128,7 @@ class Program:
 
     @property
     def bytes_alive(self) -> int:
-        """Bytes of arguments, results and temporaries while it runs; arrays written in place count once."""
+        """Returns the bytes of arguments, results and temporaries while it runs; arrays written in place count once."""
         return self.memory["argument"] + self.memory["output"] - self.memory["alias"] + self.memory["temp"]
 
 

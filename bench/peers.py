@@ -28,7 +28,7 @@ OURS = "the renderer"
 
 
 def programs() -> tuple[dict[str, type[Way]], dict[str, str]]:
-    """The programs that can run here, by name, and why others cannot."""
+    """Returns the programs that can run here, by name, and why others cannot."""
     found: dict[str, type[Way]] = {OURS: Renderer, "SciPy": Scipy}
     missing = {}
     if why := peers_pystiche.missing():
@@ -71,7 +71,7 @@ def _compete(ways: dict[str, Way], budgets: tuple[int, ...]) -> list[dict[int, f
 
 
 def peers(asked: Asked) -> Results:
-    """Seconds an image to the loss that SciPy has after 60 and 200 evaluations, each program's / the renderer's."""
+    """Measures the seconds an image to SciPy's loss after 60 and 200 evaluations, each program's / the renderer's."""
     budgets, number = asked.pick(((10, 20), 2), ((60, 200), 4))
     size = asked.loss_size
     contents, style, (kinds, missing) = asked.photographs(size, number), asked.style(size), programs()

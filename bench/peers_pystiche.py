@@ -21,7 +21,7 @@ PYTHON = os.environ.get("PYSTICHE_PYTHON", sys.executable)
 
 
 def missing() -> str:
-    """Why pystiche cannot be among the peers: what its import says; nothing if it can."""
+    """Returns why pystiche cannot be imported, or nothing if it can."""
     run = subprocess.run([PYTHON, "-c", "import pystiche"], capture_output=True, text=True)
     return run.stderr.strip().splitlines()[-1].split(" (/")[0] if run.returncode else ""
 

@@ -80,7 +80,7 @@ class Strong(Way):
         self._gamma: Any = 1.0
 
     def _faster(self, plain, compiled):
-        """The faster one of two programs; what torch.compile did stands in `about`."""
+        """Returns the faster of two programs; `about` says what torch.compile did."""
         programs = {"slower": plain, "faster": compiled}
         try:
             self.about["compile_seconds"], _ = timed(partial(compiled.evaluations, self._x, 1))
@@ -105,7 +105,7 @@ class Strong(Way):
         self.note(seconds, losses)
 
     def _direction(self, x, gradient):
-        """The step of every image, N x 3 x H x W."""
+        """Returns the step of every image, N x 3 x H x W."""
         dot = lambda a, b: (a * b).sum((1, 2, 3), keepdim=True)  # noqa: E731
         first = self._before is None
         if not first:

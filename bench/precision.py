@@ -16,7 +16,7 @@ PAIRS, LANES, SIZE, EVALUATIONS, FINISH = 16, 8, 64, 120, 20
 
 
 def _noise(asked: Asked) -> Results:
-    """Scatter of the loss when every pixel moves by a millionth, as a share of the loss, in both precisions."""
+    """Measures the scatter of the loss, as a share, when every pixel moves by a millionth, in both precisions."""
     content, style = asked.photographs(SIZE, 1), asked.style(SIZE)
     exact, coarse = (stylizer(StylizeSettings(precision=p)) for p in ("float32", "bfloat16"))
     image = np.asarray(exact.advance(batch_of(exact, content, style), asked.pick(10, 60)).lanes.point.image[0])
@@ -31,7 +31,7 @@ def _noise(asked: Asked) -> Results:
 
 
 def _quality(asked: Asked) -> Results:
-    """Final losses of pairs, all scored by the float32 objective, against those of all-float32 runs."""
+    """Compares the final losses of pairs, all scored by the float32 objective, with those of all-float32 runs."""
     number, evaluations, finish = asked.pick((2, 20, 10), (PAIRS, EVALUATIONS, FINISH))
     contents, styles = asked.photographs(SIZE, number), asked.all_styles(SIZE)
     exact, coarse = (stylizer(StylizeSettings(precision=p)) for p in ("float32", "bfloat16"))
@@ -68,7 +68,7 @@ def _quality(asked: Asked) -> Results:
 
 
 def precision(asked: Asked) -> Results:
-    """Noise and quality."""
+    """Measures noise and quality."""
     yield from _noise(asked)
     yield from _quality(asked)
 

@@ -31,7 +31,7 @@ def encoder_of(problem):
 
 
 def relative(kind, mle, weights, target):
-    """Losses of one kind, each over its target's mean square, so that a mean of squares becomes a share.
+    """Divides losses of one kind by their targets' mean square, so that a mean of squares becomes a share.
 
     Args:
         weights: by layer.
@@ -66,13 +66,13 @@ class Optimisation:
         self._optimiser.step = keeping
 
     def evaluate(self):
-        """The loss of one more evaluation, and the step that follows it."""
+        """Evaluates the loss once more and takes the step that follows; returns the loss."""
         optim.image_optimization(self._image, self._criterion, self._optimiser, num_steps=1, quiet=True)
         return self._loss
 
 
 def tensor(picture):
-    """H x W x 3 to a tensor 1 x 3 x H x W."""
+    """Converts H x W x 3 to a tensor 1 x 3 x H x W."""
     return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))[None]
 
 

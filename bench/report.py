@@ -52,11 +52,11 @@ class Measured:
 
     @property
     def identity(self) -> tuple:
-        """Equal for the same machine, whatever is installed on it."""
+        """Returns a value that is equal for the same machine, whatever is installed on it."""
         return tuple(self.machine.get(name) for name in ("device", "cpu", "cores"))
 
     def about(self) -> str:
-        """Device, processor, date and versions in a line."""
+        """Writes device, processor, date and versions in a line."""
         one = self.machine
         versions = one.get("versions") or {k: v for k, v in one.items() if k in VERSIONS}
         told = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
@@ -87,7 +87,7 @@ def _values(sections: dict, name: str) -> dict:
 
 
 def _utilisation(sections: dict) -> float | None:
-    """The best share of the matrix product's rate of the sweep's cells in bfloat16 at 512 pixels."""
+    """Returns the best share of the matrix product's rate among the sweep's bfloat16 cells at 512 pixels."""
     rows = _values(sections, "sweep").get("rows", [])
     found = [
         r["utilisation"] for r in rows if (r["precision"], r["side"]) == ("bfloat16", 512) and r.get("utilisation")
@@ -96,7 +96,7 @@ def _utilisation(sections: dict) -> float | None:
 
 
 def _over_torch(sections: dict) -> float | None:
-    """Time an image to the float32-scored loss, PyTorch's best / the renderer's best; infinite if PyTorch has none."""
+    """Returns the time an image to the float32-scored loss, PyTorch's best / ours; infinite if PyTorch has none."""
     ladder, torch = (_values(sections, name) for name in ("ladder", "torch"))
 
     def best(rows: Iterable[dict]) -> float:
@@ -124,7 +124,7 @@ TARGETS = (
 
 
 def verdict(value: Any, goal: str) -> str:
-    """Whether a value meets a goal: "met", "**missed**", "unmeasured", or nothing where the goal is no number."""
+    """Tells whether a value meets a goal: "met", "**missed**", "unmeasured", or nothing if the goal is no number."""
     bound = re.search(r"(at most|under|at least|within) ([\d.]+)(%?)", goal)
     if not bound and goal != "does not fall":
         return ""
@@ -140,7 +140,7 @@ def verdict(value: Any, goal: str) -> str:
 
 
 def load(folder: Path) -> tuple[dict[str, list[Measured]], list[Measured]]:
-    """What was measured: by bench, the newest of every machine; and the newest runs of the GPU program on GPUs.
+    """Loads the newest measurements of every machine by bench, and the newest runs of the GPU program on GPUs.
 
     Raises:
         ValueError: a file is neither of bench/run.py nor of bench/gpu.py.
@@ -178,14 +178,14 @@ def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]
 
 
 def said(value: Any) -> str:
-    """A value in a cell."""
+    """Formats a value for a cell."""
     if value is None:
         return UNMEASURED
     return number(value) if isinstance(value, int | float) and math.isfinite(value) else str(value)
 
 
 def targets(benches: dict[str, list[Measured]], gpus: list[Measured]) -> Iterator[str]:
-    """The project's targets, then the other results that miss goals of their own."""
+    """Writes the project's targets, then the other results that miss goals of their own."""
     rows = []
     for target in TARGETS:
         if target.gpu:
@@ -209,7 +209,7 @@ def targets(benches: dict[str, list[Measured]], gpus: list[Measured]) -> Iterato
 
 
 def results(one: Measured) -> Iterator[str]:
-    """The table of one bench on one machine."""
+    """Writes the table of one bench on one machine."""
     yield from (one.about(), "")
     columns = {key: title for key, title in COLUMNS.items() if any(key in r for r in one.results)}
     rows = [(r["what"], said(r["value"]), r["goal"], verdict(r["value"], r["goal"]),

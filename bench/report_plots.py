@@ -60,7 +60,7 @@ DRAWN: dict[str, Callable[[list[dict]], Drawing | None]] = {"peers": _peers, "so
 
 
 def gpu(sections: dict) -> Drawing | None:
-    """The loss against time by precision and by PyTorch, and images an hour by batch, from bench/gpu.py's sections."""
+    """Plots the loss against time by precision and by PyTorch, and images an hour by batch, from gpu.py's sections."""
     values = {name: section.get("values", {}) for name, section in sections.items()}
     panels, ladder = [], values.get("ladder", {})
     if ladder:
@@ -86,5 +86,5 @@ def gpu(sections: dict) -> Drawing | None:
 
 
 def _medians(pairs: list[list[float | None]]) -> list[float]:
-    """Over pairs, of losses at the same time; null is a loss that was not finite."""
+    """Returns the medians over pairs of losses at the same time; null is a loss that was not finite."""
     return [statistics.median(float("inf") if v is None else v for v in losses) for losses in zip(*pairs, strict=True)]

@@ -59,12 +59,12 @@ def curve_of(step: Callable[[], tuple[Any, Any]], most: int, steps: int = sys.ma
 
 
 def reached(curve: Curve, loss: float) -> Place | None:
-    """The first place at which a curve is at that loss or below it."""
+    """Finds the first place at which a curve is at that loss or below it."""
     return next((place for place in curve if place.loss <= loss), None)
 
 
 def _own(contents, style, settings: StylizeSettings, most: int = sys.maxsize, steps: int = sys.maxsize) -> Curve:
-    """A solver of the package, a tick a step."""
+    """Steps a solver of the package, a tick a step."""
     engine = stylizer(settings)
     jax.block_until_ready(engine.advance(batch_of(engine, contents, style), 1).lanes)  # compiles
     held = [jax.block_until_ready(batch_of(engine, contents, style))]
@@ -77,7 +77,7 @@ def _own(contents, style, settings: StylizeSettings, most: int = sys.maxsize, st
 
 
 def _library(contents, style, most: int, make) -> Curve:
-    """A library's solver, an iteration a step.
+    """Steps a library's solver, an iteration a step.
 
     Args:
         make: takes a function x -> (loss, gradient); returns start(x) -> state and
@@ -163,7 +163,7 @@ def solvers(asked: Asked) -> Results:
 
 
 def zoom(asked: Asked) -> Results:
-    """Time in which four images in a batch reach the loss of jaxopt's own zoom line search, and the ticks."""
+    """Measures the time and the ticks in which four images in a batch reach the loss of jaxopt's zoom line search."""
     four, style = asked.photographs(asked.loss_size, 4), asked.style(asked.loss_size)
     iterations = asked.pick((1,), (1, 5, 12, 40))
     theirs = _own(four, style, StylizeSettings(solver="jaxopt-zoom"), steps=iterations[-1])
@@ -179,7 +179,7 @@ def zoom(asked: Asked) -> Results:
 
 
 def scipy(asked: Asked) -> Results:
-    """Final loss of the tick against SciPy's L-BFGS-B with as many evaluations and pairs of history."""
+    """Compares the final loss of the tick with SciPy's L-BFGS-B of as many evaluations and pairs of history."""
     number, budgets = asked.pick((2, (10,)), (8, (60, 200)))
     size = asked.loss_size
     engine = stylizer(StylizeSettings())

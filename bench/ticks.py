@@ -22,7 +22,7 @@ TIMES = 5
 
 
 def tick(asked: Asked) -> Results:
-    """A tick against an evaluation, both in compiled loops; an image's evaluation by batch against batch 1."""
+    """Compares a tick with an evaluation, both in compiled loops, and an image's evaluation by batch with batch 1."""
     engine, each = stylizer(StylizeSettings()), {}
     for size in (1, 2, 4, 8):
         batch = batch_of(engine, asked.photographs(asked.size, size), asked.style(asked.size))
@@ -47,7 +47,7 @@ def tick(asked: Asked) -> Results:
 
 
 def lane_memory(asked: Asked) -> Results:
-    """What one lane more takes on the device while lanes advance, by XLA's account: compiled, not run."""
+    """Computes what one lane more takes on the device while lanes advance, by XLA's account: compiled, not run."""
     size, most = asked.pick(64, 512), StylizeSettings()
     engine = stylizer(most)
     blank = np.zeros((size, size, 3), np.float32)
@@ -64,7 +64,7 @@ def lane_memory(asked: Asked) -> Results:
 
 
 def torch(asked: Asked) -> Results:
-    """An evaluation against PyTorch's: the same network, layers and Gram matrices, value and input gradient."""
+    """Compares an evaluation with PyTorch's: the same network, layers and Gram matrices, value and input gradient."""
     try:
         import torch_strong
     except ImportError as error:
@@ -113,7 +113,7 @@ def utilisation(asked: Asked) -> Results:
 
 
 def batching(asked: Asked) -> Results:
-    """A batch of 8 against 8 singles: rounding after 10 evaluations, final losses after 200."""
+    """Compares a batch of 8 with 8 singles: rounding after 10 evaluations, final losses after 200."""
     engine, eight = stylizer(StylizeSettings()), asked.photographs(asked.loss_size, 8)
     style = asked.style(asked.loss_size)
     for evaluations in asked.pick((10,), (10, 200)):

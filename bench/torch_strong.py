@@ -65,7 +65,7 @@ class Strong:
         self.losses = torch.compile(self._losses) if compiled else self._losses
 
     def images(self, arrays: np.ndarray) -> torch.Tensor:
-        """N x H x W x 3 to a tensor N x 3 x H x W on the device, in the program's layout."""
+        """Converts N x H x W x 3 to a tensor N x 3 x H x W on the device, in the program's layout."""
         nchw = torch.tensor(np.ascontiguousarray(arrays.transpose(0, 3, 1, 2)), dtype=torch.float32)
         return nchw.to(self._device).contiguous(memory_format=self._layout)
 
@@ -111,7 +111,7 @@ class Strong:
         return loss
 
     def evaluate(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """N losses and the gradient."""
+        """Returns N losses and the gradient."""
         x = images.detach().requires_grad_(True)
         losses = self.losses(x)
         losses.sum().backward()
@@ -119,17 +119,17 @@ class Strong:
         return losses.detach(), x.grad
 
     def error(self, images: np.ndarray, losses: np.ndarray) -> float:
-        """Largest difference of the losses of N x H x W x 3 images from these, as a share."""
+        """Returns the largest difference of the losses of N x H x W x 3 images from these, as a share."""
         found, _ = self.evaluate(self.images(images))
         return float(np.abs(found.cpu().numpy() / losses - 1).max())
 
     def wait(self) -> None:
-        """Until the device is done."""
+        """Waits until the device is done."""
         if self._device != "cpu":
             torch.cuda.synchronize()
 
     def evaluations(self, x: torch.Tensor, number: int) -> None:
-        """So many evaluations one after another, and waits for the last."""
+        """Runs so many evaluations one after another, and waits for the last."""
         for _ in range(number):
             self.evaluate(x)
         self.wait()

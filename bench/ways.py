@@ -34,7 +34,7 @@ class Way:
         self.about: dict[str, Any] = {}
 
     def step(self) -> list[float]:
-        """One evaluation of every image, and the solvers' steps between this and the next; the losses."""
+        """Evaluates every image once and takes the solvers' steps before the next evaluation; returns the losses."""
         raise NotImplementedError
 
     def evaluate(self) -> None:
@@ -117,7 +117,7 @@ class _Standing:
         return self._loss, gradient
 
     def step(self) -> float:
-        """The loss of one more evaluation; the last one again if the minimiser has ended by itself."""
+        """Returns the loss of one more evaluation; the last one again if the minimiser has ended by itself."""
         if not self._ended:
             self._go.release()
             self._stands.acquire()
