@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from jaxstyle.data import image, lock
@@ -186,13 +186,14 @@ def verify(output: Path, progress: Callable[[int], None] | None = None) -> Verdi
 def _problem(folder: Folder, row: Row) -> str:
     """Returns what is wrong with the file of a row, or ""."""
     done = row.status == "done"
-    if row.key.startswith("/") or ".." in row.key.split("/"):
+    parts = PurePosixPath(row.key).parts
+    if not parts or row.key.startswith("/") or ".." in parts:
         return "leads out of the folder: not read"
     try:
-        with folder.parent(row.key.replace("//", "/")) as (at, name):
+        with folder.parent("/".join(parts)) as (at, name):
             found = os.stat(name, dir_fd=at, follow_symlinks=False)
             if stat.S_ISLNK(found.st_mode):
-                return "is a link: not read"
+                return "is, or lies behind, a link: not read"
             if not done:
                 other = stat.S_ISDIR(found.st_mode) or _is_own(row.key)
                 return "" if other else f"has a file although its row says {row.status}"
@@ -212,7 +213,7 @@ def _problem(folder: Folder, row: Row) -> str:
         return f"is not a whole picture: {error.what}"
     except OSError as error:
         if error.errno == errno.ELOOP:
-            return "lies behind a link: not read"
+            return "is, or lies behind, a link: not read"
         if error.errno == errno.ENOTDIR:
             return "is missing" if done else ""
         return f"cannot be read ({error.strerror or error})"

@@ -111,10 +111,19 @@ def lines(folder: Folder, name: str) -> Iterator[tuple[bytes, Row]]:
 
 
 class Keys:
-    """Hashed keys and run numbers of rows, collected in the order of the rows; 12 bytes a row."""
+    """Hashed keys and run numbers of rows, collected in the order of the rows; 12 bytes a row.
+
+    Rows without a number come before all with one, except in a ledger whose earlier rows have one: there an older
+    version has appended them later.
+    """
 
     def __init__(self) -> None:
         self._hashes, self._runs = array("Q"), array("i")
+        self._least = 0
+
+    def begin_ledger(self) -> None:
+        """The next row is the first of another ledger."""
+        self._least = 0
 
     def __len__(self) -> int:
         return len(self._hashes)
@@ -122,7 +131,8 @@ class Keys:
     def add(self, row: Row) -> None:
         """Adds the next row."""
         self._hashes.append(hashed(row.key))
-        self._runs.append(row.run)
+        self._runs.append(row.run or self._least)
+        self._least = max(self._least, row.run)
 
     @property
     def latest_run(self) -> int:
@@ -167,6 +177,7 @@ class Ledger:
         keys, status = Keys(), array("b")
         length, modified, checksum = array("q"), array("q"), array("Q")
         for name in names:
+            keys.begin_ledger()
             with as_folder(output) as folder:
                 for _, row in lines(folder, name):
                     keys.add(row)
@@ -207,6 +218,7 @@ def compact(output: Path | Folder) -> None:
         names = ledgers(folder)
         keys = Keys()
         for name in names:
+            keys.begin_ledger()
             for _, row in lines(folder, name):
                 keys.add(row)
         _, last = keys.last_rows()

@@ -125,21 +125,27 @@ def _attempt(folder: Folder, name: str) -> Held | None:
 
 def _flocked(folder: Folder, name: str) -> Held | None:
     for _ in range(100):
-        file = _opened(folder, name, os.O_CREAT)
+        try:
+            file, made = _opened(folder, name), False
+        except FileNotFoundError:
+            file, made = _opened(folder, name, os.O_CREAT), True
         try:
             if not _flock(file):
                 break
-            if identity(folder.stat(name)) == identity(os.fstat(file.fileno())):
-                stated = _stated(file)
-                if stated is None or processes.has_ended(stated):  # a marker's process may use no flock
-                    held, file = Held(folder, name, file, marker=False), None  # type: ignore[assignment]
-                    return held
+            if identity(folder.stat(name)) != identity(os.fstat(file.fileno())):
+                continue
+            stated = _stated(file)
+            if stated is not None and not processes.has_ended(stated):  # a marker's process may use no flock
                 break
+            return Held(folder, name, os.fdopen(os.dup(file.fileno()), "r+b", 0), marker=False)
         except FileNotFoundError:  # its holder has just deleted it
             continue
+        except OSError:
+            if made:  # empty, it would be taken for a marker that is being written
+                folder.remove(name)
+            raise
         finally:
-            if file is not None:
-                file.close()
+            file.close()
     return None
 
 

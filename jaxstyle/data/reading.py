@@ -72,6 +72,7 @@ class LastRows:
             valid: 1 is appended for each line that is a row, 0 for others.
         """
         number = 0
+        keys.begin_ledger()
         for line in raw_lines(file):
             if not line.endswith(b"\n"):
                 self.torn.append(name)
