@@ -14,7 +14,7 @@ import pytest
 from pictures import photo, save
 from PIL import Image
 
-from jaxstyle.data import audit, image, reading
+from jaxstyle.data import audit, reading
 from jaxstyle.data.audit import status, verify
 from jaxstyle.data.lock import locked
 from jaxstyle.data.manifest import Manifest

@@ -267,8 +267,9 @@ def test_overwrite_takes_other_settings_and_forgets_the_rows_first(tmp_path, mon
     write_fingerprint(tmp_path, run())
     (tmp_path / MANIFEST).write_text("")
     replace, there = os.replace, []
-    monkeypatch.setattr(os, "replace", lambda *names, **at: (there.append((tmp_path / MANIFEST).exists()),
-                                                                   replace(*names, **at)))
+    monkeypatch.setattr(
+        os, "replace", lambda *names, **at: (there.append((tmp_path / MANIFEST).exists()), replace(*names, **at))
+    )
     write_fingerprint(tmp_path, run(size=64), overwrite=True)
     assert there == [False]
     write_fingerprint(tmp_path, run(size=64))

@@ -216,9 +216,7 @@ def test_zeros_that_a_power_loss_leaves_at_the_end_are_dropped(written):
     assert len(lines(written)) == 4
 
 
-@pytest.mark.parametrize(
-    "damage", [b"{", b"[1]", b"7", b'"key"', b'{"status": "done"}', b'{"key": "a"}', b"\xff\0"]
-)
+@pytest.mark.parametrize("damage", [b"{", b"[1]", b"7", b'"key"', b'{"status": "done"}', b'{"key": "a"}', b"\xff\0"])
 def test_a_damaged_line_is_an_error_that_names_it(written, damage):
     whole = (written / MANIFEST).read_bytes().splitlines(keepends=True)
     data = b"".join([whole[0], damage + b"\n", whole[2]])

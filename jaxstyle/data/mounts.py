@@ -68,10 +68,9 @@ def mounts() -> list[Mount]:
     for line in lines:
         before, _, after = line.partition(" - ")
         number, _, device, root, point, own = before.split(" ")[:6]
-        kind, _, rest = after.split(" ", 2)
-        source, _, options_of_all = rest.partition(" ")
+        kind, source, rest = after.split(" ", 2)
         device = device if kind in _OF_ONE_KERNEL else f"{device} {source}"
-        options = frozenset(f"{own},{options_of_all}".split(","))
+        options = frozenset(f"{own},{rest}".split(","))
         found.append(Mount(int(number), device, _plain(root), _plain(point), kind, options))
     return found
 

@@ -260,5 +260,5 @@ class FolderSink:
 
     def close(self) -> None:
         """Deletes the folder of unfinished files, unless other shards may be using it."""
-        if self._alone and self._folder is not None:
-            drop_unfinished(self._folder)
+        if self._alone:
+            drop_unfinished(self._folder or self._output)
