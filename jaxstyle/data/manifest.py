@@ -110,12 +110,12 @@ class Manifest:
         """
         wrote = self._file is not None
         if self._file is not None:
-            self._folder.check()
-            self._folder.expect(self._name, None)
             try:
                 self._file.close()
             except OSError as error:
                 raise storage_error(self.path, "written", error) from error
+            self._folder.check()
+            self._folder.expect(self._name, None)
         if self._untidy and self._name == MANIFEST and self._folder.refusal is None:
             try:
                 compact(self._folder)
