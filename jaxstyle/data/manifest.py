@@ -23,8 +23,8 @@ class Manifest:
     """The rows of an output folder; a key's last row replaces its earlier ones.
 
     `append` returns once the rows are on the disk. `close` removes rows that a retry has replaced. A truncated last
-    line, left by a killed run, is dropped. The caller holds the lock of the folder or shard. Nothing is written before
-    the first row, so that a finished run needs no room.
+    line, left by a killed run, is dropped. The caller holds the lock of the folder or shard. In a folder with
+    rows nothing is written before the first new one, so that a finished run needs no room.
 
     Attributes:
         before: rows of earlier runs.
@@ -50,6 +50,11 @@ class Manifest:
         self.run = min(self.before.latest_run + 1, LAST_RUN - 1)
         self._counts = {status: self.before.count(status) for status in STATUSES}
         self._untidy = self.before.rows > len(self.before) or there not in ([], [MANIFEST])
+        if not there and self._folder.refusal is None:
+            try:
+                self._open()  # a folder without rows has a manifest too
+            except OSError as error:
+                raise storage_error(self.path, "written", error) from error
 
     def append(self, *rows: Row) -> None:
         """Appends rows and syncs them to the disk. A key may be appended once in the life of this object.

@@ -70,7 +70,7 @@ def reason(error: OSError | ValueError) -> str:
 
 def storage_error(what: object, verb: str, error: OSError) -> StorageError:
     """Builds the error that ends a run: `what` "cannot be" `verb`."""
-    return StorageError(f"{printable(what)} cannot be {verb} ({error.strerror or error})", remedy_for(error))
+    return StorageError(f"{printable(what)} cannot be {verb} ({reason(error)})", remedy_for(error))
 
 
 def picture_error(what: object, error: OSError | ValueError) -> ImageError:

@@ -111,7 +111,13 @@ def render(
             ready, rows.before, Reader(ready.source, decoders), partial(device_for, own_process=own_process)
         )
         opened.callback(shared.spool.close)
-        keeper = _Keeper(ready, rows, summary, progress, {"style": printable(Path(style).name), "seed": settings.seed})
+        keeper = _Keeper(
+            ready,
+            rows,
+            summary,
+            progress,
+            {"style": printable(Path(style).name), "seed": settings.seed, "run": rows.run},
+        )
         threads = Threads(shared, works(shared), progress, keeper.keep)
         opened.push(_without_hiding(threads.leave))
         limits = Limits(settings)

@@ -183,7 +183,7 @@ class FolderSink:
             self._guard.check(folder, key, at)
             self._written_to[above] = identity(os.fstat(at))
             if above not in self._elsewhere:
-                if self._rename_from_unfinished(folder, at, name, data):
+                if self._rename_from_unfinished(folder, key, at, data):
                     return
                 self._elsewhere.add(above)
             with unfinished(at, self._part) as (file, temporary):
@@ -191,9 +191,9 @@ class FolderSink:
                 finish(file)
                 os.replace(temporary, name, src_dir_fd=at, dst_dir_fd=at)
 
-    def _rename_from_unfinished(self, folder: Folder, at: int, name: str, data: bytes) -> bool:
-        """Writes an output by way of `UNFINISHED`; returns False if it lies on another file system."""
-        refused = None
+    def _rename_from_unfinished(self, folder: Folder, key: str, at: int, data: bytes) -> bool:
+        """Writes an output into the open folder `at` by way of `UNFINISHED`; returns False if `at` is on another disk."""
+        refused, name = None, key.rpartition("/")[2]
         try:
             with folder.parent(f"{UNFINISHED}/x", create=True) as (within, _), unfinished(within, self._part) as new:
                 file, temporary = new
@@ -204,7 +204,7 @@ class FolderSink:
                 except OSError as error:
                     refused = error
         except OSError as error:
-            raise storage_error(folder / UNFINISHED, "written", error) from error
+            raise storage_error(folder / key, "written", error) from error
         if refused is not None and refused.errno != errno.EXDEV:
             raise refused
         return refused is None
