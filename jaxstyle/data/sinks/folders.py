@@ -192,7 +192,7 @@ class FolderSink:
                 os.replace(temporary, name, src_dir_fd=at, dst_dir_fd=at)
 
     def _rename_from_unfinished(self, folder: Folder, key: str, at: int, data: bytes) -> bool:
-        """Writes an output into the open folder `at` by way of `UNFINISHED`; returns False if `at` is on another disk."""
+        """Writes an output into the open folder `at` by way of `UNFINISHED`; False if `at` is on another disk."""
         refused, name = None, key.rpartition("/")[2]
         try:
             with folder.parent(f"{UNFINISHED}/x", create=True) as (within, _), unfinished(within, self._part) as new:
