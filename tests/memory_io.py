@@ -18,6 +18,8 @@ class MemorySource:
     def __init__(self, content):
         self.content, self.opened = content, []
 
+    roots = ()
+
     def check(self, output):
         if not self.content:
             raise InputError("there is no input", "Put something into the memory.")
@@ -45,6 +47,9 @@ class MemorySink:
 
     def __init__(self, outputs):
         self.outputs, self.committed, self.calls = outputs, set(), []
+
+    def begin(self, folder, protected):
+        self.calls.append("begin")
 
     def write(self, key, data):
         self.outputs[key] = data

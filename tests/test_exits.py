@@ -122,10 +122,10 @@ def test_a_full_disk_exits_5_before_anything_is_written(folder, base, devices, m
 def test_an_output_that_cannot_be_written_on_the_way_exits_5(folder, base, devices, monkeypatch, capfd):
     replace = os.replace
 
-    def refuse(source, to):
+    def refuse(source, to, **at):
         if os.fspath(to).endswith("b.png"):
             raise OSError(28, "No space left on device")
-        replace(source, to)
+        replace(source, to, **at)
 
     monkeypatch.setattr(os, "replace", refuse)
     assert run(*base) == 5

@@ -267,7 +267,9 @@ def test_overwrite_takes_other_settings_and_forgets_the_rows_first(tmp_path, mon
     write_fingerprint(tmp_path, run())
     (tmp_path / MANIFEST).write_text("")
     replace, there = os.replace, []
-    monkeypatch.setattr(os, "replace", lambda *names: (there.append((tmp_path / MANIFEST).exists()), replace(*names)))
+    monkeypatch.setattr(
+        os, "replace", lambda *names, **at: (there.append((tmp_path / MANIFEST).exists()), replace(*names, **at))
+    )
     write_fingerprint(tmp_path, run(size=64), overwrite=True)
     assert there == [False]
     write_fingerprint(tmp_path, run(size=64))
@@ -295,3 +297,15 @@ def test_settings_that_are_not_a_regular_file_are_a_storage_error(tmp_path, make
     with pytest.raises(StorageError, match=r"settings\.json cannot be read \((Is|Not) a "):
         compare(tmp_path, run())
     assert read_about(tmp_path) is None
+
+
+@pytest.mark.parametrize("depth", [300, 900, 5000, 100_000])
+def test_settings_that_are_deep_or_long_are_damaged(tmp_path, depth):
+    deep = '{"a": ' * depth + "1" + "}" * depth
+    for text in (f'{{"decides": {{"settings": {deep}}}}}', f'{{"decides": {{"settings": {{}}, "x": {deep}}}}}'):
+        (tmp_path / SETTINGS).write_text(text)
+        with pytest.raises(SettingsMismatch):  # damaged, or unknown to this version
+            compare(tmp_path, run())
+    (tmp_path / SETTINGS).write_text('{"decides": {"settings": {}}}' + " " * 2**20)
+    with pytest.raises(SettingsMismatch, match="is damaged"):
+        compare(tmp_path, run())

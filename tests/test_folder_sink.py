@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from jaxstyle.data.layout import TEMPORARY, UNFINISHED
 from jaxstyle.data.sinks import SINKS
-from jaxstyle.data.sinks.folders import TEMPORARY, UNFINISHED, FolderSink, drop_unfinished
+from jaxstyle.data.sinks.folders import FolderSink, drop_unfinished
 from jaxstyle.errors import StorageError
 
 
@@ -15,6 +16,10 @@ from jaxstyle.errors import StorageError
 def out(tmp_path):
     (tmp_path / "out").mkdir()
     return tmp_path / "out"
+
+
+def where(handle):
+    return Path(os.readlink(f"/proc/self/fd/{handle}"))
 
 
 def files(folder):
@@ -40,7 +45,12 @@ def test_a_folder_is_no_output(out):
 @pytest.mark.parametrize(("part", "prefix"), [((1, 1), ""), ((2, 8), "2-of-8-")])
 def test_an_unfinished_output_lies_in_one_folder_under_the_name_of_its_shard(out, monkeypatch, part, prefix):
     moved, replace = [], os.replace
-    monkeypatch.setattr(os, "replace", lambda old, new: moved.append((Path(old), Path(new))) or replace(old, new))
+
+    def record(old, new, *, src_dir_fd, dst_dir_fd):
+        moved.append((where(src_dir_fd) / old, where(dst_dir_fd) / new))
+        replace(old, new, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
+
+    monkeypatch.setattr(os, "replace", record)
     FolderSink(out, part).write("deep/er/a.png", b"data")
     (old, new) = moved[0]
     assert new == out / "deep/er/a.png" and old.parent == out / UNFINISHED
@@ -51,7 +61,6 @@ def test_the_file_is_synced_at_once_and_its_folder_when_it_is_committed(out, mon
     synced, fsync = [], os.fsync
     sink = FolderSink(out)
     sink.write("first/0.png", b"")  # makes the folders
-    where = lambda handle: Path(os.readlink(f"/proc/self/fd/{handle}"))  # noqa: E731
     monkeypatch.setattr(os, "fsync", lambda handle: synced.append(where(handle)) or fsync(handle))
     for key in ("first/a.png", "first/b.png"):
         sink.write(key, b"data")
@@ -63,11 +72,11 @@ def test_the_file_is_synced_at_once_and_its_folder_when_it_is_committed(out, mon
 def test_an_output_on_another_file_system_is_written_beside_its_place(out, monkeypatch):
     replace, tried = os.replace, []
 
-    def other_device(old, new):
-        tried.append(Path(old).parent)
-        if Path(old).parent != Path(new).parent:
+    def other_device(old, new, *, src_dir_fd, dst_dir_fd):
+        tried.append(where(src_dir_fd))
+        if where(src_dir_fd) != where(dst_dir_fd):
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-        replace(old, new)
+        replace(old, new, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
 
     monkeypatch.setattr(os, "replace", other_device)
     sink = FolderSink(out)
@@ -78,7 +87,7 @@ def test_an_output_on_another_file_system_is_written_beside_its_place(out, monke
 
 
 def test_a_refusal_is_a_storage_error(out, monkeypatch):
-    def full(*_):
+    def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "replace", full)
@@ -93,7 +102,7 @@ def test_sweeping_lists_two_folders_whatever_the_tree(out, monkeypatch):
         for prefix in ("", "2-of-8-"):
             (folder / f"{TEMPORARY}{prefix}99-ab-1").write_bytes(b"half")
     listed, listdir = [], os.listdir
-    monkeypatch.setattr(os, "listdir", lambda path: listed.append(Path(path)) or listdir(path))
+    monkeypatch.setattr(os, "listdir", lambda handle: listed.append(where(handle)) or listdir(handle))
     monkeypatch.setattr(os, "scandir", lambda path: pytest.fail(f"{path} was walked"))
     FolderSink(out, (2, 8)).sweep()
     assert listed == [out, out / UNFINISHED]
@@ -133,7 +142,7 @@ def test_a_link_or_a_file_in_the_place_of_the_folder_of_unfinished_files_is_refu
     theirs = elsewhere / f"{TEMPORARY}theirs"
     theirs.touch()
     (out / UNFINISHED).symlink_to(elsewhere)
-    with pytest.raises(StorageError, match="is a link"):
+    with pytest.raises(StorageError, match=r"cannot be listed \(Is a symbolic link\)"):
         FolderSink(out).sweep()
     assert theirs.exists()
     (out / UNFINISHED).unlink()

@@ -22,7 +22,7 @@ print(json.dumps([str(folder) if folder else None, counts.get("/jax/compilation_
 """
 
 
-def kept(cache, **environment):
+def kept(cache, said="", **environment):
     import json
 
     run = subprocess.run(
@@ -30,6 +30,7 @@ def kept(cache, **environment):
         env=os.environ | {"JAXSTYLE_CACHE": str(cache)} | environment,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
+    assert run.stderr.count("not cached") == bool(said) and said in run.stderr
     assert "cpu_aot_loader" not in run.stderr  # which says that a program from the cache was not used
     return json.loads(run.stdout)
 
@@ -45,12 +46,12 @@ def test_a_second_process_finds_the_programs_of_the_first(tmp_path):
 def test_the_folder_is_the_users_alone_or_is_not_used(tmp_path):
     folder, _ = kept(tmp_path)
     assert os.stat(folder).st_mode & 0o777 == 0o700
-    os.chmod(folder, 0o770)
-    assert kept(tmp_path)[0] is None
-    os.chmod(folder, 0o700)
-    os.rename(folder, tmp_path / "elsewhere")
-    os.symlink(tmp_path / "elsewhere", folder)
-    assert kept(tmp_path)[0] is None
+    for path, mode in ((folder, 0o770), (os.path.dirname(folder), 0o702), (tmp_path, 0o777)):
+        before = os.stat(path).st_mode
+        os.chmod(path, mode)
+        assert kept(tmp_path, said=f"compiled programs are not cached: others may write to {path}.")[0] is None
+        os.chmod(path, before)
+    assert kept(tmp_path)[0] == folder
 
 
 def test_what_jax_was_told_is_left_alone(tmp_path):
@@ -72,4 +73,4 @@ def test_a_program_whose_writing_was_cut_off_is_compiled_again_and_kept(tmp_path
 
 def test_a_folder_that_cannot_be_made_is_done_without(tmp_path):
     (tmp_path / "compiled").write_text("a file")
-    assert kept(tmp_path)[0] is None
+    assert kept(tmp_path, said="compiled programs are not cached")[0] is None

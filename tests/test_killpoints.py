@@ -24,7 +24,7 @@ import errno, json, os, secrets, shutil, signal, sys, threading
 import stub
 from jaxstyle.engine.pipeline import render
 from jaxstyle.errors import JaxstyleError
-from jaxstyle.data.sinks import folders
+from jaxstyle.data import writing
 
 scenario = json.loads(sys.argv[1])
 stub.install()
@@ -37,7 +37,7 @@ def child(work):
     pid = os.fork()
     if not pid:
         code = 70
-        folders._own = f"{os.getpid()}-{secrets.token_hex(4)}"  # as an import would make them
+        writing._own = f"{os.getpid()}-{secrets.token_hex(4)}"  # as an import would make them
         try:
             work()
             code = 0
@@ -64,23 +64,28 @@ def killed(output, changes, point):
                 os.kill(os.getpid(), signal.SIGKILL)
         if left < 0 and scenario.get("full"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def located(name, handle):
+        folder = os.getcwd() if handle in (None, -1) else os.readlink(f"/proc/self/fd/{handle}")
+        return os.path.join(folder, name)
     def heard(event, arguments):
-        if event in ("os.rename", "os.remove", "os.mkdir", "os.truncate"):
+        if event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"):
             count()
             if event == "os.rename":
-                old, new = map(os.path.abspath, arguments[:2])
+                old, new = located(arguments[0], arguments[2]), located(arguments[1], arguments[3])
                 synced[new] = synced.pop(old, 0)
-        elif event == "open" and isinstance(arguments[0], str) and arguments[2] & (os.O_WRONLY | os.O_RDWR):
+    os_open, fsync = os.open, os.fsync
+    def opened(name, flags, *rest, dir_fd=None):
+        if flags & (os.O_WRONLY | os.O_RDWR):
             count()
-            path = os.path.abspath(arguments[0])
-            there = os.path.exists(path) and not arguments[2] & os.O_TRUNC
-            synced[path] = os.path.getsize(path) if there else 0
-    fsync = os.fsync
+        handle = os_open(name, flags, *rest, dir_fd=dir_fd)
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            synced.setdefault(located(name, dir_fd), os.fstat(handle).st_size)
+        return handle
     def counted(handle):
         count()
         fsync(handle)
         synced[os.readlink(f"/proc/self/fd/{handle}")] = os.fstat(handle).st_size
-    os.fsync = counted
+    os.open, os.fsync = opened, counted
     sys.addaudithook(heard)
     run(output, changes)
 
@@ -106,6 +111,7 @@ while True:
     point += 1
 """
 
+TESTS = Path(__file__).parent
 AGAIN = {"retry_failed": True}
 OTHER = {"evaluations": 20}
 SCENARIOS = {
@@ -126,18 +132,20 @@ def test_a_kill_before_any_change_of_the_file_system_is_mended_by_the_next_run(t
     for k in range(3):
         save(tmp_path / "in" / f"{k % 2}" / f"{k}.png", photo(32, 30, k))
     (tmp_path / "in" / "cut.png").write_bytes((tmp_path / "in" / "0" / "0.png").read_bytes()[:-40])
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    environment = os.environ | {"PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}"}
     program = [sys.executable, "-c", PROGRAM, json.dumps(SCENARIOS[name])]
     told = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert told.returncode == 0, told.stdout[-500:] + told.stderr[-2000:]
     outputs = [tmp_path / json.loads(line)[0] for line in told.stdout.splitlines()]
     assert len(outputs) > 10  # so many changes there are, at least
     undisturbed = outputs.pop()
-    expected = {key: row | {"seconds": 0} for key, row in sorted(hostile.rows(undisturbed).items())}
+    expected = {key: row | {"seconds": 0, "run": 0} for key, row in sorted(hostile.rows(undisturbed).items())}
     for output in outputs:
         check(output.with_name(output.name.replace("out", "killed")))
         check(output)
-        assert {key: row | {"seconds": 0} for key, row in sorted(hostile.rows(output).items())} == expected, output
+        assert {key: row | {"seconds": 0, "run": 0} for key, row in sorted(hostile.rows(output).items())} == expected, (
+            output
+        )
         assert hostile.pictures_of(output) == hostile.pictures_of(undisturbed)
         assert not list(output.rglob(".jaxstyle-partial-*")) and not list(output.glob(".jaxstyle-lock-*"))
 

@@ -43,14 +43,25 @@ def test_names_of_parts_are_recognised(part):
 
 
 def test_a_regular_file_is_read_and_appended_to(tmp_path):
-    with open_regular(tmp_path / "a", "ab", buffering=0) as file:
-        file.write(b"one")
-    with open_regular(tmp_path / "a", "ab", buffering=0) as file:
-        file.write(b"two")
-    assert read_regular(tmp_path / "a") == b"onetwo"
+    for text in (b"one", b"two"):
+        with open_regular(tmp_path / "a", "r+b", buffering=0, extra=os.O_CREAT | os.O_APPEND) as file:
+            file.write(text)
+    assert read_regular(tmp_path / "a") == read_regular(tmp_path / "a", 6) == b"onetwo"
+    with pytest.raises(ValueError, match="more than 5 bytes"):
+        read_regular(tmp_path / "a", 5)
 
 
-@pytest.mark.parametrize("mode", ["rb", "ab"])
+def test_a_new_file_takes_the_place_of_nothing(tmp_path):
+    (tmp_path / "target").write_bytes(b"kept")
+    (tmp_path / "link").symlink_to("target")
+    (tmp_path / "dangling").symlink_to("absent")
+    for name in ("target", "link", "dangling"):
+        with pytest.raises(FileExistsError):
+            open_regular(tmp_path / name, "xb")
+    assert (tmp_path / "target").read_bytes() == b"kept" and not (tmp_path / "absent").exists()
+
+
+@pytest.mark.parametrize("mode", ["rb", "r+b"])
 @pytest.mark.parametrize("kind", ["pipe", "folder", "link", "device"])
 def test_what_is_not_a_regular_file_is_refused_at_once(tmp_path, kind, mode):
     path = tmp_path / kind

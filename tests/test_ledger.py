@@ -48,6 +48,11 @@ def read(path):
     return [json.loads(line) for line in path.read_text("ascii").splitlines()]
 
 
+def made(*paths):
+    """A ledger of these files, which lie in one folder."""
+    return Ledger(paths[0].parent if paths else Path("absent"), [path.name for path in paths])
+
+
 def past(one):
     """What `Ledger.get` is to say of a row."""
     checksum = int(one.get("input_sha256", "")[:16] or "0", 16)
@@ -66,7 +71,7 @@ def test_a_key_is_found_with_what_its_row_said_and_others_are_not(tmp_path):
         row("sub/a.jpg", "failed", input_bytes=2**40),
         row("notes.txt", "skipped"),
     ]
-    found = Ledger([write(tmp_path / MANIFEST, *rows)])
+    found = made(write(tmp_path / MANIFEST, *rows))
     assert found.get("a.jpg") == PastRow("done", 7, 1_700_000_000_123_456_789, 0x0123456789ABCDEF)
     assert found.get("sub/a.jpg") == PastRow("failed", 2**40, 0, 0)
     assert found.get("notes.txt") == PastRow("skipped", 0, 0, 0)
@@ -75,13 +80,13 @@ def test_a_key_is_found_with_what_its_row_said_and_others_are_not(tmp_path):
 
 
 def test_without_rows_nothing_is_found(tmp_path):
-    for found in (Ledger([]), Ledger([write(tmp_path / MANIFEST)])):
+    for found in (made(), made(write(tmp_path / MANIFEST))):
         assert len(found) == found.rows == 0 and found.get("a.jpg") is None and found.count("done") == 0
 
 
 def test_the_last_row_of_a_key_counts(tmp_path):
     rows = [row("a.jpg", "failed"), row("b.jpg"), row("a.jpg", "skipped"), row("a.jpg", input_bytes=5)]
-    found = Ledger([write(tmp_path / MANIFEST, *rows)])
+    found = made(write(tmp_path / MANIFEST, *rows))
     assert found.get("a.jpg") == PastRow("done", 5, 0, 0)
     assert (found.rows, len(found)) == (4, 2) and [found.count(status) for status in STATUSES] == [2, 0, 0]
 
@@ -89,8 +94,8 @@ def test_the_last_row_of_a_key_counts(tmp_path):
 def test_rows_of_later_ledgers_replace_those_of_earlier_ones(tmp_path):
     one = write(tmp_path / "one", row("a.jpg", "failed"), row("b.jpg"))
     two = write(tmp_path / "two", row("a.jpg", input_bytes=2))
-    assert Ledger([one, two]).get("a.jpg") == PastRow("done", 2, 0, 0)
-    assert Ledger([two, one]).get("a.jpg") == PastRow("failed", 0, 0, 0)
+    assert made(one, two).get("a.jpg") == PastRow("done", 2, 0, 0)
+    assert made(two, one).get("a.jpg") == PastRow("failed", 0, 0, 0)
 
 
 def test_rows_of_version_0_1_are_read(tmp_path):
@@ -99,7 +104,7 @@ def test_rows_of_version_0_1_are_read(tmp_path):
         "loss": {"total": 1.5}, "evaluations": 200, "seconds": 1.25, "input_bytes": 812, "input_size": [640, 480],
         "work_size": [512, 384], "output_size": [512, 384], "frames": 1, "notes": [],
     }  # fmt: skip
-    found = Ledger([write(tmp_path / MANIFEST, old, {"key": "b", "status": "failed"})])
+    found = made(write(tmp_path / MANIFEST, old, {"key": "b", "status": "failed"}))
     assert found.get("a.jpg") == PastRow("done", 812, 0, 0) and found.get("b") == PastRow("failed", 0, 0, 0)
 
 
@@ -108,14 +113,14 @@ def test_a_torn_last_line_is_left_out(tmp_path, cut):
     path = write(tmp_path / MANIFEST, row("a.jpg"), row("b.jpg", "failed"))
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0] + lines[1][:cut])
-    found = Ledger([path])
+    found = made(path)
     assert len(found) == 1 and found.get("b.jpg") is None
 
 
 @pytest.mark.parametrize(
     "line",
     [
-        b"", b"{", b"[1]", b"7", b'"key"', b"null", b'{"status": "done"}', b'{"key": "a"}', b"\xff\0",
+        b"{", b"[1]", b"7", b'"key"', b"null", b'{"status": "done"}', b'{"key": "a"}', b"\xff\0",
         b'{"key": [], "status": "done"}', b'{"key": "a", "status": "lost"}', b'{"key": null, "status": "done"}',
         b"[" * 100_000,
     ],
@@ -126,7 +131,7 @@ def test_a_line_that_is_not_a_row_is_named_and_nothing_is_changed(tmp_path, line
     damaged = path.read_bytes() + line + b"\n" + path.read_bytes()
     path.write_bytes(damaged)
     with pytest.raises(SettingsMismatch, match=rf"^line 3 of .*{MANIFEST} is not a row") as caught:
-        Ledger([path]) if reader == "Ledger" else compact(tmp_path)
+        made(path) if reader == "Ledger" else compact(tmp_path)
     assert caught.value.remedy
     assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [(MANIFEST, damaged)]
 
@@ -142,13 +147,13 @@ def test_a_line_that_is_not_a_row_is_named_and_nothing_is_changed(tmp_path, line
 def test_a_row_with_impossible_fields_is_named(tmp_path, fields):
     write(tmp_path / MANIFEST, row("a.jpg"), row("b.jpg", **fields))
     with pytest.raises(SettingsMismatch, match=f"line 2 of .*{MANIFEST}"):
-        Ledger([tmp_path / MANIFEST])
+        made(tmp_path / MANIFEST)
 
 
 def test_a_ledger_that_cannot_be_read_is_a_storage_error(tmp_path):
     (tmp_path / MANIFEST).mkdir()
     with pytest.raises(StorageError, match=rf"{MANIFEST} cannot be read \(Is a directory\)"):
-        Ledger([tmp_path / MANIFEST])
+        made(tmp_path / MANIFEST)
 
 
 @PROPERTY
@@ -156,7 +161,7 @@ def test_a_ledger_that_cannot_be_read_is_a_storage_error(tmp_path):
 def test_a_ledger_answers_as_a_dict_does(files):
     model = {one["key"]: past(one) for rows in files for one in rows}
     with tempfile.TemporaryDirectory() as folder:
-        found = Ledger([write(Path(folder, str(n)), *rows) for n, rows in enumerate(files)])
+        found = made(*[write(Path(folder, str(n)), *rows) for n, rows in enumerate(files)])
     assert {key: found.get(key) for key in [*model, *KEYS]} == {key: model.get(key) for key in [*model, *KEYS]}
     assert len(found) == len(model) and found.rows == sum(map(len, files))
     for status in STATUSES:
@@ -166,7 +171,7 @@ def test_a_ledger_answers_as_a_dict_does(files):
 def test_a_row_takes_few_bytes_of_memory_however_long_it_is(tmp_path):
     number = 5000
     rows = [row(f"a/long/folder/name/{k:06}.jpg", input_sha256=SHA, reason="x" * 200) for k in range(number)]
-    found = Ledger([write(tmp_path / MANIFEST, *rows, *rows[:100])])
+    found = made(write(tmp_path / MANIFEST, *rows, *rows[:100]))
     assert len(found) == number
     assert 0 < nbytes(found) <= MOST_BYTES * number
 
@@ -178,7 +183,7 @@ def test_ledgers_are_the_whole_folders_and_then_the_shards(tmp_path):
     for k, name in enumerate((*names, "manifest-old.jsonl", "settings.json")):
         write(tmp_path / name)
         os.utime(tmp_path / name, ns=(0, k * 10**9))
-    assert [path.name for path in ledger.ledgers(tmp_path)] == [MANIFEST, *names[::2]]  # by when they were written
+    assert ledger.ledgers(tmp_path) == [MANIFEST, *names[::2]]  # by when they were written
 
 
 @pytest.fixture
@@ -244,22 +249,22 @@ def test_compacting_drops_a_torn_last_line_and_no_other(shards):
 
 @pytest.mark.parametrize("removed", [0, 1, 2])
 def test_a_kill_between_writing_the_manifest_and_removing_the_shards_loses_nothing(shards, monkeypatch, removed):
-    unlink, left = Path.unlink, [removed]
+    unlink, left = os.unlink, [removed]
 
-    def killed(self, missing_ok=False):
-        if not self.name.startswith(TEMPORARY):
+    def killed(name, **options):
+        if not name.startswith(TEMPORARY):
             if not left[0]:
                 raise KeyboardInterrupt
             left[0] -= 1
-        unlink(self, missing_ok)
+        unlink(name, **options)
 
-    before = Ledger(ledger.ledgers(shards))
-    monkeypatch.setattr(Path, "unlink", killed)
+    before = Ledger(shards, ledger.ledgers(shards))
+    monkeypatch.setattr(os, "unlink", killed)
     with pytest.raises(KeyboardInterrupt):
         compact(shards)
     monkeypatch.undo()
     assert len(list(shards.glob("manifest-*-of-*.jsonl"))) == 3 - removed
-    between = Ledger(ledger.ledgers(shards))
+    between = Ledger(shards, ledger.ledgers(shards))
     assert {key: between.get(key) for key in COMPACTED} == {key: before.get(key) for key in COMPACTED}
     compact(shards)
     assert by_key(read(shards / MANIFEST)) == COMPACTED and [path.name for path in shards.iterdir()] == [MANIFEST]
@@ -268,7 +273,7 @@ def test_a_kill_between_writing_the_manifest_and_removing_the_shards_loses_nothi
 def test_a_kill_before_the_manifest_is_in_place_loses_nothing(shards, monkeypatch):
     before = {path.name: path.read_bytes() for path in shards.iterdir()}
 
-    def killed(*_):
+    def killed(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "replace", killed)
@@ -281,14 +286,14 @@ def test_a_kill_before_the_manifest_is_in_place_loses_nothing(shards, monkeypatc
 
 
 def test_shards_that_cannot_be_removed_are_a_storage_error_and_the_rows_are_kept(shards, monkeypatch):
-    unlink = Path.unlink
+    unlink = os.unlink
 
-    def refuse(self, missing_ok=False):
-        if not self.name.startswith(TEMPORARY):
+    def refuse(name, **options):
+        if not name.startswith(TEMPORARY):
             raise PermissionError(13, "Permission denied")
-        unlink(self, missing_ok)
+        unlink(name, **options)
 
-    monkeypatch.setattr(Path, "unlink", refuse)
+    monkeypatch.setattr(os, "unlink", refuse)
     with pytest.raises(StorageError, match=r"manifest-1-of-3\.jsonl cannot be removed \(Permission denied\)"):
         compact(shards)
     assert by_key(read(shards / MANIFEST)) == COMPACTED
@@ -304,3 +309,64 @@ def test_compacting_is_as_updating_a_dict(files):
             write(Path(folder, name), *rows)
         compact(Path(folder))
         assert by_key(read(Path(folder, MANIFEST))) == model
+
+
+# the order of rows ----------------------------------------------------------------------------------------------------
+
+
+def test_of_two_ledgers_the_row_of_the_later_run_counts_whatever_their_times(tmp_path):
+    """A clock that was set back, or a copy of the folder, changes the times of ledgers."""
+    old = write(tmp_path / "manifest-2-of-2.jsonl", row("a", "failed", run=3), row("b", run=3))
+    new = write(tmp_path / "manifest-1-of-3.jsonl", row("a", "done", run=4, input_bytes=9))
+    for times in ((2, 1), (1, 2)):
+        for path, at in zip((old, new), times, strict=True):
+            os.utime(path, ns=(0, at * 10**9))
+        found = Ledger(tmp_path, ledger.ledgers(tmp_path))
+        assert found.get("a") == PastRow("done", 9, 0, 0) and found.get("b").status == "done"
+        assert found.latest_run == 4 and [found.count(status) for status in STATUSES] == [2, 0, 0]
+    compact(tmp_path)
+    assert by_key(read(tmp_path / MANIFEST))["a"]["run"] == 4
+
+
+def test_rows_without_a_number_come_first_unless_an_older_version_appended_them_later(tmp_path):
+    write(tmp_path / MANIFEST, row("a", run=2), row("b", "failed", run=1), row("b", "skipped"), row("c", run=5))
+    write(tmp_path / "manifest-1-of-2.jsonl", row("a", "failed"), row("d", "failed"))
+    found = Ledger(tmp_path, ledger.ledgers(tmp_path))
+    assert {key: found.get(key).status for key in "abcd"} == {"a": "done", "b": "skipped", "c": "done", "d": "failed"}
+
+
+def test_within_one_ledger_the_number_counts_before_the_place(tmp_path):
+    found = made(write(tmp_path / MANIFEST, row("a", run=2), row("a", "failed", run=1), row("a", "skipped", run=1)))
+    assert found.get("a").status == "done"
+
+
+@pytest.mark.parametrize("number", [-1, 2**31 - 1, 1.0, "1", None, True])
+def test_an_impossible_number_of_a_run_is_named(tmp_path, number):
+    with pytest.raises(SettingsMismatch, match="its run is not valid"):
+        made(write(tmp_path / MANIFEST, row("a", run=number)))
+
+
+# lines that are no rows -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("blank", [b"\n", b"\r\n", b" \t\n", b"\n\n\n"])
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_blank_lines_which_an_editor_leaves_are_no_damage(tmp_path, blank, at):
+    path = write(tmp_path / MANIFEST, row("a"), row("a", "failed"))
+    whole = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*whole[:at], blank, *whole[at:]]))
+    assert made(path).get("a").status == "failed" and made(path).rows == 2
+    compact(tmp_path)
+    assert read(path) == [row("a", "failed")]
+
+
+def test_a_line_without_end_takes_bounded_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(ledger, "LONGEST_LINE", 200)
+    path = write(tmp_path / MANIFEST, row("a"))
+    path.write_bytes(path.read_bytes() + b"x" * 10_000 + b"\n" + path.read_bytes())
+    with path.open("rb") as file:
+        assert [len(line) for line in ledger.raw_lines(file)] == [31, 101, 31]
+    with pytest.raises(SettingsMismatch, match="line 2 of"):
+        made(path)
+    path.write_bytes(write(path, row("a")).read_bytes() + b"\0" * 10_000)  # a torn line, which a power loss leaves
+    assert made(path).rows == 1

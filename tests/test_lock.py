@@ -19,9 +19,12 @@ from pathlib import Path
 
 import pytest
 
-from jaxstyle.data import lock, mutex
+from jaxstyle.data import identity, lock, mounts, mutex
+from jaxstyle.data.folder import Folder
 from jaxstyle.data.layout import LOCK, TEMPORARY, lock_name
 from jaxstyle.data.lock import holders, if_unlocked, locked
+from jaxstyle.data.sinks.folders import FolderSink
+from jaxstyle.data.writing import write_file
 from jaxstyle.errors import OutputLocked, StorageError
 
 HOST = socket.gethostname()
@@ -216,7 +219,7 @@ def test_runs_begin_one_at_a_time_with_the_lock_held(tmp_path, system):
 
     def slow():
         calls.append("first begins")
-        calls.append(mutex.take(tmp_path / LOCK) is None)  # the mutex is held too
+        calls.append(mutex.take(Folder(tmp_path), LOCK) is None)  # the mutex is held too
         entered.set()
         leave.wait(20)
         calls.append("first ends")
@@ -374,10 +377,11 @@ def test_lock_files_that_are_links_or_folders_are_a_storage_error(tmp_path, name
 
 
 @pytest.mark.parametrize("name", [LOCK, lock_name(WHOLE)])
-def test_lock_files_that_are_pipes_are_not_waited_for(tmp_path, name):
+def test_lock_files_that_are_pipes_are_refused_and_not_waited_for(tmp_path, name):
     os.mkfifo(tmp_path / name)
-    with locked(tmp_path):
-        assert excluded(tmp_path) and [one["pid"] for one in holders(tmp_path)] == [os.getpid()]
+    with pytest.raises(StorageError, match=r"cannot be written \(Not a regular file\)"):
+        locked(tmp_path).__enter__()
+    assert isinstance(holders(tmp_path), list)
 
 
 @pytest.mark.parametrize("kind", ["ENOLCK", "ENOTSUP", "EOPNOTSUPP"])
@@ -415,18 +419,57 @@ def test_a_folder_that_may_not_be_written_is_a_storage_error(tmp_path):
         locked(tmp_path).__enter__()
 
 
-def test_a_full_disk_is_a_storage_error_and_frees_the_folder(tmp_path, system, monkeypatch):
-    replace = os.replace
+def refusing(code):
+    def refuse(*_, **__):
+        raise OSError(code, os.strerror(code))
 
-    def refuse(*_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return refuse
 
-    monkeypatch.setattr(os, "replace", refuse)
-    with pytest.raises(StorageError, match=r"cannot be written \(No space left on device\)"):
-        locked(tmp_path).__enter__()
-    monkeypatch.setattr(os, "replace", replace)
+
+def test_a_disk_that_fails_is_a_storage_error_and_frees_the_folder(tmp_path, system, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", refusing(errno.EIO))
+        with pytest.raises(StorageError, match=r"cannot be written \(Input/output error\)"):
+            locked(tmp_path).__enter__()
     assert holders(tmp_path) == []
     assert not excluded(tmp_path)
+
+
+def test_on_a_full_disk_the_lock_counts_without_a_record(tmp_path, system, monkeypatch):
+    monkeypatch.setattr(os, "replace", refusing(errno.ENOSPC))
+    with locked(tmp_path):
+        assert excluded(tmp_path) and holders(tmp_path) == [{"part": "1/1", "host": "", "pid": 0, "since": ""}]
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_folder_with_rows_that_cannot_be_locked_is_only_read(tmp_path, monkeypatch, code):
+    calls, os_open = [], os.open
+
+    def only_read(path, flags, *rest, **options):
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            raise OSError(code, os.strerror(code))
+        return os_open(path, flags, *rest, **options)
+
+    monkeypatch.setattr(os, "open", only_read)
+    with pytest.raises(StorageError):
+        locked(tmp_path).__enter__()
+    monkeypatch.undo()
+    (tmp_path / "manifest.jsonl").touch()
+    folder = Folder(tmp_path)
+    monkeypatch.setattr(os, "open", only_read)
+    with locked(folder, begin=lambda: calls.append("begun")):
+        monkeypatch.undo()
+        assert calls == ["begun"] and folder.refusal.exit_code == 5
+        sink = FolderSink(tmp_path)
+        sink.begin(folder, ())
+        sink.sweep()
+        writes = [lambda: write_file((folder, "x"), b""), folder.require_room, lambda: sink.write("a", b"")]
+        for write in (*writes, lambda: sink.withdraw("a")):
+            with pytest.raises(StorageError) as caught:
+                write()
+            assert caught.value is folder.refusal
+        assert files(tmp_path) == ["manifest.jsonl"]
 
 
 def test_leaving_a_folder_that_is_gone_or_read_only_is_no_error(tmp_path, monkeypatch):
@@ -436,7 +479,7 @@ def test_leaving_a_folder_that_is_gone_or_read_only_is_no_error(tmp_path, monkey
         output.rename(tmp_path / "moved")
     assert files(tmp_path) == ["moved"]
     with locked(tmp_path):
-        monkeypatch.setattr(Path, "unlink", lambda *_, **__: no_flock())
+        monkeypatch.setattr(os, "unlink", lambda *_, **__: no_flock())
     monkeypatch.undo()
     assert holders(tmp_path) == []
     assert not excluded(tmp_path)
@@ -467,3 +510,161 @@ def test_something_is_done_only_if_no_run_holds_a_part(tmp_path, system):
     assert if_unlocked(tmp_path, inside)
     waiting[0].join(10)
     assert calls == ["done", False]
+
+
+# who has ended --------------------------------------------------------------------------------------------------------
+
+
+def marker(folder, part=WHOLE, **changes):
+    """A marker file and a record as of this process, but for the changes."""
+    stated = identity.own_identity() | {"device": folder.stat().st_dev, "flock": False} | changes
+    (folder / lock_name(part)).write_text(json.dumps(stated))
+    (folder / f"{lock_name(part)}.json").write_text(json.dumps(stated | {"part": "1/1", "since": "2020"}))
+
+
+UNKNOWN = [
+    {"boot": "another"}, {"boot": ""}, {"namespace": "pid:[1]"}, {"namespace": ""}, {"started": ""},
+    {"pid": 2**22 + 7, "namespace": "pid:[1]"}, {"pid": 2**22 + 7, "boot": "another"}, {"pid": "x"}, {"pid": -1},
+    {"pid": 2**70}, {"pid": True}, {},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", UNKNOWN, ids=range(len(UNKNOWN)))
+def test_where_locks_are_files_a_process_that_may_live_holds_the_folder(tmp_path, monkeypatch, changes):
+    """Two containers may have one host name, and the pids of one mean nothing in the other."""
+    monkeypatch.setattr(fcntl, "flock", no_flock)
+    marker(tmp_path, **changes)
+    before = files(tmp_path)
+    for part in (WHOLE, (1, 2)):
+        assert excluded(tmp_path, part)
+    assert len(holders(tmp_path)) == 1 and files(tmp_path) == before
+    with pytest.raises(OutputLocked) as caught:
+        locked(tmp_path).__enter__()
+    told = f"If that run has ended, delete {tmp_path / lock_name(WHOLE)}."
+    assert (told in caught.value.remedy) is (not identity.is_here(identity.own_identity() | changes))
+
+
+@pytest.mark.parametrize("changes", [{"pid": 2**22 + 7}, {"started": "1"}])
+def test_where_locks_are_files_a_process_that_has_ended_holds_nothing(tmp_path, monkeypatch, changes):
+    monkeypatch.setattr(fcntl, "flock", no_flock)
+    marker(tmp_path, **changes)
+    assert holders(tmp_path) == [] and not excluded(tmp_path) and files(tmp_path) == []
+
+
+def test_a_marker_of_another_container_goes_when_the_kernel_has_released_its_flock(tmp_path, monkeypatch):
+    monkeypatch.setattr(mutex, "locks_reach_everyone", lambda handle: False)
+    marker(tmp_path, namespace="pid:[1]", flock=True)
+    with (tmp_path / lock_name(WHOLE)).open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert excluded(tmp_path)
+    assert not excluded(tmp_path)
+    marker(tmp_path, namespace="pid:[1]", flock=True, device=7)  # the same folder through another mount
+    assert excluded(tmp_path)
+
+
+def test_where_flock_is_local_the_lock_of_another_machine_holds(tmp_path, monkeypatch):
+    monkeypatch.setattr(mutex, "locks_reach_everyone", lambda handle: False)
+    marker(tmp_path, boot="another", host="elsewhere", flock=True)
+    with pytest.raises(OutputLocked, match="a run on elsewhere") as caught:
+        locked(tmp_path).__enter__()
+    assert f"delete {tmp_path / lock_name(WHOLE)}" in caught.value.remedy
+    (tmp_path / lock_name(WHOLE)).unlink()
+    with locked(tmp_path):
+        assert mutex.is_marker(Folder(tmp_path), lock_name(WHOLE)) and excluded(tmp_path)
+    assert left(tmp_path) == []
+
+
+def test_where_flock_reaches_everyone_it_decides_and_a_killed_run_of_any_machine_holds_nothing(tmp_path):
+    (tmp_path / lock_name(WHOLE)).touch()
+    stated = identity.own_identity() | {"boot": "another", "host": "elsewhere"}
+    (tmp_path / f"{lock_name(WHOLE)}.json").write_text(json.dumps(stated))
+    assert holders(tmp_path) == [] and not excluded(tmp_path)
+    marker(tmp_path, boot="another")  # of a machine that has mounted the folder without locks
+    assert excluded(tmp_path)
+
+
+def test_of_many_that_find_a_dead_marker_one_takes_its_place(tmp_path, monkeypatch):
+    monkeypatch.setattr(fcntl, "flock", no_flock)
+    together, taken, guard = threading.Barrier(6), [], threading.Lock()
+
+    def run():
+        for turn in range(15):
+            if together.wait() == 0:
+                marker(tmp_path, pid=2**22 + 7)
+            together.wait()
+            lock = mutex.take(Folder(tmp_path), lock_name(WHOLE))
+            with guard:
+                taken.append((turn, lock is not None))
+            together.wait()
+            if lock is not None:
+                lock.release()
+            together.wait()
+
+    threads = [threading.Thread(target=run) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [sum(won for at, won in taken if at == turn) for turn in range(15)] == [1] * 15
+
+
+def test_a_process_of_another_pid_namespace_holds_the_folder_without_flock(tmp_path, monkeypatch):
+    code = f"""
+{WITHOUT_FLOCK}
+import sys
+from pathlib import Path
+from jaxstyle.data.lock import locked
+with locked(Path({str(tmp_path)!r})):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+    line = ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-c", code]
+    process = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        if process.stdout.readline() != "held\n":
+            pytest.skip("no right to make a pid namespace")
+        monkeypatch.setattr(fcntl, "flock", no_flock)
+        assert excluded(tmp_path)
+        [one] = holders(tmp_path)
+        assert one["host"] == HOST and one["pid"] == 1  # a process that is another one here
+        process.stdin.close()
+        process.wait()
+        assert not excluded(tmp_path)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_a_lock_file_that_another_run_has_made_meanwhile_is_left_alone(tmp_path, system):
+    path = tmp_path / lock_name(WHOLE)
+    with locked(tmp_path):
+        path.unlink()
+        path.write_text("of another run")
+    assert path.read_text() == "of another run"
+
+
+def test_a_lock_file_that_is_deleted_during_the_run_is_noticed(tmp_path, system):
+    folder = Folder(tmp_path)
+    with locked(folder):
+        folder.check()
+        (tmp_path / lock_name(WHOLE)).unlink()
+        with pytest.raises(StorageError, match="was moved, deleted or replaced during the run"):
+            folder.check()
+    folder.check()
+
+
+MOUNTS = [
+    ("ext4", "rw", True), ("tmpfs", "rw", True), ("overlay", "rw", True), ("nfs4", "rw,local_lock=none", True),
+    ("nfs", "rw,nolock,local_lock=all", False), ("nfs", "rw,local_lock=flock", False), ("nfs", "rw,nolock", False),
+    ("lustre", "rw,flock", True), ("lustre", "rw,localflock", False), ("lustre", "rw", False),
+    ("fuse.sshfs", "rw", False), ("9p", "rw", False), ("virtiofs", "rw", False), ("ceph", "rw", True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "options", "reach"), MOUNTS)
+def test_what_a_mount_says_of_its_locks(monkeypatch, kind, options, reach):
+    text = f"7 1 0:9 / / rw - ext4 x rw\n8 7 0:10 / /a\\040b rw,relatime shared:3 - {kind} server:/x {options}\n"
+    monkeypatch.setattr(mounts, "mount_number", lambda handle: 8)
+    monkeypatch.setattr(Path, "read_text", lambda *_: text)
+    assert mounts.mount_of(0).point == "/a b" and mounts.locks_reach_everyone(0) is reach

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from jaxstyle.data.folder import Folder
 from jaxstyle.data.layout import MANIFEST, ledger_name
 from jaxstyle.data.ledger import PastRow, forget
 from jaxstyle.data.manifest import Manifest
@@ -56,7 +57,7 @@ def test_rows_come_back_as_they_were(written):
         "start_loss": 9.5,
         "input_bytes": 812, "input_modified": 1_700_000_000_123_456_789, "input_sha256": "ab" * 32,
         "input_size": [640, 480], "work_size": [512, 384], "output_size": [512, 384],
-        "output_bytes": 4321, "output_sha256": "cd" * 32, "frames": 3, "notes": ["first of 3"],
+        "output_bytes": 4321, "output_sha256": "cd" * 32, "frames": 3, "notes": ["first of 3"], "run": 1,
     }  # fmt: skip
     assert rows["b.jpg"]["reason"] == "cannot be decoded"
 
@@ -130,7 +131,7 @@ def test_a_fresh_manifest_forgets(written):
 
 def test_what_was_forgotten_stays_so_after_a_power_loss(written, monkeypatch):
     synced = []
-    monkeypatch.setattr("jaxstyle.data.ledger.sync_folder", lambda folder: synced.append(sorted(folder.iterdir())))
+    monkeypatch.setattr(Folder, "sync", lambda folder: synced.append(folder.names()))
     forget(written)
     assert synced == [[]]
 
@@ -208,12 +209,14 @@ def test_a_torn_last_line_is_dropped_and_appending_goes_on(written, kept):
 def test_zeros_that_a_power_loss_leaves_at_the_end_are_dropped(written):
     with (written / MANIFEST).open("ab") as file:
         file.write(bytes(4096))
-    assert len(reloaded(written)) == 3 and len(lines(written)) == 3
+    manifest = Manifest(written)
+    assert len(manifest.before) == 3
+    manifest.append(Row("new.jpg", "done"))
+    manifest.close()
+    assert len(lines(written)) == 4
 
 
-@pytest.mark.parametrize(
-    "damage", [b"", b"{", b"[1]", b"7", b'"key"', b'{"status": "done"}', b'{"key": "a"}', b"\xff\0"]
-)
+@pytest.mark.parametrize("damage", [b"{", b"[1]", b"7", b'"key"', b'{"status": "done"}', b'{"key": "a"}', b"\xff\0"])
 def test_a_damaged_line_is_an_error_that_names_it(written, damage):
     whole = (written / MANIFEST).read_bytes().splitlines(keepends=True)
     data = b"".join([whole[0], damage + b"\n", whole[2]])
@@ -239,14 +242,20 @@ def test_any_name_can_be_a_key(tmp_path, key):
     assert len(lines(tmp_path)) == 2 and reloaded(tmp_path)[key]["status"] == "done"
 
 
-def test_a_full_disk_is_a_storage_error(tmp_path):
+def full():
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_is_a_storage_error(tmp_path, monkeypatch):
     manifest = Manifest(tmp_path)
-    manifest._file.close()
-    manifest._file = Path("/dev/full").open("ab", buffering=0)  # noqa: SIM115
+    manifest.append(SKIPPED)
+    monkeypatch.setattr(os, "fsync", lambda _: full())
     with pytest.raises(StorageError, match=r"manifest\.jsonl cannot be written \(No space left on device\)"):
         manifest.append(DONE)
     assert manifest.count("done") == 0
+    monkeypatch.undo()
     manifest.close()
+    assert [row["key"] for row in lines(tmp_path)] == [SKIPPED.key]
 
 
 @pytest.mark.parametrize(
@@ -265,11 +274,12 @@ def test_a_manifest_that_is_not_a_regular_file_is_a_storage_error(tmp_path, make
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("elsewhere")])
-def test_what_appears_after_the_rows_were_read_is_neither_waited_for_nor_followed(tmp_path, monkeypatch, make):
-    monkeypatch.setattr("jaxstyle.data.manifest.ledgers", lambda _: [])
+def test_what_appears_after_the_rows_were_read_is_neither_waited_for_nor_followed(tmp_path, make):
+    shard(tmp_path, (1, 2), SKIPPED)
+    manifest = Manifest(tmp_path)
     make(tmp_path / MANIFEST)
     with pytest.raises(StorageError, match=r"manifest\.jsonl cannot be written"):
-        Manifest(tmp_path)
+        manifest.append(DONE)
     assert not (tmp_path / "elsewhere").exists()
 
 
@@ -283,7 +293,7 @@ def test_a_failed_rewrite_keeps_all_rows(written, monkeypatch):
     manifest = Manifest(written)
     manifest.append(Row("b.jpg", "done"))
 
-    def refuse(*_):
+    def refuse(*_, **__):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(os, "replace", refuse)
@@ -317,3 +327,68 @@ def test_a_row_that_did_not_fit_leaves_nothing_in_the_way_of_the_next(tmp_path, 
     manifest.append(FAILED)
     manifest.close()
     assert [row["key"] for row in lines(tmp_path)] == [DONE.key, FAILED.key]
+
+
+def test_rows_carry_the_number_of_their_run(tmp_path):
+    for n in (1, 2, 3):
+        manifest = Manifest(tmp_path, (1, n))
+        assert manifest.run == n
+        manifest.append(Row("a.jpg", STATUSES[n - 1]))
+        manifest.close()
+    for n in (1, 2, 3):  # the clock says otherwise
+        os.utime(tmp_path / ledger_name((1, n)), ns=(0, (9 - n) * 10**9))
+    assert reloaded(tmp_path)["a.jpg"]["status"] == STATUSES[2]
+
+
+def test_the_number_of_a_run_has_room_however_large_a_planted_one_is(tmp_path):
+    (tmp_path / MANIFEST).write_text(json.dumps({"key": "a", "status": "done", "run": 2**31 - 2}) + "\n")
+    manifest = Manifest(tmp_path)
+    manifest.append(FAILED)
+    manifest.close()
+    assert set(reloaded(tmp_path)) == {"a", FAILED.key}
+
+
+@pytest.mark.parametrize("what", ["removed", "replaced", "truncated", "appended to", "folder moved", "folder replaced"])
+def test_a_ledger_that_others_change_during_the_run_is_a_storage_error(tmp_path, what):
+    out = tmp_path / "out"
+    out.mkdir()
+    manifest, path = Manifest(out), out / MANIFEST
+    manifest.append(DONE)
+    if what == "removed":
+        path.unlink()
+    elif what == "replaced":
+        path.rename(out / "other")
+        path.write_bytes((out / "other").read_bytes())
+    elif what == "truncated":
+        os.truncate(path, 0)
+    elif what == "appended to":
+        path.write_bytes(path.read_bytes() + b"{}\n")
+    else:
+        out.rename(tmp_path / "moved")
+        if what == "folder replaced":
+            out.mkdir()
+    with pytest.raises(StorageError, match="during the run") as caught:
+        manifest.append(FAILED)
+    assert caught.value.exit_code == 5 and caught.value.remedy
+    if what not in ("truncated", "appended to"):
+        with pytest.raises(StorageError, match="during the run"):
+            manifest.close()
+
+
+def test_a_finished_run_writes_nothing(written):
+    shard(written, (1, 2), Row("b.jpg", "done"))
+    with (written / ledger_name((1, 2))).open("ab") as file:
+        file.write(b"torn")
+    before = {path.name: path.read_bytes() for path in written.iterdir()}
+    manifest = Manifest(written, (1, 2))
+    manifest.close()
+    assert {path.name: path.read_bytes() for path in written.iterdir()} == before
+
+
+def test_a_finished_run_on_a_full_disk_leaves_the_tidying_to_the_next(written, monkeypatch):
+    shard(written, (1, 2), Row("b.jpg", "done"))
+    manifest = Manifest(written)
+    monkeypatch.setattr(os, "fsync", lambda _: full())
+    manifest.close()
+    monkeypatch.undo()
+    assert (written / ledger_name((1, 2))).exists() and reloaded(written)["b.jpg"]["status"] == "done"

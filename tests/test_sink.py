@@ -11,7 +11,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from jaxstyle.data.folder import LEAST_FREE, Folder, sync
+from jaxstyle.data.layout import TEMPORARY, UNFINISHED
 from jaxstyle.data.sinks import folders as sink
+from jaxstyle.data.writing import write_file, writing
 from jaxstyle.errors import StorageError
 
 OLD, NEW = b"old content", b"new content, which is longer"
@@ -31,19 +34,19 @@ def files(folder: Path) -> list[str]:
 
 def test_publish_makes_folders_and_leaves_the_whole_file_and_nothing_else(tmp_path):
     data = os.urandom(3_000_000)
-    sink.write_file(tmp_path / "deep" / "er" / "a.png", data)
+    write_file(tmp_path / "deep" / "er" / "a.png", data)
     assert (tmp_path / "deep/er/a.png").read_bytes() == data
     assert files(tmp_path) == ["deep/er/a.png"]
 
 
 def test_publish_takes_the_place_of_an_old_file(target):
-    sink.write_file(target, NEW)
+    write_file(target, NEW)
     assert target.read_bytes() == NEW and files(target.parent) == ["a.png"]
 
 
 def test_a_name_that_is_not_utf8_or_long_can_be_published(tmp_path):
     for name in (os.fsdecode(b"caf\xe9.png"), "x" * 251 + ".png"):
-        sink.write_file(tmp_path / name, NEW)
+        write_file(tmp_path / name, NEW)
         assert (tmp_path / name).read_bytes() == NEW
 
 
@@ -56,33 +59,25 @@ def test_the_content_is_on_the_disk_before_the_name_and_the_name_before_the_retu
         calls.append(("fsync folder" if path.is_dir() else "fsync file", path, path.is_file() and path.read_bytes()))
         fsync(handle)
 
-    def record_replace(source, destination):
-        calls.append(("rename", Path(source), Path(destination)))
-        replace(source, destination)
+    def record_replace(source, destination, *, src_dir_fd, dst_dir_fd):
+        old, new = (Path(os.readlink(f"/proc/self/fd/{at}")) for at in (src_dir_fd, dst_dir_fd))
+        calls.append(("rename", old / source, new / destination))
+        replace(source, destination, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
 
     monkeypatch.setattr(os, "fsync", record_fsync)
     monkeypatch.setattr(os, "replace", record_replace)
-    sink.write_file(target, NEW, part="2-of-8-")
+    write_file(target, NEW)
     temporary = calls[0][1]
     assert calls == [
         ("fsync file", temporary, NEW),
         ("rename", temporary, target),
         ("fsync folder", target.parent, False),
     ]
-    assert temporary.parent == target.parent and temporary.name.startswith(f"{sink.TEMPORARY}2-of-8-")
-
-
-def test_without_sync_the_folder_is_left_to_the_caller(target, monkeypatch):
-    synced = []
-    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(Path(os.readlink(f"/proc/self/fd/{handle}"))))
-    sink.write_file(target, NEW, sync=False)
-    assert len(synced) == 1 and target.parent not in synced  # but the file
-    sink.sync_folder(target.parent)
-    assert synced[1:] == [target.parent] and target.read_bytes() == NEW
+    assert temporary.parent == target.parent and temporary.name.startswith(TEMPORARY)
 
 
 def test_a_file_can_be_written_piece_by_piece(target):
-    with sink.writing(target) as file:
+    with writing(target) as file:
         file.write(NEW[:4])
         file.write(NEW[4:])
         assert target.read_bytes() == OLD
@@ -91,7 +86,7 @@ def test_a_file_can_be_written_piece_by_piece(target):
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_an_error_while_writing_keeps_the_old_file_and_leaves_nothing(target, error):
-    with pytest.raises(error), sink.writing(target) as file:
+    with pytest.raises(error), writing(target) as file:
         file.write(NEW)
         raise error
     assert target.read_bytes() == OLD and files(target.parent) == ["a.png"]
@@ -105,20 +100,21 @@ def test_a_folder_that_may_not_be_synced_is_no_error_and_a_broken_one_is(target,
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "fsync", refuse)
-    sink.sync_folder(target.parent)
-    sink.sync_folder(target.parent)
+    folder = Folder(target.parent)
+    folder.sync()
+    sync(folder.handle, folder)
     with pytest.raises(StorageError, match="sub cannot be synced"):
-        sink.sync_folder(target.parent)
+        folder.sync()
 
 
 @pytest.mark.parametrize("function", ["fsync", "replace"])
 def test_a_failure_keeps_the_old_file_and_says_what_and_why(target, monkeypatch, function):
-    def refuse(*_):
+    def refuse(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, function, refuse)
     with pytest.raises(StorageError, match=r"a\.png cannot be written \(No space left on device\)") as caught:
-        sink.write_file(target, NEW)
+        write_file(target, NEW)
     assert caught.value.exit_code == 5 and caught.value.remedy
     assert target.read_bytes() == OLD and files(target.parent) == ["a.png"]
 
@@ -127,7 +123,7 @@ def test_a_write_cut_short_by_the_system_keeps_the_old_file(target):
     script = """
 import resource, signal, sys
 from pathlib import Path
-from jaxstyle.data.sinks.folders import write_file
+from jaxstyle.data.writing import write_file
 from jaxstyle.errors import StorageError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
@@ -145,7 +141,7 @@ except StorageError as error:
 def test_an_obstacle_in_the_way_is_a_storage_error(target, obstacle):
     path = target / "b.png" if obstacle == "file as folder" else target.parent
     with pytest.raises(StorageError):
-        sink.write_file(path, NEW)
+        write_file(path, NEW)
     assert files(target.parents[1]) == ["sub/a.png"] and target.read_bytes() == OLD
 
 
@@ -153,7 +149,7 @@ def test_an_error_about_an_undecodable_name_can_be_printed(tmp_path):
     path = tmp_path / os.fsdecode(b"caf\xe9")
     path.mkdir()
     with pytest.raises(StorageError, match=r"caf\\xe9"):
-        sink.write_file(path, NEW)
+        write_file(path, NEW)
 
 
 LEFT = ["", "2-of-8-", "12-of-80-"]  # names of unfinished files of whole runs, and of shards, go on so
@@ -163,8 +159,8 @@ LEFT = ["", "2-of-8-", "12-of-80-"]  # names of unfinished files of whole runs, 
 def swept(tmp_path):
     """An output folder with what killed runs left, in it and in the folder for unfinished outputs."""
     (tmp_path / "out/sub").mkdir(parents=True)
-    (tmp_path / "out" / sink.UNFINISHED).mkdir()
-    left = [f"{folder}{sink.TEMPORARY}{part}99-ab-1" for part in LEFT for folder in ("", f"{sink.UNFINISHED}/")]
+    (tmp_path / "out" / UNFINISHED).mkdir()
+    left = [f"{folder}{TEMPORARY}{part}99-ab-1" for part in LEFT for folder in ("", f"{UNFINISHED}/")]
     for name in ("a.png", "sub/b.png", ".other", *left):
         (tmp_path / "out" / name).write_bytes(OLD)
     return tmp_path / "out"
@@ -179,11 +175,11 @@ def test_unfinished_files_are_swept_and_others_kept(swept):
 def test_a_shard_sweeps_its_own_unfinished_files_only(swept):
     before = files(swept)
     assert sink.sweep(swept, "2-of-8-") == 2
-    assert files(swept) == [name for name in before if f"{sink.TEMPORARY}2-of-8-" not in name]
+    assert files(swept) == [name for name in before if f"{TEMPORARY}2-of-8-" not in name]
 
 
 def test_a_file_that_is_being_written_is_not_swept(target):
-    with sink.writing(target) as file:
+    with writing(target) as file:
         file.write(NEW)
         assert sink.sweep(target.parent) == 0
     assert target.read_bytes() == NEW
@@ -209,7 +205,10 @@ def test_a_place_without_permission_or_room_is_a_storage_error(tmp_path, monkeyp
         sink.check_writable(tmp_path / "new" / "out")
     assert asked == [tmp_path]  # the folder that is there
     monkeypatch.undo()
-    monkeypatch.setattr(sink.shutil, "disk_usage", lambda _: SimpleNamespace(free=sink.LEAST_FREE - 1))
+    monkeypatch.setattr(sink.shutil, "disk_usage", lambda _: SimpleNamespace(free=LEAST_FREE - 1))
+    (tmp_path / "finished").mkdir()
+    (tmp_path / "finished" / "manifest.jsonl").touch()
+    sink.check_writable(tmp_path / "finished")  # which may need no room
     with pytest.raises(StorageError, match=r"has 65,535 bytes free") as caught:
         sink.check_writable(tmp_path)
     assert caught.value.exit_code == 5 and caught.value.remedy
@@ -247,22 +246,20 @@ def test_a_folder_that_may_not_be_looked_at_leaves_the_question_to_its_parent(tm
     assert sink.tells_case_apart(inner) is False and looked_at == ["iNNER", "oUTER"]
 
 
-@pytest.mark.parametrize("function", ["mkdir", "write_bytes", "unlink"])
-def test_an_output_that_cannot_be_written_is_a_storage_error(tmp_path, monkeypatch, function):
+def test_an_output_that_cannot_be_made_is_a_storage_error(tmp_path, monkeypatch):
     def refuse(self, *_, **__):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))  # as for a user without permission
 
-    monkeypatch.setattr(Path, function, refuse)
+    monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(StorageError, match=r"out cannot be written \(Read-only file system\)"):
         sink.make_output_folder(tmp_path / "out")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-@pytest.mark.parametrize("function", [lambda path: sink.make_output_folder(path), sink.check_writable])
-def test_a_read_only_output_is_a_storage_error(tmp_path, function):
+def test_a_read_only_output_is_a_storage_error(tmp_path):
     (tmp_path / "out").mkdir(mode=0o555)
     with pytest.raises(StorageError, match="Permission denied"):
-        function(tmp_path / "out")
+        sink.check_writable(tmp_path / "out")
 
 
 def test_an_output_that_is_a_file_is_a_storage_error(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -14,9 +15,11 @@ from typing import Any
 
 from jaxstyle.data import image, lock
 from jaxstyle.data.fingerprint import read_about
+from jaxstyle.data.folder import Folder
 from jaxstyle.data.layout import SETTINGS, TEMPORARY, is_reserved
 from jaxstyle.data.ledger import ledgers
-from jaxstyle.data.opening import unreadable
+from jaxstyle.data.opening import open_regular
+from jaxstyle.data.problems import unreadable
 from jaxstyle.data.reading import LastRows
 from jaxstyle.data.rows import STATUSES, Row
 from jaxstyle.data.sources.base import printable
@@ -135,10 +138,10 @@ def status(output: Path) -> FolderStatus:
         InputError: the folder is not an output folder of jaxstyle.
         StorageError: the folder cannot be read.
     """
-    _refuse_others(output)
-    found = FolderStatus(output, holders=lock.holders(output), about=read_about(output))
+    folder = _opened(output)
+    found = FolderStatus(output, holders=lock.holders(folder), about=read_about(folder))
     reasons: Counter[tuple[str, str]] = Counter()
-    with LastRows(output) as rows:
+    with LastRows(folder) as rows:
         for row in rows:
             found.rows[row.status] += 1
             if row.status == "done":
@@ -161,74 +164,85 @@ def verify(output: Path, progress: Callable[[int], None] | None = None) -> Verdi
     Raises:
         InputError, StorageError: see `status`.
     """
-    _refuse_others(output)
-    verdict = Verdict(output, holders=lock.holders(output))
-    if (output / SETTINGS).exists() and read_about(output) is None:
+    folder = _opened(output)
+    verdict = Verdict(output, holders=lock.holders(folder))
+    if folder.has(SETTINGS) and read_about(folder) is None:
         verdict.problems.append((SETTINGS, "is damaged"))
-    root = os.path.realpath(output)
-    with LastRows(output) as rows:
+    with LastRows(folder) as rows:
         verdict.problems += [(name, f"line {number} is not a row of a manifest") for name, number in rows.malformed]
         verdict.torn = bool(rows.torn)
         for row in rows:
-            problem = _problem(output, root, row)
+            problem = _problem(folder, row)
             if problem:
                 verdict.problems.append((row.key, problem))
             if row.status == "done":
                 verdict.checked += 1
                 if progress is not None:
                     progress(verdict.checked)
-        _look_around(output, rows, verdict)
+        _look_around(folder, rows, verdict)
     return verdict
 
 
-def _problem(output: Path, root: str, row: Row) -> str:
-    """Returns what is wrong with the file of a row, or ""; `root` is the folder's path with links resolved."""
-    key, done = row.key, row.status == "done"
-    parts = PurePosixPath(key).parts
-    if not parts or key.startswith("/") or ".." in parts:
+def _problem(folder: Folder, row: Row) -> str:
+    """Returns what is wrong with the file of a row, or ""."""
+    done = row.status == "done"
+    parts = PurePosixPath(row.key).parts
+    if not parts or row.key.startswith("/") or ".." in parts:
         return "leads out of the folder: not read"
-    path = output / key
     try:
-        if not Path(os.path.realpath(path)).is_relative_to(root):
-            return "is, or lies behind, a link out of the folder: not read"
-        found = path.stat()
-        if not done:
-            other = stat.S_ISDIR(found.st_mode) or _is_own(key)
-            return "" if other else f"has a file although its row says {row.status}"
-        if not stat.S_ISREG(found.st_mode):
-            return "is not a regular file"
-        if row.output_bytes and found.st_size != row.output_bytes:  # rows of version 0.1 lack length and checksum
-            return f"has {found.st_size} bytes, not {row.output_bytes} as recorded"
-        if row.output_sha256:
-            with path.open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != row.output_sha256:
+        with folder.parent("/".join(parts)) as (at, name):
+            found = os.stat(name, dir_fd=at, follow_symlinks=False)
+            if stat.S_ISLNK(found.st_mode):
+                return "is, or lies behind, a link: not read"
+            if not done:
+                other = stat.S_ISDIR(found.st_mode) or _is_own(row.key)
+                return "" if other else f"has a file although its row says {row.status}"
+            if not stat.S_ISREG(found.st_mode):
+                return "is not a regular file"
+            if row.output_bytes and found.st_size != row.output_bytes:  # rows of version 0.1 lack length and checksum
+                return f"has {found.st_size} bytes, not {row.output_bytes} as recorded"
+            with open_regular(name, within=at) as opened:
+                file: Any = opened
+                if row.output_sha256 and hashlib.file_digest(file, "sha256").hexdigest() != row.output_sha256:
                     return "does not have the recorded checksum"
-        image.read(path, MAX_PIXELS)
-    except (FileNotFoundError, NotADirectoryError):
+                file.seek(0)
+                image.read(file, MAX_PIXELS)
+    except FileNotFoundError:
         return "is missing" if done else ""
     except ImageError as error:
         return f"is not a whole picture: {error.what}"
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            return "is, or lies behind, a link: not read"
+        if error.errno == errno.ENOTDIR:
+            return "is missing" if done else ""
         return f"cannot be read ({error.strerror or error})"
-    except ValueError:  # a null byte or a lone surrogate
+    except ValueError:  # a null byte, a lone surrogate or an empty part
         return "is not a valid file name"
     return ""
 
 
-def _look_around(output: Path, rows: LastRows, verdict: Verdict) -> None:
+def _look_around(output: Folder, rows: LastRows, verdict: Verdict) -> None:
     """Adds files without a row to the verdict; a link to a folder counts as a file."""
 
     def blocked(error: OSError) -> None:
-        verdict.problems.append((os.path.relpath(error.filename, output), f"cannot be read ({error.strerror})"))
+        verdict.problems.append((os.path.normpath(error.filename), f"cannot be read ({error.strerror})"))
 
-    for folder, folders, files in os.walk(output, onerror=blocked):
+    for folder, folders, files, at in os.fwalk(".", onerror=blocked, dir_fd=output.handle):
         folders.sort()
-        for name in sorted(files + [name for name in folders if os.path.islink(os.path.join(folder, name))]):
-            key = Path(folder, name).relative_to(output).as_posix()
+        for name in sorted(files + [name for name in folders if _is_link(at, name)]):
+            key = os.path.normpath(os.path.join(folder, name))
             if name.startswith(TEMPORARY):
                 verdict.temporaries.append(key)
             elif key not in rows and not _is_own(key):
                 verdict.orphans.append(key)
+
+
+def _is_link(at: int, name: str) -> bool:
+    try:
+        return stat.S_ISLNK(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode)
+    except OSError:
+        return False
 
 
 def _is_own(key: str) -> bool:
@@ -236,13 +250,19 @@ def _is_own(key: str) -> bool:
     return "/" not in key and is_reserved(key)
 
 
-def _refuse_others(output: Path) -> None:
+def _opened(output: Path) -> Folder:
+    """Opens a folder with results."""
+    folder = None
     try:
-        known = (output / SETTINGS).exists() or bool(ledgers(output))
+        folder = Folder(output)
+        known = folder.has(SETTINGS) or bool(ledgers(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        known = False
     except OSError as error:
         raise unreadable(output, error) from error
-    if not known:
+    if folder is None or not known:
         raise InputError(f"{printable(output)} is not an output folder of jaxstyle", "Give the --output of a run.")
+    return folder
 
 
 def _iso(time: float) -> str:

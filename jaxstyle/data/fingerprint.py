@@ -8,14 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jaxstyle.data.folder import Folder, as_folder
 from jaxstyle.data.layout import SETTINGS
 from jaxstyle.data.ledger import forget, ledgers, lines
 from jaxstyle.data.mutex import mutex
-from jaxstyle.data.opening import read_regular, unreadable
-from jaxstyle.data.sinks.folders import write_file
+from jaxstyle.data.problems import unreadable
 from jaxstyle.data.sources.base import printable
+from jaxstyle.data.writing import write_file
 from jaxstyle.errors import SettingsMismatch
 from jaxstyle.settings import deciding
+
+MOST_BYTES = 2**20
+"""Of settings.json; a larger one is damaged."""
 
 _PRECISION = "settings.precision"
 _OTHERWISE = "another output folder, or --existing overwrite"
@@ -38,7 +42,7 @@ class Fingerprint:
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
-def compare(output: Path, run: Fingerprint) -> None:
+def compare(output: Path | Folder, run: Fingerprint) -> None:
     """Checks that results in a folder have this run's fingerprint.
 
     - A name that is absent from settings.json stands for its default in this version, so that a new setting does not
@@ -76,7 +80,7 @@ def compare(output: Path, run: Fingerprint) -> None:
         )
 
 
-def write_fingerprint(output: Path, run: Fingerprint, *, overwrite: bool = False) -> None:
+def write_fingerprint(output: Path | Folder, run: Fingerprint, *, overwrite: bool = False) -> None:
     """Writes settings.json unless the folder has one; refuses a different one. The caller holds the folder's mutex.
 
     Args:
@@ -95,7 +99,7 @@ def write_fingerprint(output: Path, run: Fingerprint, *, overwrite: bool = False
         _write(output, _as_json({"decides": run.decides, "about": run.about}))
 
 
-def record_precision(output: Path, precision: str) -> None:
+def record_precision(output: Path | Folder, precision: str) -> None:
     """Records the precision that "auto" resolved to; refuses a run that would mix two precisions in one folder.
 
     The device decides what "auto" means. So the engine calls this once in every run that renders, after making the
@@ -107,14 +111,15 @@ def record_precision(output: Path, precision: str) -> None:
         SettingsMismatch: the folder's results have another precision; or settings.json is damaged or gone.
         OutputLocked, StorageError: see `mutex`; settings.json cannot be read or written.
     """
-    with mutex(output):
-        recorded = _read(output)
+    with as_folder(output) as folder, mutex(folder):
+        folder.check()
+        recorded = _read(folder)
         if recorded is None:
             raise SettingsMismatch(f"{printable(output / SETTINGS)} was removed during the run", "Run again.")
         settings = recorded["decides"]["settings"]
         there = settings.get("precision", "auto")
         if there == "auto":  # version 0.1 left it so; its rows tell
-            done = {row.precision for path in ledgers(output) for _, row in lines(path) if row.status == "done"}
+            done = {row.precision for name in ledgers(folder) for _, row in lines(folder, name) if row.status == "done"}
             there = next(iter(done - {"", precision}), precision)
         if there != precision:
             raise SettingsMismatch(
@@ -123,25 +128,32 @@ def record_precision(output: Path, precision: str) -> None:
             )
         if settings.get("precision") != precision:
             settings["precision"] = precision
-            _write(output, recorded)
+            _write(folder, recorded)
 
 
-def read_about(output: Path) -> dict[str, Any] | None:
+def read_about(output: Path | Folder) -> dict[str, Any] | None:
     """Reads the facts about the run from settings.json; None if it is absent, damaged or cannot be read."""
     try:
-        about = json.loads(read_regular(output / SETTINGS))["about"]
+        about = json.loads(_bytes(output))["about"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return about if isinstance(about, dict) else None
 
 
-def _read(output: Path) -> dict[str, Any] | None:
+def _bytes(output: Path | Folder) -> bytes:
+    folder = output if isinstance(output, Folder) else Folder(output)
+    return folder.read(SETTINGS, MOST_BYTES)
+
+
+def _read(output: Path | Folder) -> dict[str, Any] | None:
     """Reads settings.json, which must have `decides` with `settings` in it; None if there is no file."""
     path = output / SETTINGS
     try:
-        recorded = json.loads(read_regular(path))
+        recorded = json.loads(_bytes(output))
         if not (isinstance(recorded["decides"]["settings"], dict) and isinstance(recorded.get("about", {}), dict)):
             raise ValueError
+        _flat(recorded)  # a tree that is too deep fails here
+        json.dumps(recorded)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -151,8 +163,10 @@ def _read(output: Path) -> dict[str, Any] | None:
     return recorded
 
 
-def _write(output: Path, recorded: Mapping[str, Any]) -> None:
-    write_file(output / SETTINGS, (json.dumps(recorded, indent=2) + "\n").encode())
+def _write(output: Path | Folder, recorded: Mapping[str, Any]) -> None:
+    data = (json.dumps(recorded, indent=2) + "\n").encode()
+    with as_folder(output) as folder:
+        write_file((folder, SETTINGS), data)
 
 
 def _as_json(value: Any) -> Any:

@@ -32,6 +32,11 @@ LEFT_BEHIND = (LOCK, TEMPORARY)
 """Prefixes of names that a killed run may leave in a folder without settings."""
 
 
+def is_ledger(name: str) -> bool:
+    """Whether a file of this name in OUT holds rows."""
+    return name == MANIFEST or LEDGER.fullmatch(name) is not None
+
+
 def ledger_name(part: tuple[int, int]) -> str:
     """Returns the name of a run's ledger: the manifest for (1, 1), the whole folder, else that of shard i of n."""
     return MANIFEST if part == (1, 1) else f"manifest-{part[0]}-of-{part[1]}.jsonl"

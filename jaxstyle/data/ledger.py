@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from array import array
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
+from jaxstyle.data.folder import Folder, as_folder
 from jaxstyle.data.layout import LEDGER, MANIFEST
-from jaxstyle.data.opening import open_regular, unreadable
+from jaxstyle.data.problems import unreadable
 from jaxstyle.data.rows import STATUSES, Row, parse
-from jaxstyle.data.sinks.folders import sync_folder, withdraw, writing
 from jaxstyle.data.sources.base import printable
+from jaxstyle.data.writing import writing
 from jaxstyle.errors import SettingsMismatch
+
+LONGEST_LINE = 2**24
+"""Most bytes of a line; a longer one is not a row."""
 
 
 class PastRow(NamedTuple):
@@ -35,25 +39,26 @@ class PastRow(NamedTuple):
     checksum: int
 
 
-def ledgers(output: Path) -> list[Path]:
+def ledgers(output: Path | Folder) -> list[str]:
     """Lists the ledgers of an output folder: the manifest, then those of shards in the order of their last change.
 
-    A row replaces the rows of the same key in earlier ledgers.
+    Of the rows of a key the one of the latest run counts, see `Row.run`. Between rows of one number, a row replaces
+    those in earlier ledgers.
 
     Raises:
         StorageError: the folder cannot be read.
     """
     try:
-        names = os.listdir(output)
+        folder = output if isinstance(output, Folder) else Folder(output)
+        names, shards = folder.names(), []
+        for name in filter(LEDGER.fullmatch, names):
+            with contextlib.suppress(FileNotFoundError):  # another run has just compacted it
+                shards.append((folder.stat(name).st_mtime_ns, name))
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         raise unreadable(output, error) from error
-    shards = []
-    for name in filter(LEDGER.fullmatch, names):
-        with contextlib.suppress(FileNotFoundError):  # another run has just compacted it
-            shards.append(((output / name).lstat().st_mtime_ns, name))
-    return [output / name for name in [MANIFEST] * (MANIFEST in names) + [name for _, name in sorted(shards)]]
+    return [MANIFEST] * (MANIFEST in names) + [name for _, name in sorted(shards)]
 
 
 def checksum_bits(sha256: str) -> int:
@@ -66,18 +71,33 @@ def hashed(key: str) -> int:
     return int.from_bytes(hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
-def lines(path: Path) -> Iterator[tuple[bytes, Row]]:
-    """Yields the lines of a ledger with their rows; leaves out a truncated last line.
+def raw_lines(file: IO[bytes]) -> Iterator[bytes]:
+    """Yields the lines of a file; of a line over `LONGEST_LINE` bytes yields that many, and a newline instead of the
+    rest. Memory stays bounded, whatever the file is."""
+    read = partial(file.readline, LONGEST_LINE)
+    for line in iter(read, b""):
+        if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
+            while (rest := read()) and not rest.endswith(b"\n"):
+                continue
+            line = line[:100] + b"\n" if rest else line  # it is torn if the file ends with it
+        yield line
+
+
+def lines(folder: Folder, name: str) -> Iterator[tuple[bytes, Row]]:
+    """Yields the lines of a ledger with their rows; leaves out blank lines and a truncated last line.
 
     Raises:
         SettingsMismatch: a line is not a row.
         StorageError: the file cannot be read.
     """
+    path = folder / name
     try:
-        with open_regular(path) as file:
-            for number, line in enumerate(file, 1):
+        with folder.open(name) as file:
+            for number, line in enumerate(raw_lines(file), 1):
                 if not line.endswith(b"\n"):
                     return
+                if line.isspace():
+                    continue
                 try:
                     row = parse(line)
                 except ValueError as error:
@@ -90,18 +110,51 @@ def lines(path: Path) -> Iterator[tuple[bytes, Row]]:
         raise unreadable(path, error) from error
 
 
-def last_rows(hashes: array[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Finds the last row of each key.
+class Keys:
+    """Hashed keys and run numbers of rows, collected in the order of the rows; 12 bytes a row.
 
-    Args:
-        hashes: the hashed keys of rows, in the order of the rows.
-
-    Returns:
-        The distinct hashed keys, sorted, and the position of each key's last row.
+    Rows without a number come before all with one, except in a ledger whose earlier rows have one: there an older
+    version has appended them later.
     """
-    every = np.frombuffer(hashes, np.uint64) if hashes else np.zeros(0, np.uint64)
-    keys, backwards = np.unique(every[::-1], return_index=True)
-    return keys, len(every) - 1 - backwards
+
+    def __init__(self) -> None:
+        self._hashes, self._runs = array("Q"), array("i")
+        self._least = 0
+
+    def begin_ledger(self) -> None:
+        """The next row is the first of another ledger."""
+        self._least = 0
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def add(self, row: Row) -> None:
+        """Adds the next row."""
+        self._hashes.append(hashed(row.key))
+        self._runs.append(row.run or self._least)
+        self._least = max(self._least, row.run)
+
+    @property
+    def latest_run(self) -> int:
+        """The largest number of a run; 0 without rows."""
+        return int(np.frombuffer(self._runs, np.int32).max()) if self._runs else 0
+
+    def last_rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """Finds the row of each key that counts: the last one of those with the largest run number.
+
+        Returns:
+            The distinct hashed keys, sorted, and the position of each key's row.
+        """
+        if not self._hashes:
+            return np.zeros(0, np.uint64), np.zeros(0, np.int64)
+        every, runs = np.frombuffer(self._hashes, np.uint64), np.frombuffer(self._runs, np.int32)
+        order = None
+        if (runs[1:] < runs[:-1]).any():  # ledgers are not in the order of their runs
+            order = np.argsort(runs, kind="stable")
+            every = every[order]
+        keys, backwards = np.unique(every[::-1], return_index=True)
+        last = len(every) - 1 - backwards
+        return keys, last if order is None else order[last]
 
 
 def find(keys: np.ndarray, key: str) -> int | None:
@@ -116,21 +169,24 @@ class Ledger:
 
     Attributes:
         rows: number of rows read, including rows that later ones replace.
+        latest_run: largest number of a run in them.
     """
 
-    def __init__(self, paths: Sequence[Path]):
-        """Reads ledgers in this order; raises the errors of `lines`."""
-        keys, status = array("Q"), array("b")
+    def __init__(self, output: Path | Folder, names: Sequence[str]):
+        """Reads ledgers of a folder in this order; raises the errors of `lines`."""
+        keys, status = Keys(), array("b")
         length, modified, checksum = array("q"), array("q"), array("Q")
-        for path in paths:
-            for _, row in lines(path):
-                keys.append(hashed(row.key))
-                status.append(STATUSES.index(row.status))
-                length.append(row.input_bytes)
-                modified.append(row.input_modified)
-                checksum.append(checksum_bits(row.input_sha256))
-        self.rows = len(keys)
-        self._keys, last = last_rows(keys)
+        for name in names:
+            keys.begin_ledger()
+            with as_folder(output) as folder:
+                for _, row in lines(folder, name):
+                    keys.add(row)
+                    status.append(STATUSES.index(row.status))
+                    length.append(row.input_bytes)
+                    modified.append(row.input_modified)
+                    checksum.append(checksum_bits(row.input_sha256))
+        self.rows, self.latest_run = len(keys), keys.latest_run
+        self._keys, last = keys.last_rows()
         self._fields = [np.array(column)[last] for column in (status, length, modified, checksum)]
 
     def __len__(self) -> int:
@@ -149,7 +205,7 @@ class Ledger:
         return int((self._fields[0] == STATUSES.index(status)).sum())
 
 
-def compact(output: Path) -> None:
+def compact(output: Path | Folder) -> None:
     """Merges all ledgers into one manifest with the last row of each key; the caller holds the folder's lock.
 
     A single manifest with one row a key is not rewritten. If the process is killed in between, some rows exist twice
@@ -158,33 +214,37 @@ def compact(output: Path) -> None:
     Raises:
         SettingsMismatch, StorageError: see `lines`; a file cannot be written or removed.
     """
-    paths = ledgers(output)
-    keys = array("Q")
-    for path in paths:
-        keys.extend(hashed(row.key) for _, row in lines(path))
-    _, last = last_rows(keys)
-    if paths in ([], [output / MANIFEST]) and len(last) == len(keys):
-        return
-    kept = np.zeros(len(keys), bool)
-    kept[last] = True
-    with writing(output / MANIFEST) as file:
-        at = 0
-        for path in paths:
-            for line, _ in lines(path):
-                if kept[at]:
-                    file.write(line)
-                at += 1
-    for path in paths:
-        if path.name != MANIFEST:
-            withdraw(path)
+    with as_folder(output) as folder:
+        names = ledgers(folder)
+        keys = Keys()
+        for name in names:
+            keys.begin_ledger()
+            for _, row in lines(folder, name):
+                keys.add(row)
+        _, last = keys.last_rows()
+        if names in ([], [MANIFEST]) and len(last) == len(keys):
+            return
+        kept = np.zeros(len(keys), bool)
+        kept[last] = True
+        with writing((folder, MANIFEST)) as file:
+            at = 0
+            for name in names:
+                for line, _ in lines(folder, name):
+                    if kept[at]:
+                        file.write(line)
+                    at += 1
+        for name in names:
+            if name != MANIFEST:
+                folder.remove(name)
 
 
-def forget(output: Path) -> None:
+def forget(output: Path | Folder) -> None:
     """Deletes all ledgers.
 
     Raises:
         StorageError: a ledger cannot be removed.
     """
-    for path in ledgers(output):
-        withdraw(path)
-    sync_folder(output)
+    with as_folder(output) as folder:
+        for name in ledgers(folder):
+            folder.remove(name)
+        folder.sync()

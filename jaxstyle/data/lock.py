@@ -7,33 +7,36 @@ names the run. `.jaxstyle-lock` is a short mutex around checking the locks and t
 from __future__ import annotations
 
 import json
-import os
-import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import BaseFileLock
-
-from jaxstyle.data.layout import LOCK_PART, lock_name
-from jaxstyle.data.mutex import as_storage_error, mutex, take
-from jaxstyle.data.opening import read_regular
-from jaxstyle.data.sinks.folders import write_file
+from jaxstyle.data import identity as processes
+from jaxstyle.data.folder import Folder, identity
+from jaxstyle.data.layout import LOCK_PART, is_ledger, lock_name
+from jaxstyle.data.mutex import MOST_BYTES, Held, as_storage_error, is_marker, mutex, take
+from jaxstyle.data.problems import NO_ROOM, READ_ONLY
 from jaxstyle.data.sources.base import printable
-from jaxstyle.errors import JaxstyleError, OutputLocked
+from jaxstyle.data.writing import write_file
+from jaxstyle.errors import JaxstyleError, OutputLocked, StorageError
 
 Part = tuple[int, int]
 """I and N of shard I of N; (1, 1) is the whole folder."""
 
 
 @contextmanager
-def locked(output: Path, part: Part = (1, 1), begin: Callable[[], None] | None = None) -> Iterator[dict[str, Any]]:
+def locked(
+    output: Path | Folder, part: Part = (1, 1), begin: Callable[[], None] | None = None
+) -> Iterator[dict[str, Any]]:
     """Locks an output folder, or a shard of it, while the block runs; yields the run's record.
 
     A lock of the whole folder conflicts with every other lock; a lock of a shard conflicts with the whole folder, the
     same shard, and shards of another N. Threads of one process conflict like processes.
+
+    A folder with rows on a full or read-only disk, in which no lock can be made, is only read: `refusal` of the folder
+    is set, and every later attempt to write raises it. So a finished run can be told from an unfinished one.
 
     Args:
         output: an existing folder.
@@ -43,41 +46,61 @@ def locked(output: Path, part: Part = (1, 1), begin: Callable[[], None] | None =
         OutputLocked: another run holds the folder or the shard; the message names it.
         StorageError: the folder cannot be written, or its file system has no locks.
     """
+    folder = _opened(output)
     with ExitStack() as held:
-        with mutex(output):
-            for other in sorted({*_parts(output), part}):
-                if _exclude(part, other):
-                    record = _holder(output, other)
-                    if record is not None:
-                        raise _refusal(output, other, record)
-                    _remove(output, *_files(output, other))  # left by a killed run
-            path, record_path = _files(output, part)
-            own = take(path)
-            if own is None:
-                raise _refusal(output, part, {})
-            held.callback(_leave, output, part, own)
-            since = datetime.now(UTC).isoformat(timespec="seconds")
-            mine = {"part": f"{part[0]}/{part[1]}", "host": socket.gethostname(), "pid": os.getpid(), "since": since}
-            write_file(record_path, json.dumps(mine).encode())
+        try:
+            mine = _take_part(folder, part, begin, held)
+        except StorageError as error:
+            if _number(error) not in READ_ONLY or not any(map(is_ledger, folder.names())):
+                raise
+            held.close()
+            folder.refusal, mine = error, _describe(part)
             if begin is not None:
                 begin()
         yield mine
 
 
-def if_unlocked(output: Path, do: Callable[[], None]) -> bool:
+def _take_part(folder: Folder, part: Part, begin: Callable[[], None] | None, held: ExitStack) -> dict[str, Any]:
+    """Takes a part, to be left with `held`; returns the run's record."""
+    with mutex(folder):
+        for other in sorted({*_parts(folder), part}):
+            if _exclude(part, other):
+                record = _holder(folder, other)
+                if record is not None:
+                    raise _refusal(folder, other, record)
+                _remove(folder, *_files(other))  # left by a killed run
+        name, record_name = _files(part)
+        own = take(folder, name)
+        if own is None:
+            raise _refusal(folder, part, {})
+        held.callback(_leave, folder, part, own)
+        folder.expect(name, own.identity)
+        mine = _describe(part)
+        try:
+            write_file((folder, record_name), json.dumps(mine).encode())
+        except StorageError as error:
+            if _number(error) not in NO_ROOM:  # a finished run needs no room: others learn less about it
+                raise
+        if begin is not None:
+            begin()
+    return mine
+
+
+def if_unlocked(output: Path | Folder, do: Callable[[], None]) -> bool:
     """Calls `do` and returns True if no run holds the folder or a shard. A run that starts meanwhile waits.
 
     Raises:
         OutputLocked, StorageError: see `mutex`.
     """
-    with mutex(output):
-        if any(_holder(output, part) is not None for part in _parts(output)):
+    folder = _opened(output)
+    with mutex(folder):
+        if any(_holder(folder, part) is not None for part in _parts(folder)):
             return False
         do()
     return True
 
 
-def holders(output: Path) -> list[dict[str, Any]]:
+def holders(output: Path | Folder) -> list[dict[str, Any]]:
     """Lists the runs that hold the folder: part ("I/N"), host, pid and since (ISO time, UTC). Waits at most 1 s.
 
     If the locks cannot be tried, because the folder is read-only or busy, the list has all records, including those
@@ -86,14 +109,15 @@ def holders(output: Path) -> list[dict[str, Any]]:
     Raises:
         StorageError: the folder cannot be read.
     """
-    parts = _parts(output)
+    folder = _opened(output, "read")
+    parts = _parts(folder)
     if not parts:
         return []
     try:
-        with mutex(output, seconds=1):
-            found = {part: _holder(output, part) for part in parts}
+        with mutex(folder, seconds=1):
+            found = {part: _holder(folder, part) for part in parts}
     except JaxstyleError:
-        found = {part: _record(output, part) for part in parts}
+        found = {part: _record(folder, part) for part in parts}
     empty = {"host": "", "pid": 0, "since": ""}
     return [
         {"part": f"{i}/{n}"} | {name: record.get(name, nothing) for name, nothing in empty.items()}
@@ -102,70 +126,88 @@ def holders(output: Path) -> list[dict[str, Any]]:
     ]
 
 
+def _opened(output: Path | Folder, verb: str = "written") -> Folder:
+    if isinstance(output, Folder):
+        return output
+    with as_storage_error(output, verb):
+        return Folder(output)
+
+
+def _describe(part: Part) -> dict[str, Any]:
+    """Returns the record of this run."""
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"part": f"{part[0]}/{part[1]}", "since": since} | processes.own_identity()
+
+
+def _number(error: StorageError) -> int | None:
+    return error.__cause__.errno if isinstance(error.__cause__, OSError) else None
+
+
 def _exclude(one: Part, other: Part) -> bool:
     return one == other or one[1] != other[1]
 
 
-def _files(output: Path, part: Part) -> tuple[Path, Path]:
-    """Returns the paths of a part's lock file and record."""
-    return output / lock_name(part), output / f"{lock_name(part)}.json"
+def _files(part: Part) -> tuple[str, str]:
+    """Returns the names of a part's lock file and record."""
+    return lock_name(part), f"{lock_name(part)}.json"
 
 
-def _parts(output: Path) -> list[Part]:
+def _parts(folder: Folder) -> list[Part]:
     """Lists the parts that have a lock file or a record, held or not."""
-    with as_storage_error(output, "read"):
-        found = filter(None, map(LOCK_PART.fullmatch, os.listdir(output)))
+    with as_storage_error(folder, "read"):
+        found = filter(None, map(LOCK_PART.fullmatch, folder.names()))
         return sorted({(int(match[1]), int(match[2])) for match in found})
 
 
-def _holder(output: Path, part: Part) -> dict[str, Any] | None:
+def _holder(folder: Folder, part: Part) -> dict[str, Any] | None:
     """Returns the record of the run that holds a part, {} if unreadable, or None. The caller holds the mutex."""
-    path, _ = _files(output, part)
-    if not path.exists():
+    name, _ = _files(part)
+    if not folder.has(name):
         return None
-    lock = take(path)
+    lock = take(folder, name)
     if lock is None:
-        return _record(output, part) or {}
+        return _record(folder, part) or {}
     lock.release()
     return None
 
 
-def _record(output: Path, part: Part) -> dict[str, Any] | None:
+def _record(folder: Folder, part: Part) -> dict[str, Any] | None:
     """Reads the record of a part; returns {} if it is unreadable, None if there is none."""
     try:
-        return dict(json.loads(read_regular(_files(output, part)[1])))
+        return dict(json.loads(folder.read(_files(part)[1], MOST_BYTES)))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, RecursionError):
         return {}
 
 
-def _remove(output: Path, *paths: Path) -> None:
-    with as_storage_error(output):
-        for path in paths:
-            path.unlink(missing_ok=True)
+def _remove(folder: Folder, *names: str) -> None:
+    for name in names:
+        folder.remove(name)
 
 
-def _leave(output: Path, part: Part, own: BaseFileLock) -> None:
+def _leave(folder: Folder, part: Part, own: Held) -> None:
     """Releases a part. Holds the mutex while removing the lock file, so that no other run can be opening it."""
-    path, record = _files(output, part)
+    name, record = _files(part)
+    folder.expect(name, None)
     try:
-        _remove(output, record)
-        if path.exists():
-            with mutex(output):
-                own.release()  # deletes the file if it is a marker file
-                _remove(output, path)
+        with suppress(OSError):
+            if identity(folder.stat(name)) == own.identity:  # else it was deleted, and may be another run's
+                with mutex(folder):
+                    _remove(folder, record)
+                    own.release(remove=True)
     except JaxstyleError:
-        return  # the run has finished; the next run removes the files
+        pass  # the run has finished; the next run removes the files
     finally:
         own.release()
 
 
-def _refusal(output: Path, part: Part, record: dict[str, Any]) -> OutputLocked:
+def _refusal(folder: Folder, part: Part, record: dict[str, Any]) -> OutputLocked:
     holder, remedy = "another run", "Wait for it, or use another output folder."
     if record:
         host, pid, since = (printable(record.get(name, "?")) for name in ("host", "pid", "since"))
         holder = f"a run on {host}, process {pid}, since {since}"
-        if host != socket.gethostname():  # a killed run there may have left a marker file
-            remedy += f" If that run has ended, delete {printable(_files(output, part)[0])}."
-    return OutputLocked(f"{printable(output)} is in use by {holder}", remedy)
+    name = _files(part)[0]
+    if is_marker(folder, name) and not (processes.is_here(record) and record):  # a killed run may have left it
+        remedy += f" If that run has ended, delete {printable(folder / name)}."
+    return OutputLocked(f"{printable(folder)} is in use by {holder}", remedy)

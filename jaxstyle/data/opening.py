@@ -6,42 +6,60 @@ import errno
 import os
 import stat
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
-from jaxstyle.data.sources.base import printable
-from jaxstyle.errors import StorageError
+CLOSED = getattr(os, "O_CLOEXEC", 0)
+NOT_THROUGH_LINKS = getattr(os, "O_NOFOLLOW", 0)
+UNBLOCKED = CLOSED | getattr(os, "O_NONBLOCK", 0) | NOT_THROUGH_LINKS
+"""Flags of every file that is opened by name in an output folder."""
 
-_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+_MODES = {"rb": os.O_RDONLY, "r+b": os.O_RDWR, "xb": os.O_WRONLY | os.O_CREAT | os.O_EXCL}
 
 
-def open_regular(path: Path, mode: Literal["rb", "ab"] = "rb", buffering: int = -1) -> IO[bytes]:
+def open_regular(
+    path: Path | str, mode: str = "rb", buffering: int = -1, *, within: int | None = None, extra: int = 0
+) -> IO[bytes]:
     """Opens a regular file like `open`.
 
     The call does not block on a pipe and does not follow a symbolic link as the last part of the path.
+
+    Args:
+        mode: rb, r+b, or xb for a file that must not exist.
+        within: descriptor of the folder that a relative path begins in.
+        extra: more flags of `os.open`, such as O_CREAT.
 
     Raises:
         OSError: the file cannot be opened, or is not a regular file.
     """
     try:
-        file = open(path, mode, buffering, opener=lambda name, flags: os.open(name, flags | _FLAGS, 0o666))  # noqa: SIM115
+        handle = os.open(path, _MODES[mode] | UNBLOCKED | extra, 0o666, dir_fd=within)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise OSError(errno.ELOOP, "Is a symbolic link", str(path)) from error
         raise
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise OSError(errno.EINVAL, "Not a regular file", str(path))
-    return file
+    try:
+        kind = os.fstat(handle).st_mode
+        if stat.S_ISDIR(kind):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(kind):
+            raise OSError(errno.EINVAL, "Not a regular file", str(path))
+        return os.fdopen(handle, mode.replace("x", "w"), buffering)
+    except BaseException:
+        os.close(handle)
+        raise
 
 
-def read_regular(path: Path) -> bytes:
-    """Reads a regular file; raises the errors of `open_regular`."""
-    with open_regular(path) as file:
-        return file.read()
+def read_regular(path: Path | str, most: int | None = None, *, within: int | None = None) -> bytes:
+    """Reads a regular file; raises the errors of `open_regular`.
 
+    Args:
+        most: bytes that the file may have.
 
-def unreadable(path: object, error: OSError) -> StorageError:
-    """Builds the error for a file or folder that cannot be read."""
-    return StorageError(
-        f"{printable(path)} cannot be read ({error.strerror or error})", "Correct its permissions, or move it away."
-    )
+    Raises:
+        ValueError: the file is longer.
+    """
+    with open_regular(path, within=within) as file:
+        data = file.read() if most is None else file.read(most + 1)
+    if most is not None and len(data) > most:
+        raise ValueError(f"it has more than {most} bytes")
+    return data

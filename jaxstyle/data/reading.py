@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from array import array
 from collections.abc import Iterator
@@ -11,8 +12,9 @@ from typing import IO
 
 import numpy as np
 
-from jaxstyle.data.ledger import find, hashed, last_rows, ledgers
-from jaxstyle.data.opening import open_regular, unreadable
+from jaxstyle.data.folder import Folder
+from jaxstyle.data.ledger import Keys, find, ledgers, raw_lines
+from jaxstyle.data.problems import unreadable
 from jaxstyle.data.rows import Row, parse
 from jaxstyle.data.sources.base import printable
 from jaxstyle.errors import StorageError
@@ -30,7 +32,7 @@ class LastRows:
         written: time of the latest change of a ledger, in seconds since 1970; None without ledgers.
     """
 
-    def __init__(self, output: Path):
+    def __init__(self, output: Path | Folder):
         """Reads the ledgers for the first time.
 
         Raises:
@@ -40,48 +42,51 @@ class LastRows:
         self.torn: list[str] = []
         self._stack = ExitStack()
         self._files: list[tuple[str, IO[bytes]]] = []
-        hashes, valid = array("Q"), array("b")
+        keys, valid = Keys(), array("b")
         try:
-            self._open(output)
+            self._open(output if isinstance(output, Folder) else Folder(output))
             self.written = max((os.fstat(file.fileno()).st_mtime for _, file in self._files), default=None)
-            self._lines = [self._scan(name, file, hashes, valid) for name, file in self._files]
+            self._lines = [self._scan(name, file, keys, valid) for name, file in self._files]
         except OSError as error:
             self._stack.close()
             raise unreadable(error.filename or output, error) from error
-        self._keys, last = last_rows(hashes)
+        self._keys, last = keys.last_rows()
         self._wanted = np.zeros(len(valid), bool)
         self._wanted[np.flatnonzero(np.array(valid))[last]] = True
 
-    def _open(self, output: Path) -> None:
+    def _open(self, folder: Folder) -> None:
         for attempt in range(3):
             try:
-                self._files = [(path.name, self._stack.enter_context(open_regular(path))) for path in ledgers(output)]
+                self._files = [(name, self._stack.enter_context(folder.open(name))) for name in ledgers(folder)]
                 return
             except FileNotFoundError:  # a run is compacting a shard's ledger into the manifest: retry
                 self._stack.close()
                 if attempt == 2:
                     raise
 
-    def _scan(self, name: str, file: IO[bytes], hashes: array[int], valid: array[int]) -> int:
+    def _scan(self, name: str, file: IO[bytes], keys: Keys, valid: array[int]) -> int:
         """Reads a ledger; returns the number of its complete lines.
 
         Args:
-            hashes: the hashed key of each row is appended.
+            keys: each row is added.
             valid: 1 is appended for each line that is a row, 0 for others.
         """
         number = 0
-        for line in file:
+        keys.begin_ledger()
+        for line in raw_lines(file):
             if not line.endswith(b"\n"):
                 self.torn.append(name)
                 break
             number += 1
+            valid.append(False)
+            if line.isspace():
+                continue
             try:
-                hashes.append(hashed(parse(line).key))
+                keys.add(parse(line))
             except ValueError:
                 self.malformed.append((name, number))
-                valid.append(False)
             else:
-                valid.append(True)
+                valid[-1] = True
         return number
 
     def __enter__(self) -> LastRows:
@@ -100,8 +105,7 @@ class LastRows:
         for (name, file), lines in zip(self._files, self._lines, strict=True):
             try:
                 file.seek(0)
-                for _ in range(lines):
-                    line = file.readline()
+                for line in itertools.islice(raw_lines(file), lines):
                     if self._wanted[at]:
                         yield parse(line)
                     at += 1

@@ -10,6 +10,9 @@ from typing import Any, Literal
 
 STATUSES = ("done", "skipped", "failed")
 
+LAST_RUN = 2**31 - 1
+"""Bound on the number of a run."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -35,6 +38,8 @@ class Row:
         output_bytes, output_sha256: length and checksum of the output file.
         frames: number of pictures in the input file; the first was used.
         notes: conversions of the picture that a user might not expect.
+        run: number of the run that appended it, larger than that of every row in the folder when the run began; 0 in
+            rows of version 0.1. Of the rows of a key the one with the largest number counts, in whatever ledger.
     """
 
     key: str
@@ -58,6 +63,7 @@ class Row:
     output_sha256: str = ""
     frames: int = 1
     notes: tuple[str, ...] = ()
+    run: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """Returns the fields as JSON values."""
@@ -124,6 +130,12 @@ def _whole(value: Any) -> int:
     return value
 
 
+def _run(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < LAST_RUN:
+        raise ValueError
+    return value
+
+
 def _number(value: Any) -> float:
     if type(value) is bool or not -1e300 < value < 1e300:
         raise ValueError
@@ -163,7 +175,7 @@ _BY_TYPE: dict[str, Callable[[Any], Any]] = {
     "tuple[str, ...]": _notes,
     "Mapping[str, float]": _loss,
 }
-_BY_NAME = {"status": _status, "input_sha256": _sha256, "output_sha256": _sha256}
+_BY_NAME = {"status": _status, "run": _run, "input_sha256": _sha256, "output_sha256": _sha256}
 _READ = _BY_NAME | {
     field.name: _BY_TYPE[str(field.type)] for field in dataclasses.fields(Row) if field.name not in _BY_NAME
 }

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from jaxstyle.planning.host import cores
 from jaxstyle.settings import cache_directory
+from jaxstyle.trust import CORRECT_CACHE, private_folder, tell_once
 
 MOST_BYTES = 2**30
 """Most bytes of the cache folder; beyond it JAX deletes the least recently used programs."""
@@ -48,14 +48,17 @@ def enable_cache() -> Path | None:
     """Enables the compilation cache in the user's cache directory; returns the folder, or None if it is not enabled.
 
     It is not enabled if JAX is configured with another folder or without a cache (JAX_COMPILATION_CACHE_DIR,
-    JAX_ENABLE_COMPILATION_CACHE), or if the folder is unsafe. Programs from it are run, so only the user may be able
-    to write to it.
+    JAX_ENABLE_COMPILATION_CACHE). Programs from it are run: if others could change them, the cache is not used, and a
+    warning says so.
     """
     folder = cache_directory() / "compiled" / _machine()
     told, wanted = jax.config.jax_compilation_cache_dir, jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
     if told == str(folder):
         return folder
-    if told is not None or not wanted or not _safe(folder):
+    if told is not None or not wanted:
+        return None
+    if problem := private_folder(folder):
+        tell_once(f"compiled programs are not cached: {problem}. {CORRECT_CACHE}")
         return None
     _drop_torn(folder)
     enable_cache_in(folder)
@@ -93,20 +96,6 @@ def _machine() -> str:
     return hashlib.sha256("\n".join(about).encode()).hexdigest()[:16]
 
 
-def _safe(folder: Path) -> bool:
-    """Creates the folder with permissions for the user only; returns whether it is safe and writable."""
-    try:
-        folder.parent.parent.mkdir(parents=True, exist_ok=True)
-        for one in (folder.parent, folder):
-            one.mkdir(mode=0o700, exist_ok=True)
-            found = one.lstat()
-            if not stat.S_ISDIR(found.st_mode) or (os.name != "nt" and _others(found)):
-                return False
-    except OSError:  # read-only home or full disk: programs are not cached
-        return False
-    return os.access(folder, os.W_OK)
-
-
 def _drop_torn(folder: Path) -> None:
     """Deletes incomplete programs of a killed process.
 
@@ -118,8 +107,3 @@ def _drop_torn(folder: Path) -> None:
         for name in names:
             if name.endswith("-cache") and name.removesuffix("cache") + "atime" not in names:
                 (folder / name).unlink()
-
-
-def _others(found: os.stat_result) -> bool:
-    """Whether another user owns the folder or may write to it."""
-    return found.st_uid != os.geteuid() or bool(found.st_mode & (stat.S_IWGRP | stat.S_IWOTH))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxstyle.data import fingerprint, ledger, lock
+from jaxstyle.data.folder import Folder
 from jaxstyle.data.manifest import Manifest
 from jaxstyle.data.rows import Row
 from jaxstyle.data.sinks.folders import drop_unfinished, make_output_folder, sweep
@@ -20,7 +21,7 @@ from jaxstyle.engine.events import Progress, Silent, Summary
 from jaxstyle.engine.stages import Shared, works
 from jaxstyle.engine.stop import Limits, Stop
 from jaxstyle.engine.threads import Threads
-from jaxstyle.errors import DeviceError, JaxstyleError, OutputLocked, StorageError
+from jaxstyle.errors import DeviceError, ImageError, JaxstyleError, OutputLocked, StorageError
 from jaxstyle.planning import preflight
 from jaxstyle.planning.contract import Device, OutOfMemory
 from jaxstyle.settings import RenderSettings
@@ -94,13 +95,15 @@ def render(
     ready = preflight.check(inputs, style, output, settings, source=source, sink=sink)
     output, progress, stop = ready.output, progress or Silent(), stop or Stop()
     part, summary = settings.part(), Summary(output)
-    make_output_folder(output)
+    folder = make_output_folder(output)
+    ready = dataclasses.replace(ready, folder=folder)
     with ExitStack() as opened:
         overwrite = settings.existing == "overwrite"
-        begin = partial(fingerprint.write_fingerprint, output, ready.run, overwrite=overwrite)
-        opened.enter_context(lock.locked(output, part, begin))
+        begin = partial(fingerprint.write_fingerprint, folder, ready.run, overwrite=overwrite)
+        opened.enter_context(lock.locked(folder, part, begin))
+        ready.sink.begin(folder, preflight.protected(ready, Path(style)))
         opened.callback(ready.sink.close)
-        rows = Manifest(output, part)
+        rows = Manifest(folder, part)
         opened.push(_without_hiding(rows.close))
         decoders = decoders_for(settings)
         opened.callback(decoders.close)
@@ -108,7 +111,13 @@ def render(
             ready, rows.before, Reader(ready.source, decoders), partial(device_for, own_process=own_process)
         )
         opened.callback(shared.spool.close)
-        keeper = _Keeper(ready, rows, summary, progress, {"style": printable(Path(style).name), "seed": settings.seed})
+        keeper = _Keeper(
+            ready,
+            rows,
+            summary,
+            progress,
+            {"style": printable(Path(style).name), "seed": settings.seed, "run": rows.run},
+        )
         threads = Threads(shared, works(shared), progress, keeper.keep)
         opened.push(_without_hiding(threads.leave))
         limits = Limits(settings)
@@ -120,7 +129,7 @@ def render(
             at_end(summary)
     if part != (1, 1):
         try:
-            lock.if_unlocked(output, lambda: _unite(output))  # if other shards are at work, the last one does it
+            lock.if_unlocked(folder, lambda: _unite(folder))  # if other shards are at work, the last one does it
         except (OutputLocked, StorageError) as error:
             progress.say(f"The shards' manifests stay apart until another run unites them: {error}")
     return summary
@@ -142,11 +151,7 @@ class _Keeper:
     def keep(self, new: list[Row]) -> None:
         """Keeps rows; the old output of an input that has changed and is no longer done is deleted first."""
         new = [dataclasses.replace(row, **self._common) for row in new]
-        for row in new:
-            past = self._rows.before.get(row.key)
-            changed = row.status != "done" and row.input_modified  # 0: the input was not even looked at
-            if changed and past is not None and past.status == "done":
-                self._ready.sink.withdraw(row.key)
+        new = [self._without_old_output(row) for row in new]
         self._rows.append(*new)
         for row in new:
             self.failed += row.status == "failed"
@@ -154,8 +159,18 @@ class _Keeper:
             self._summary.rendered += row.status == "done"
             self._progress.row(row)
 
+    def _without_old_output(self, row: Row) -> Row:
+        past = self._rows.before.get(row.key)
+        changed = row.status != "done" and row.input_modified  # 0: the input was not even looked at
+        if changed and past is not None and past.status == "done":
+            try:
+                self._ready.sink.withdraw(row.key)
+            except ImageError as error:
+                return dataclasses.replace(row, notes=(*row.notes, str(error)))
+        return row
 
-def _unite(output: Path) -> None:
+
+def _unite(output: Folder) -> None:
     """Makes one manifest of the shards' and deletes unfinished files of all of them."""
     ledger.compact(output)
     sweep(output)

@@ -109,7 +109,10 @@ def publish(ended: Ended[Prepared], settings: RenderSettings, sink: Sink) -> Row
         data = image.encode(pixels, alpha, job.header.format, settings.quality)
     except ImageError as error:
         return row(task, "failed", reason=str(error), **made)
-    sink.write(job.key, data)
+    try:
+        sink.write(job.key, data)
+    except ImageError as error:  # of this output only: its name, its place, its folder's permissions
+        return row(task, "failed", reason=str(error), **made)
     again = (f"second try: the first {job.first_problem}",) if job.first_problem else ()
     return row(
         task,

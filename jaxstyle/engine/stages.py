@@ -149,6 +149,8 @@ def plan(shared: Shared) -> None:
         elif isinstance(one, Row):
             shared.post(Settled(one))
         else:
+            if not shared.jobs and shared.ready.folder is not None:
+                shared.ready.folder.require_room()
             shared.jobs += shared.queues.offer(one)
             if shared.jobs == limit:
                 break
@@ -204,7 +206,7 @@ class _Renderer:
         shared.usage.since = time.monotonic()  # drivers may hang
         self._device = shared.device = shared.device_for(shared.ready)
         shared.usage.since = None
-        record_precision(shared.ready.output, self._device.precision)
+        record_precision(shared.ready.folder or shared.ready.output, self._device.precision)
         shared.queues.set_batch(self._batch)
 
     def run(self) -> None:

@@ -11,6 +11,7 @@ from jaxstyle.errors import WeightsError
 from jaxstyle.model.packages import PACKAGES, Package
 from jaxstyle.model.weights_file import Weights, read, save
 from jaxstyle.settings import Objective, cache_directory
+from jaxstyle.trust import CORRECT_CACHE, distrust, make_private, tell_once
 
 _CONVERT = "`jaxstyle weights convert` makes a file for `--weights` from one of Keras, torch or safetensors"
 
@@ -27,9 +28,13 @@ def load(path: Path | str | None = None, network: str = Objective.network) -> We
         return _once(read, Path(path)).require(network)
     package = _package(network)
     converted = default_path(network)
-    if not converted.exists():
+    if problem := distrust(converted):
+        tell_once(f"converted weights are not cached: {problem}. {CORRECT_CACHE}")
+    if problem or not converted.exists():
         weights = _once(package.read, _installed(package, network))
         try:
+            if problem or make_private(converted.parent):
+                return weights
             save(weights, converted)
         except OSError:  # the cache cannot be written (read-only home, full disk): the next run converts again
             return weights

@@ -146,7 +146,7 @@ def _count(made: Forecast, ready: preflight.Ready) -> tuple[Counter[Size], Count
     """Fills in what becomes of the inputs; returns the images and the evaluations of each bucket."""
     settings = ready.settings
     overwrite = settings.existing == "overwrite" or not ready.output.exists()
-    before = ledger.Ledger([] if overwrite else ledger.ledgers(ready.output))
+    before = ledger.Ledger(ready.output, [] if overwrite else ledger.ledgers(ready.output))
     reasons: Counter[str] = Counter()
     images: Counter[Size] = Counter()
     evaluations: Counter[Size] = Counter()

@@ -13,6 +13,7 @@ import numpy as np
 import jaxstyle
 from jaxstyle.data import fingerprint, image, layout, ledger
 from jaxstyle.data.fingerprint import Fingerprint
+from jaxstyle.data.folder import Folder
 from jaxstyle.data.ledger import Ledger
 from jaxstyle.data.sinks import SINKS
 from jaxstyle.data.sinks.base import Sink
@@ -36,6 +37,7 @@ class Ready:
         style_image: at its working size, h x w x 3 in [0, 1].
         start: the picture that `init` names, or None.
         run: see `describe`.
+        folder: the output folder, once the run has opened it.
     """
 
     source: Source
@@ -46,6 +48,7 @@ class Ready:
     start: np.ndarray | None
     network: weights.Weights
     run: Fingerprint
+    folder: Folder | None = None
 
 
 def check(
@@ -82,13 +85,22 @@ def check(
     return Ready(sources, outputs, output, settings, style_image, start, network, run)
 
 
+def protected(ready: Ready, style: Path) -> list[Path]:
+    """The files and folders of this machine that no output may be written into or replace."""
+    settings = ready.settings
+    init = [] if settings.init in INITS else [Path(settings.init)]
+    network = [] if settings.weights is None else [Path(settings.weights)]
+    return [*ready.source.roots, style, *init, *network]
+
+
 def check_output(style: Path, output: Path, settings: RenderSettings) -> None:
     """Makes sure that the output folder holds nothing but results of runs, unless it may be overwritten.
 
     Raises:
         InputError: says what is in the way.
     """
-    for name, path in (("style", style), ("init picture", Path(settings.init))):
+    own = [("style", style), ("init picture", Path(settings.init)), ("weights file", Path(settings.weights or ""))]
+    for name, path in own:
         if path.resolve().is_relative_to(output.resolve()) and path.is_file():
             raise InputError(f"the {name} {printable(path)} lies in the output folder", "Choose another output folder.")
     if settings.existing == "overwrite" or not output.exists():

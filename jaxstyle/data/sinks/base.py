@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Protocol
+
+from jaxstyle.data.folder import Folder
 
 
 class Sink(Protocol):
@@ -16,11 +19,20 @@ class Sink(Protocol):
     @property
     def case_insensitive(self) -> bool: ...
 
+    def begin(self, folder: Folder, protected: Sequence[Path]) -> None:
+        """Begins a run, which holds the lock of the output folder. Without it, the sink only answers `has`.
+
+        Args:
+            folder: the output folder.
+            protected: input folders, in which no output may be written, and files of the run, which none may replace.
+        """
+
     def write(self, key: str, data: bytes) -> None:
         """Writes an output atomically: a reader sees the old output, if any, or the whole new one.
 
         Raises:
-            StorageError: the output cannot be written.
+            ImageError: this output cannot be written, and others may; it is a failed row.
+            StorageError: no output can be written.
         """
 
     def commit(self, keys: Iterable[str]) -> None:
@@ -37,7 +49,8 @@ class Sink(Protocol):
         """Deletes an output, if it exists, whose row is no longer done.
 
         Raises:
-            StorageError: the output cannot be deleted.
+            ImageError: this output cannot be deleted.
+            StorageError: no output can be deleted.
         """
 
     def sweep(self) -> None:

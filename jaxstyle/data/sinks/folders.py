@@ -1,105 +1,23 @@
-"""Writes outputs to a folder atomically: a file under its final name is complete."""
+"""Stores outputs as files below an output folder, each whole under its final name, and none through a link."""
 
 from __future__ import annotations
 
 import errno
-import itertools
 import os
-import secrets
 import shutil
-import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+import stat
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
 
-from jaxstyle.data.layout import TEMPORARY, UNFINISHED
+from jaxstyle.data.folder import Folder, Identity, as_folder, identity, require_free, sync
+from jaxstyle.data.layout import TEMPORARY, UNFINISHED, is_ledger
+from jaxstyle.data.problems import OF_A_NAME, OF_A_SUBFOLDER, picture_error, storage_error
+from jaxstyle.data.sinks.guard import Guard
 from jaxstyle.data.sources.base import printable
-from jaxstyle.errors import StorageError
-
-LEAST_FREE = 64 * 1024
-"""Bytes that must be free before a run begins, for its settings and some rows."""
-
-_own = f"{os.getpid()}-{secrets.token_hex(4)}"
-_numbers = itertools.count()
-_making = threading.RLock()
-_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
-"""Error codes of fsync on file systems that cannot sync folders, or on a folder without read permission."""
-
-
-def write_file(path: Path, data: bytes, *, part: str = "", sync: bool = True, within: Path | None = None) -> None:
-    """Writes a file under a temporary name, syncs it to the disk, renames it, and syncs the rename.
-
-    Args:
-        part: prefix of the temporary name, so that a shard sweeps only its own unfinished files.
-        sync: False leaves the last step, `sync_folder`, to the caller, who may write many files to one folder.
-        within: folder for the temporary file, on the same file system [default: the file's folder]
-
-    Raises:
-        StorageError: the file cannot be written.
-    """
-    with writing(path, part=part, sync=sync, within=within) as file:
-        file.write(data)
-
-
-@contextmanager
-def writing(path: Path, *, part: str = "", sync: bool = True, within: Path | None = None) -> Iterator[BinaryIO]:
-    """Like `write_file`, for a file that is written piece by piece; removes the temporary file after an error."""
-    temporary = (within or path.parent) / f"{TEMPORARY}{part}{_own}-{next(_numbers)}"
-    try:
-        _make_folder(path.parent)
-        _make_folder(temporary.parent)
-        try:
-            with temporary.open("wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        if sync:
-            sync_folder(path.parent)
-    except OSError as error:
-        raise StorageError(
-            f"{printable(path)} cannot be written ({error.strerror or error})",
-            "Free space or correct the permissions, then run again.",
-        ) from error
-
-
-def withdraw(path: Path) -> None:
-    """Deletes a file if it exists.
-
-    Raises:
-        StorageError: the file cannot be deleted.
-    """
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise StorageError(
-            f"{printable(path)} cannot be removed ({error.strerror})", "Correct the permissions of its folder."
-        ) from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Syncs a folder, so that renames in it survive a power loss, if its file system can."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-    except OSError as error:
-        if error.errno not in _NO_SYNC:
-            raise StorageError(f"{printable(folder)} cannot be synced ({error.strerror})", "Run again.") from error
-
-
-def _make_folder(folder: Path) -> None:
-    with _making:  # a folder that another thread finds has been synced
-        if folder.is_dir():
-            return
-        _make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        sync_folder(folder.parent)
+from jaxstyle.data.writing import finish, is_own, unfinished
+from jaxstyle.data.writing import write_file as write_file
+from jaxstyle.errors import ImageError, StorageError
 
 
 def tells_case_apart(path: Path) -> bool:
@@ -121,43 +39,41 @@ def existing(path: Path) -> Path:
 
 
 def check_writable(output: Path) -> None:
-    """Checks, without writing, that the output folder can be written and has free space.
+    """Checks, without writing, that a new output folder can be made, or one without rows be written.
+
+    A folder with rows may belong to a finished run, which needs no room; see `Folder.require_room`.
 
     Raises:
-        StorageError: the folder cannot be written, or less than `LEAST_FREE` bytes are free.
+        StorageError: the folder cannot be written, or less than `folder.LEAST_FREE` bytes are free.
     """
     there = existing(output)
+    with suppress(OSError):
+        if there == output.absolute() and any(map(is_ledger, os.listdir(there))):
+            return
     if not os.access(there, os.W_OK | os.X_OK):
         raise StorageError(
             f"{printable(there)} cannot be written (Permission denied)", "Correct its permissions or choose another."
         )
-    free = shutil.disk_usage(there).free
-    if free < LEAST_FREE:
-        raise StorageError(f"{printable(there)} has {free:,} bytes free", "Free space, then run again.")
+    require_free(there, shutil.disk_usage(there).free)
 
 
-def make_output_folder(output: Path) -> None:
-    """Creates the output folder and checks that it can be written.
+def make_output_folder(output: Path) -> Folder:
+    """Opens the output folder; makes it if it is absent.
 
     Raises:
-        StorageError: the folder cannot be created or written.
+        StorageError: the folder cannot be made or opened.
     """
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        probe = output / f"{TEMPORARY}{_own}-{next(_numbers)}"
-        probe.write_bytes(b"")
-        probe.unlink(missing_ok=True)  # another run may have swept it
+        return Folder(output, create=True)
     except OSError as error:
-        raise StorageError(
-            f"the output folder {printable(output)} cannot be written ({error.strerror})",
-            "Correct its permissions or choose another.",
-        ) from error
+        raise storage_error(f"the output folder {printable(output)}", "written", error) from error
 
 
-def sweep(output: Path, part: str = "") -> int:
+def sweep(output: Path | Folder, part: str = "") -> int:
     """Deletes unfinished files of killed runs; returns their number. The caller holds the folder's lock.
 
-    They lie in the output folder itself and in its `UNFINISHED`. Files of this process are kept.
+    They lie in the output folder itself and in its `UNFINISHED`. Files of this process are kept, and so are folders of
+    such a name, which no run makes.
 
     Args:
         part: delete only the files of this shard [default: files of all runs]
@@ -165,28 +81,45 @@ def sweep(output: Path, part: str = "") -> int:
     Raises:
         StorageError: a file cannot be deleted.
     """
-    swept = 0
-    for folder in (output, output / UNFINISHED):
-        if folder != output and folder.is_symlink():
-            raise StorageError(f"{printable(folder)} is a link", "Delete it, then run again.")
+    with as_folder(output) as folder:
+        if folder.refusal is not None:
+            return 0
+        swept = _sweep_in(folder.handle, folder.path, part)
         try:
-            names = os.listdir(folder)
+            with folder.parent(f"{UNFINISHED}/x") as (at, _):
+                swept += _sweep_in(at, folder / UNFINISHED, part)
         except FileNotFoundError:
-            continue
+            pass
         except OSError as error:
-            what = f"{printable(folder)} cannot be listed ({error.strerror or error})"
+            what = f"{printable(folder / UNFINISHED)} cannot be listed ({error.strerror or error})"
             raise StorageError(what, "Delete it or correct its permissions, then run again.") from error
-        for name in names:
-            if name.startswith(TEMPORARY + part) and name != UNFINISHED and _own not in name:
-                withdraw(folder / name)
-                swept += 1
     return swept
 
 
-def drop_unfinished(output: Path) -> None:
+def _sweep_in(at: int, path: Path, part: str) -> int:
+    swept = 0
+    readable = os.open(".", os.O_RDONLY, dir_fd=at)
+    try:
+        names = os.listdir(readable)
+    finally:
+        os.close(readable)
+    for name in names:
+        if name.startswith(TEMPORARY + part) and name != UNFINISHED and not is_own(name):
+            try:
+                if not stat.S_ISDIR(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode):
+                    os.unlink(name, dir_fd=at)
+                    swept += 1
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise storage_error(path / name, "removed", error) from error
+    return swept
+
+
+def drop_unfinished(output: Path | Folder) -> None:
     """Deletes the folder of unfinished files if it is empty. The caller ensures that no other run uses it."""
-    with suppress(OSError):
-        (output / UNFINISHED).rmdir()
+    with suppress(OSError, StorageError), as_folder(output) as folder:
+        os.rmdir(UNFINISHED, dir_fd=folder.handle)
 
 
 class FolderSink:
@@ -202,44 +135,130 @@ class FolderSink:
         """
         self._output, self._alone = output, part == (1, 1)
         self._part = "" if self._alone else f"{part[0]}-of-{part[1]}-"
-        self._elsewhere: set[Path] = set()
+        self._elsewhere: set[str] = set()
+        self._written_to: dict[str, Identity] = {}
+        self._folder: Folder | None = None
+        self._guard = Guard(())
 
     @property
     def case_insensitive(self) -> bool:
         """Whether the folder's file system is case-insensitive."""
         return not tells_case_apart(self._output)
 
+    def begin(self, folder: Folder, protected: Sequence[Path]) -> None:
+        """Writes into this open folder from now on."""
+        self._folder, self._guard = folder, Guard(protected)
+
+    def _opened(self) -> Folder:
+        """The output folder; raises OSError if it does not exist."""
+        if self._folder is None:
+            self._folder = Folder(self._output)
+        return self._folder
+
     def write(self, key: str, data: bytes) -> None:
         """Writes an output; `commit` makes it durable."""
-        path = self._output / key
-        if path.parent not in self._elsewhere:
+        folder = self._opened()
+        if folder.refusal is not None:
+            raise folder.refusal
+        for attempt in range(2):
             try:
-                write_file(path, data, part=self._part, sync=False, within=self._output / UNFINISHED)
+                self._write(folder, key, data)
                 return
-            except StorageError as error:
-                if not (isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EXDEV):
-                    raise
-                self._elsewhere.add(path.parent)
-        write_file(path, data, part=self._part, sync=False)
+            except FileNotFoundError as error:
+                folder.check()
+                if attempt:  # the first time, another program may have removed an empty folder
+                    raise storage_error(folder / key, "written", error) from error
+            except ValueError as error:  # a null byte or a lone surrogate
+                raise picture_error(folder / key, error) from error
+            except OSError as error:
+                of_the_picture = error.errno in OF_A_NAME or (error.errno in OF_A_SUBFOLDER and folder.is_writable())
+                if of_the_picture:
+                    raise picture_error(folder / key, error) from error
+                raise storage_error(folder / key, "written", error) from error
+
+    def _write(self, folder: Folder, key: str, data: bytes) -> None:
+        """Raises errors of the output's name as OSError or ValueError, those of unfinished files as StorageError."""
+        above = key.rpartition("/")[0]
+        with folder.parent(key, create=True) as (at, name):
+            self._guard.check(folder, key, at)
+            self._written_to[above] = identity(os.fstat(at))
+            if above not in self._elsewhere:
+                if self._rename_from_unfinished(folder, key, at, data):
+                    return
+                self._elsewhere.add(above)
+            with unfinished(at, self._part) as (file, temporary):
+                file.write(data)
+                finish(file)
+                os.replace(temporary, name, src_dir_fd=at, dst_dir_fd=at)
+
+    def _rename_from_unfinished(self, folder: Folder, key: str, at: int, data: bytes) -> bool:
+        """Writes an output into the open folder `at` by way of `UNFINISHED`; False if `at` is on another disk."""
+        refused, name = None, key.rpartition("/")[2]
+        try:
+            with folder.parent(f"{UNFINISHED}/x", create=True) as (within, _), unfinished(within, self._part) as new:
+                file, temporary = new
+                file.write(data)
+                finish(file)
+                try:
+                    os.replace(temporary, name, src_dir_fd=within, dst_dir_fd=at)
+                except OSError as error:
+                    refused = error
+        except OSError as error:
+            raise storage_error(folder / key, "written", error) from error
+        if refused is not None and refused.errno != errno.EXDEV:
+            raise refused
+        return refused is None
 
     def commit(self, keys: Iterable[str]) -> None:
-        """Syncs the folders of these outputs."""
-        for folder in {(self._output / key).parent for key in keys}:
-            sync_folder(folder)
+        """Syncs the folders of these outputs, and checks that they lie in the folder that was given."""
+        folder = self._opened()
+        for above in {key.rpartition("/")[0] for key in keys}:
+            path = folder / above
+            try:
+                with folder.parent(f"{above}/x" if above else "x") as (at, _):
+                    moved = self._written_to.pop(above, None) not in (None, identity(os.fstat(at)))
+                    sync(at, path)
+            except OSError:
+                moved = True
+            if moved:
+                raise StorageError(
+                    f"{printable(path)} was moved, deleted or replaced during the run",
+                    "Leave the output folder alone while a run is at work, then run again.",
+                )
+        folder.check()
 
     def has(self, key: str) -> bool:
         """Whether the file is there."""
-        return (self._output / key).is_file()
+        try:
+            with self._opened().parent(key) as (at, name):
+                return stat.S_ISREG(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode)
+        except (OSError, ValueError):
+            return False
 
     def withdraw(self, key: str) -> None:
-        """Deletes the file."""
-        withdraw(self._output / key)
+        """Deletes the file. What lies behind a link, or where an input lies, is no output and stays."""
+        folder = self._opened()
+        if folder.refusal is not None:
+            raise folder.refusal
+        try:
+            with folder.parent(key) as (at, name):
+                self._guard.check(folder, key, at)
+                os.unlink(name, dir_fd=at)
+        except (ImageError, FileNotFoundError, ValueError):
+            return
+        except OSError as error:
+            if error.errno in OF_A_NAME:
+                return
+            if error.errno in OF_A_SUBFOLDER and folder.is_writable():
+                raise ImageError(f"its old output {printable(folder / key)} cannot be removed ({error.strerror})",
+                                 "Delete it.") from error  # fmt: skip
+            raise storage_error(folder / key, "removed", error) from error
 
     def sweep(self) -> None:
         """Deletes unfinished files of killed runs: those of this shard, or all if this run has the whole folder."""
-        sweep(self._output, self._part)
+        sweep(self._opened(), self._part)
 
     def close(self) -> None:
         """Deletes the folder of unfinished files, unless other shards may be using it."""
         if self._alone:
-            drop_unfinished(self._output)
+            drop_unfinished(self._folder or self._output)

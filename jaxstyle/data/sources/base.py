@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
@@ -38,7 +38,14 @@ class Stamp(NamedTuple):
 
 
 class Source(Protocol):
-    """Provides inputs. Several threads may call its methods."""
+    """Provides inputs. Several threads may call its methods.
+
+    Attributes:
+        roots: files and folders of this machine that the inputs lie in; outputs are never written there.
+    """
+
+    @property
+    def roots(self) -> Sequence[Path]: ...
 
     def check(self, output: Path) -> None:
         """Checks that there are inputs and that outputs in this folder would not overwrite them.
