@@ -1,0 +1,85 @@
+"""JPEG: an end marker after the last scan, and scans for all coefficients of all components."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import BinaryIO
+
+CUT = "ends before its end marker: cut short, or still being copied"
+_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
+END, _SCAN = 0xD9, 0xDA
+_ALONE = (0x01, 0xD8)
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+
+
+class _Scans:
+    """The precision that scans have given to the coefficients of components."""
+
+    def __init__(self) -> None:
+        self.levels: dict[int, list[int]] = {}
+
+    def frame(self, segment: bytes) -> None:
+        self.levels = {segment[6 + 3 * n]: [-1] * 64 for n in range(segment[5])}
+
+    def scan(self, segment: bytes) -> None:
+        number = segment[0]
+        first, last, approximation = segment[1 + 2 * number : 4 + 2 * number]
+        for component in segment[1 : 1 + 2 * number : 2]:
+            for k in range(first, min(last, 63) + 1):
+                self.levels[component][k] = approximation & 15
+
+    def problem(self, lossless: bool) -> str:
+        if lossless:
+            return ""
+        missing = sum(level != 0 for levels in self.levels.values() for level in levels)
+        return f"lacks the scans of {missing} of {64 * len(self.levels)} coefficients" if missing else ""
+
+
+def problem(file: BinaryIO) -> str:
+    """Returns what shows that the first picture of a JPEG or MPO file is not whole, or ""."""
+    data = file.read()
+    scans, lossless = _Scans(), False
+    for code, segment in _segments(data):
+        if code == END:
+            return scans.problem(lossless)
+        if code in _FRAMES:
+            scans.frame(segment)
+            lossless = code in (0xC3, 0xC7, 0xCB, 0xCF)
+        elif code == _SCAN:
+            scans.scan(segment)
+    return CUT
+
+
+def without_junk(data: bytes, number: int) -> bytes:
+    """Returns the file without bytes that belong to no segment and no scan, and without `number` bytes before its end.
+
+    Args:
+        number: bytes behind the pixels that libjpeg calls superfluous.
+    """
+    kept, after_scan = [], False
+    for code, junk, start, end in _places(data):
+        after = data[start - junk : start] if after_scan else b""
+        kept += [after[: len(after) - number] if code == END else after, data[start:end]]
+        after_scan = code == _SCAN
+    return b"".join(kept)
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yields marker and content of each segment to the end marker; ends without one if there is none."""
+    return ((code, data[start + 4 : end]) for code, _, start, end in _places(data))
+
+
+def _places(data: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Yields marker, bytes before it that belong to no segment, start and end of each segment to the end marker."""
+    at = 0
+    while marker := _MARKER.search(data, at):
+        code, start, end = marker[1][0], marker.end() - 2, marker.end()
+        if code not in (END, *_ALONE):
+            end += int.from_bytes(data[end : end + 2], "big")
+        if len(data) < end:
+            return
+        yield code, start - at, start, end
+        if code == END:
+            return
+        at = end

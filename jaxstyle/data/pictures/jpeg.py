@@ -1,0 +1,71 @@
+"""Decodes JPEGs with libjpeg-turbo's own warnings, which Pillow hides: a warning of damaged pixels is an error.
+
+simplejpeg calls the same library as Pillow, gives the same pixels, and takes the same time. It reports only the first
+warning of a file; the cause of a harmless one is cut out, and the file is decoded again to hear of others.
+"""
+
+from __future__ import annotations
+
+import re
+
+import simplejpeg
+from PIL import Image
+
+from jaxstyle.data.pictures.complete.jpeg import without_junk
+
+SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
+"""Colour spaces by Pillow's modes."""
+HARMLESS_BYTES = 2
+"""Most superfluous bytes behind the pixels that some encoders leave; more of them are pixels that did not fit."""
+
+
+class Damaged(Exception):
+    """libjpeg found damaged pixels; the message says what it said."""
+
+
+def decode(data: bytes, mode: str, size: tuple[int, int], half: bool, notes: list[str]) -> Image.Image | None:
+    """Decodes a JPEG, at its size or at half of it, rounded up.
+
+    Args:
+        mode, size: that Pillow reports.
+        notes: harmless warnings are appended.
+
+    Returns:
+        The picture, without metadata; None if the file is of a kind that simplejpeg does not know.
+
+    Raises:
+        Damaged: see there.
+    """
+    width, height = ((side + 1) // 2 if half else side for side in size)
+    try:
+        known = simplejpeg.decode_jpeg_header(data, min_width=width, min_height=height, strict=False)[:2]
+    except ValueError:
+        return None
+    if mode not in SPACES or known != (height, width):
+        return None
+
+    plain = _known_version(data)
+    for _ in range(3):
+        try:
+            made = simplejpeg.decode_jpeg(plain, SPACES[mode], min_width=width, min_height=height, strict=True)
+        except ValueError as error:
+            message = str(error)
+        else:
+            made = 255 - made if mode == "CMYK" else made  # CMYK is stored inverted
+            return Image.fromarray(made[..., 0] if mode == "L" else made, mode)
+        found = re.search(r"(\d+) extraneous bytes before marker (0xd9)?", message)
+        number = int(found[1]) if found and found[2] else 0
+        cleaned = without_junk(plain, number) if found and number <= HARMLESS_BYTES else plain
+        if cleaned == plain:
+            break
+        notes.append(f"warning: {message}")
+        plain = cleaned
+    raise Damaged(message)
+
+
+def _known_version(data: bytes) -> bytes:
+    """Returns the file with a JFIF version that libjpeg knows: its warning of another one would hide all others."""
+    at = data.find(b"JFIF\0", 0, 64)
+    if at < 0 or data[at + 5 : at + 6] in (b"\1", b"\2"):
+        return data
+    return data[: at + 5] + b"\1" + data[at + 6 :]
