@@ -1,5 +1,8 @@
 """Pictures made by formula, for tests: no file of anybody's is needed."""
 
+import struct
+import zlib
+
 import numpy as np
 from PIL import Image
 
@@ -26,3 +29,26 @@ def save(path, array, **options):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(array).save(path, **options)
     return path
+
+
+def icc(gamma: float, *colorants: tuple[float, float, float]) -> bytes:
+    """A profile of the second version with one gamma: RGB of three colorants, as XYZ under D50, or gray without."""
+    fixed = lambda *values: b"".join(struct.pack(">i", round(v * 65536)) for v in values)  # noqa: E731
+    tags = {b"desc": b"desc" + bytes(4) + struct.pack(">I", 5) + b"wide\0" + bytes(79), b"cprt": b"text" + bytes(8)}
+    tags[b"wtpt"] = b"XYZ " + bytes(4) + fixed(0.9642, 1, 0.8249)
+    tags |= {n + b"XYZ": b"XYZ " + bytes(4) + fixed(*v) for n, v in zip((b"r", b"g", b"b"), colorants, strict=False)}
+    curve = b"curv" + bytes(4) + struct.pack(">IHH", 1, round(gamma * 256), 0)
+    tags |= {n + b"TRC": curve for n in ((b"r", b"g", b"b") if colorants else (b"k",))}
+    table, body, start = b"", b"", 128 + 4 + 12 * len(tags)
+    for name, value in tags.items():
+        table += name + struct.pack(">II", start + len(body), len(value))
+        body += value + bytes(-len(value) % 4)
+    space = b"RGB " if colorants else b"GRAY"
+    head = struct.pack(">I4sI4s4s4s", start + len(body), bytes(4), 0x02100000, b"mntr", space, b"XYZ ")
+    head += bytes(12) + b"acsp" + bytes(28) + fixed(0.9642, 1, 0.8249) + bytes(48)
+    return head + struct.pack(">I", len(tags)) + table + body
+
+
+def png(*chunks: tuple[bytes, bytes]) -> bytes:
+    body = [struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(body)

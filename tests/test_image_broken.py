@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pictures import png
 from PIL import Image
 
 from jaxstyle.data import image
@@ -45,11 +46,6 @@ def look(tmp_path):
         return picture
 
     return look
-
-
-def png(*chunks: tuple[bytes, bytes]) -> bytes:
-    body = [struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(body)
 
 
 def ihdr(width: int, height: int, depth: int = 8, colour: int = 2) -> tuple[bytes, bytes]:

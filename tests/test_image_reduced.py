@@ -6,9 +6,9 @@ import io
 
 import numpy as np
 import pytest
-from pictures import photo
+from pictures import icc, photo
 from PIL import Image, JpegImagePlugin
-from test_image import ADOBE, LIMIT, ORIENTATION, icc
+from test_image import ADOBE, LIMIT, ORIENTATION
 
 from jaxstyle.data import image
 from jaxstyle.errors import ImageError

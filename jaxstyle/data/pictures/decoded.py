@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image
+from PIL.ImageFile import ImageFile
 
 from jaxstyle.data.pictures import declared, deep, ifd, jpeg, srgb
 from jaxstyle.data.pictures.opened import COPY_AGAIN, Opened, at_start, opened
@@ -26,6 +27,7 @@ _TURNS = {
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
+_EXTRA_SAMPLES = 338
 _SHOWS_NOTHING = "shows nothing: every pixel is transparent"
 
 
@@ -121,8 +123,33 @@ def _load(found: Opened, size: int | None, notes: list[str]) -> tuple[Image.Imag
         made = jpeg.decode(data, image.mode, image.size, half, notes)
         if made is not None:
             return made, (width, height)
+    box = first_frame(image, found.file)
     image.load()
-    return image, image.size  # Pillow rotates a TIFF when it loads it
+    if image.format == "BMP" or (image.format == "TIFF" and found.page and _EXTRA_SAMPLES not in found.page.tags):
+        image.info["guessed alpha"] = True
+    if box in (None, (0, 0, *image.size)):
+        return image, image.size  # Pillow rotates a TIFF when it loads it
+    notes.append("the first picture covers a part only; the rest is transparent")
+    whole = Image.new("RGBA", image.size)
+    whole.paste(image.convert("RGBA").crop(box), box)
+    return whole, image.size
+
+
+def first_frame(image: ImageFile, file: BinaryIO) -> tuple[int, int, int, int] | None:
+    """Returns left, top, right and bottom of the first picture of a GIF or an animated WebP; None of other files.
+
+    Pillow fills the rest with black if the file has no transparency; browsers show it as transparent.
+    """
+    if image.format == "GIF":
+        return image.tile[0].extents
+    if image.format != "WEBP":
+        return None
+    with at_start(file):
+        at = (data := file.read()).find(b"ANMF")
+    if data[12:16] != b"VP8X" or not data[20] & 2 or not 0 < at < len(data) - 20:
+        return None
+    x, y, width, height = (int.from_bytes(data[at + n : at + n + 3], "little") for n in (8, 11, 14, 17))
+    return 2 * x, 2 * y, 2 * x + width + 1, 2 * y + height + 1
 
 
 def _depth(found: Opened, notes: list[str]) -> int:

@@ -129,7 +129,7 @@ def colour(image: ImageFile, again: ImageFile) -> Deep:
 def _unpack(image: ImageFile, raw: str) -> None:
     """Tells an open picture how to unpack its samples."""
     image.tile = [
-        tile._replace(args=raw if isinstance(tile.args, str) else (raw, *tile.args[1:])) for tile in image.tile
+        tile._replace(args=(raw, *tile.args[1:]) if isinstance(tile.args, tuple) else raw) for tile in image.tile
     ]
 
 

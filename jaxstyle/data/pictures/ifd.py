@@ -13,6 +13,8 @@ from typing import BinaryIO
 MOST_PAGES, MOST_VALUES = 4096, 1 << 22
 """Most directories, and most values of a tag, that are read."""
 _TYPES = {1: "B", 2: "B", 3: "H", 4: "L", 6: "b", 7: "B", 8: "h", 9: "l", 13: "L", 16: "Q", 17: "q", 18: "Q"}
+_PAIRS_AND_FLOATS = {5: 8, 10: 8, 11: 4, 12: 8}
+"""Bytes of the values of types that are not read."""
 SUBFILE, OLD_SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 255, 256, 257, 258, 259, 262
 STRIPS, SAMPLES, ROWS, STRIP_BYTES, PLANES = 273, 277, 278, 279, 284
 TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES, SUBPAGES, FORMAT = 322, 323, 324, 325, 330, 339
@@ -114,15 +116,16 @@ class _Reader:
         head = 12 if self.big else 8
         tag, kind, count = struct.unpack(self.order + ("HHQ" if self.big else "HHL"), entry[:head])
         code = _TYPES.get(kind)
-        if code is None or count > MOST_VALUES:
-            return tag, ()
-        length = count * struct.calcsize("=" + code)
+        length = count * (struct.calcsize("=" + code) if code else _PAIRS_AND_FLOATS.get(kind, 0))
         data = entry[head:]
         if length > len(data):
-            self.file.seek(self.number(data))
-            data = self.file.read(length)
-            if len(data) < length:
-                return tag, ()  # Pillow ignores such a tag too, with a warning
+            at = self.number(data)
+            if at + length > self.size:
+                raise Broken("is cut short, or still being copied: data of a tag lie beyond its end")
+            self.file.seek(at)
+            data = self.file.read(length if code and count <= MOST_VALUES else 0)
+        if code is None or count > MOST_VALUES:
+            return tag, ()
         return tag, struct.unpack(f"{self.order}{count}{code}", data[:length])
 
 

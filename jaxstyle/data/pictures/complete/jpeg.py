@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from jaxstyle.data.pictures.complete import zeros
+
 CUT = "ends before its end marker: cut short, or still being copied"
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
-END, _SCAN = 0xD9, 0xDA
+END, _SCAN, _TABLES = 0xD9, 0xDA, 0xC4
 _ALONE = (0x01, 0xD8)
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 
@@ -39,16 +41,30 @@ class _Scans:
 def problem(file: BinaryIO) -> str:
     """Returns what shows that the first picture of a JPEG or MPO file is not whole, or ""."""
     data = file.read()
-    scans, lossless = _Scans(), False
+    scans, lossless, zeros_are_flat = _Scans(), False, False
     for code, segment in _segments(data):
         if code == END:
-            return scans.problem(lossless)
+            return scans.problem(lossless) or ("" if zeros_are_flat else zeros.problem(data[data.find(b"\xff\xda") :]))
+        zeros_are_flat |= code == _TABLES and _zeros_are_flat(segment)
         if code in _FRAMES:
             scans.frame(segment)
             lossless = code in (0xC3, 0xC7, 0xCB, 0xCF)
         elif code == _SCAN:
             scans.scan(segment)
     return CUT
+
+
+def _zeros_are_flat(tables: bytes) -> bool:
+    """Whether zero bits may mean flat areas in one of the Huffman tables of a segment.
+
+    The code of zeros alone is the first one. For a flat area it has to mean the end of a block. In JPEG's own tables it
+    means a coefficient of -1, so that many zeros would be a block of which no photograph has any.
+    """
+    while len(tables) > 17:
+        if tables[0] >> 4 and not tables[17] & 15:
+            return True
+        tables = tables[17 + sum(tables[1:17]) :]
+    return False
 
 
 def without_junk(data: bytes, number: int) -> bytes:

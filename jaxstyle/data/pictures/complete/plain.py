@@ -21,7 +21,7 @@ def bmp_problem(file: BinaryIO) -> str:
         compression = int.from_bytes(data[30:34], "little")
     if compression not in (0, 3, 6):
         return zeros.problem(data[start:])
-    return zeros.problem_of_rows(data[start:], (width * bits + 31) // 32 * 4)
+    return zeros.problem_of_rows(data[start:], (width * bits + 31) // 32 * 4, 0 if bits <= 8 else zeros.DIM)
 
 
 def ppm_problem(file: BinaryIO) -> str:

@@ -10,7 +10,7 @@ from jaxstyle.data.pictures import ifd
 from jaxstyle.data.pictures.complete import zeros
 
 _NONE, _JPEG, _DEFLATE = 1, (6, 7), (8, 32946)
-_YCBCR = 6
+_PALETTE, _YCBCR = 3, 6
 
 
 def problem(file: BinaryIO) -> str:
@@ -70,7 +70,8 @@ def _pixels(file: BinaryIO, page: ifd.Page) -> str:
         separate = page.first(ifd.PLANES, 1) == 2
         bits = page.first(ifd.BITS, 1) * (1 if separate else page.first(ifd.SAMPLES, 1))
         width = page.first(ifd.TILE_WIDTH) if ifd.TILES in page.tags else page.first(ifd.WIDTH)
-        return zeros.problem_of_rows(b"".join(parts), (width * bits + 7) // 8)
+        dim = 0 if page.first(ifd.PHOTOMETRIC) == _PALETTE else zeros.DIM
+        return zeros.problem_of_rows(b"".join(parts), (width * bits + 7) // 8, dim)
     if compression in _JPEG:
         return zeros.problem(b"".join(parts), max(zeros.LONGEST, page.pixels // 256))
     return ""

@@ -31,20 +31,27 @@ def missing(length: int) -> str:
     return f"{length} bytes in its middle or at its end are zeros where pixels should be: an interrupted copy?"
 
 
-def problem_of_rows(data: bytes, stride: int) -> str:
-    """Returns the problem of uncompressed rows with zeros from the middle of a row on, or "".
+def problem_of_rows(data: bytes, stride: int, dim: int = DIM) -> str:
+    """Returns the problem of uncompressed rows with zeros from the middle of a row on, or to the middle of one, or "".
 
-    Black areas are zeros too. These begin where the row above has content, run to the end of their row and through
-    at least the whole next row.
+    Black areas are zeros too. Missing data hold at least one whole row and end in the middle of another, where the rest
+    of the row above their start, or of the row below their end, has content.
 
     Args:
         data: the rows, of `stride` bytes each.
+        dim: see `DIM`; 0 for values that are no brightness.
     """
     if stride <= 0:
         return ""
     for start, end in runs(data, max(2 * stride, LONGEST)):
-        row_end = -(-start // stride) * stride
-        above = np.frombuffer(data[max(0, start - stride) : max(0, row_end - stride)], np.uint8)
-        if above.size >= 8 and above.mean() > DIM and (above > 0).mean() > 0.5:
+        rest, into = -start % stride, end % stride
+        above = data[max(0, start - stride) : max(0, start - stride + rest)]
+        below = data[end - into + stride : end + stride] if into else b""
+        if _has_content(above, dim) or _has_content(below, dim):
             return missing(end - start)
     return ""
+
+
+def _has_content(part: bytes, dim: int) -> bool:
+    values = np.frombuffer(part, np.uint8)
+    return values.size > 1 and float(values.mean()) > dim and float((values > 0).mean()) > 0.5
