@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
-from jaxstyle.data.pictures import declared, deep, ifd, jpeg, srgb
+from jaxstyle.data.pictures import declared, deep, ifd, jpeg, kinds, srgb
 from jaxstyle.data.pictures.opened import COPY_AGAIN, Opened, at_start, opened
 from jaxstyle.data.pictures.srgb import Size, reason
 from jaxstyle.errors import ImageError
@@ -54,7 +54,10 @@ def decode(found: Opened, max_pixels: int, size: int | None, notes: list[str]) -
     Raises:
         ImageError: it is damaged or cut short.
     """
-    image = found.image
+    image, page = found.image, found.page
+    if page is not None and page.first(ifd.PLANES, 1) == 2 and max(page.tags.get(ifd.BITS, (1,))) > 8:
+        # Pillow reads the high and the low bytes of such a file as pixels of 8 bits.
+        raise ImageError("is a TIFF of more than 8 bits with separate planes, which is not read", kinds.CONVERT)
     try:
         if deep.is_deep(image):
             pixels = _deep(found, max_pixels)
@@ -106,8 +109,6 @@ def _deep(found: Opened, max_pixels: int) -> deep.Deep:
         return deep.gray(image, found.page)
     if image.format == "PPM":
         return deep.ppm(image, found.file)
-    if found.page is not None and found.page.first(ifd.PLANES, 1) == 2:
-        raise ValueError("a TIFF of more than 8 bits with separate planes")
     with opened(found.file, max_pixels) as again:
         return deep.colour(image, again.image)
 

@@ -19,6 +19,8 @@ WHITE = "If the value of white is known, give it: --white-level."
 DARK = 16
 """A picture whose largest value is below white by this factor is noted."""
 _OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
+_NATIVE = {} if sys.byteorder == "big" else {"I;16BS": "I;16S", "I;32BS": "I;32S", "F;32BF": "F;32F"}
+"""libtiff has swapped the bytes of a compressed big-endian file already; Pillow swaps them back."""
 _MOST_16 = 65535
 
 
@@ -85,6 +87,8 @@ def gray(image: ImageFile, page: ifd.Page | None) -> Deep:
         page: directory of a TIFF.
     """
     hidden = image.info.get("transparency")
+    if image.tile[0].codec_name == "libtiff" and raw_mode(image) in _NATIVE:
+        _unpack(image, _NATIVE[raw_mode(image)])
     image.load()
     values = np.asarray(image)
     white: float | None = _MOST_16
