@@ -14,13 +14,12 @@ import argparse
 import collections
 import dataclasses
 import io
-import struct
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from pictures import icc, photo, png
+from pictures import icc, photo, png16
 from PIL import Image
 
 from jaxstyle.data import image
@@ -70,15 +69,6 @@ def saved(array: np.ndarray | Image.Image, format: str, **options) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, format, **options)
     return buffer.getvalue()
-
-
-def png16(values: np.ndarray, *chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG of 16 bits, which Pillow does not write: H x W or H x W x 2, 3 or 4."""
-    height, width = values.shape[:2]
-    colour = {1: 0, 2: 4, 3: 2, 4: 6}[1 if values.ndim == 2 else values.shape[2]]
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    head = (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0))
-    return png(head, *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
 
 
 def on_white(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:

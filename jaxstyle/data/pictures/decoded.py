@@ -55,9 +55,10 @@ def decode(found: Opened, max_pixels: int, size: int | None, notes: list[str]) -
         ImageError: it is damaged or cut short.
     """
     image, page = found.image, found.page
-    if page is not None and page.first(ifd.PLANES, 1) == 2 and max(page.tags.get(ifd.BITS, (1,))) > 8:
-        # Pillow reads the high and the low bytes of such a file as pixels of 8 bits.
-        raise ImageError("is a TIFF of more than 8 bits with separate planes, which is not read", kinds.CONVERT)
+    separate = page is not None and page.first(ifd.PLANES, 1) == 2
+    if separate and page and (image.mode == "LA" or max(page.tags.get(ifd.BITS, (1,))) > 8):
+        # Pillow takes two bytes of such a file for two pixels, and gray for its own transparency.
+        raise ImageError("is a TIFF of separate planes of more than 8 bits, or of gray and alpha", kinds.CONVERT)
     try:
         if deep.is_deep(image):
             pixels = _deep(found, max_pixels)

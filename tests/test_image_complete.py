@@ -1,0 +1,208 @@
+"""Files that are not whole, as far as their formats and decoders tell; and whole ones that look as if they were not."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from pictures import page, photo, png, tiff
+from PIL import Image
+
+from jaxstyle.data import image
+from jaxstyle.data.pictures.complete import png as png_check
+from jaxstyle.errors import ImageError
+
+LIMIT = 10**7
+PHOTO = photo(160, 120)
+
+
+def read(data: bytes) -> image.Picture:
+    return image.read(io.BytesIO(data), LIMIT)
+
+
+def encoded(picture: np.ndarray | Image.Image, format: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+OTHERS = {"save_all": True, "append_images": [Image.fromarray(photo(160, 120, 5))]}
+KINDS = {
+    "JPEG": encoded(PHOTO, "JPEG"),
+    "JPEG, progressive": encoded(PHOTO, "JPEG", progressive=True),
+    "JPEG, own tables": encoded(PHOTO, "JPEG", optimize=True),
+    "JPEG, restarts": encoded(PHOTO, "JPEG", restart_marker_rows=1),
+    "MPO": encoded(PHOTO, "MPO", **OTHERS),
+    "PNG": encoded(PHOTO, "PNG"),
+    "GIF": encoded(PHOTO, "GIF"),
+    "GIF, animated": encoded(PHOTO, "GIF", **OTHERS),
+    "WebP": encoded(PHOTO, "WEBP"),
+    "WebP, lossless": encoded(PHOTO, "WEBP", lossless=True),
+    "WebP, animated": encoded(PHOTO, "WEBP", **OTHERS),
+    "WebP, alpha": encoded(np.dstack([PHOTO, PHOTO[..., 0]]), "WEBP"),
+    "AVIF": encoded(PHOTO, "AVIF", speed=10),
+    "JPEG 2000": encoded(PHOTO, "JPEG2000"),
+    "JPEG 2000, codestream": encoded(PHOTO, "JPEG2000", no_jp2=True),
+    "JPEG 2000, tiles": encoded(PHOTO, "JPEG2000", tile_size=(64, 64)),
+    "TIFF": encoded(PHOTO, "TIFF"),
+    "TIFF, LZW": encoded(PHOTO, "TIFF", compression="tiff_lzw"),
+    "TIFF, deflate": encoded(PHOTO, "TIFF", compression="tiff_adobe_deflate"),
+    "TIFF, PackBits": encoded(PHOTO, "TIFF", compression="packbits"),
+    "TIFF, JPEG": encoded(PHOTO, "TIFF", compression="jpeg"),
+    "TIFF, two pages": encoded(PHOTO, "TIFF", **OTHERS),
+    "BMP": encoded(PHOTO, "BMP"),
+    "PPM": encoded(PHOTO, "PPM"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_whose_end_is_zeros_is_refused(kind):
+    """An interrupted copy: full length, and zeros from some place on."""
+    data = KINDS[kind]
+    read(data)
+    for share in (0.2, 0.41, 0.63, 0.87):
+        start = int(share * len(data))
+        with pytest.raises(ImageError):
+            read(data[:start] + bytes(len(data) - start))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_with_a_hole_of_zeros_is_refused(kind):
+    data = KINDS[kind]
+    for share in (0.31, 0.52, 0.73) if "animated" not in kind and kind not in ("MPO", "TIFF, two pages") else (0.22,):
+        start, length = int(share * len(data)), max(1500, len(data) // 20)
+        with pytest.raises(ImageError):
+            read(data[:start] + bytes(len(data[start : start + length])) + data[start + length :])
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.startswith("JPEG") and "2000" not in kind])
+def test_half_a_jpeg_closed_by_an_end_marker_is_refused(kind):
+    """libjpeg fills the rest with gray, and Pillow hides its warning."""
+    data = KINDS[kind]
+    for share in (0.3, 0.5, 0.8, 0.97):
+        with pytest.raises(ImageError, match="libjpeg says|lacks the scans"):
+            read(data[: int(share * len(data))] + b"\xff\xd9")
+
+
+def segments(data: bytes) -> list[bytes]:
+    """A JPEG, divided before every marker of a table or scan."""
+    found, at, start = [], 2, 0
+    while at < len(data):
+        following = data.find(b"\xff", at)
+        if following < 0:
+            break
+        code = data[following + 1] if following + 1 < len(data) else 0
+        if code in (0xC4, 0xDA, 0xD9, 0xC0, 0xC2, 0xDB):
+            found.append(data[start:following])
+            start = following
+            at = following + 2 + (0 if code == 0xD9 else int.from_bytes(data[following + 2 : following + 4], "big"))
+        else:
+            at = following + 2
+    return [*found, data[start:]]
+
+
+def test_a_progressive_jpeg_without_its_last_scans_is_refused():
+    """Cut between two scans and closed, nothing in its data is short."""
+    parts = segments(KINDS["JPEG, progressive"])
+    scans = [n for n, part in enumerate(parts) if part[:2] == b"\xff\xda"]
+    assert len(scans) >= 6
+    for last in (scans[1], scans[-2]):
+        with pytest.raises(ImageError, match=r"lacks the scans of \d+ of 192 coefficients"):
+            read(b"".join(parts[: last + 1]) + b"\xff\xd9")
+
+
+def test_no_harmless_warning_of_libjpeg_hides_another():
+    whole, half = KINDS["JPEG"], KINDS["JPEG"][:-3000] + b"\xff\xd9"
+    at = whole.index(b"JFIF\0") + 5
+    odd = [data[:at] + b"\x09" + data[at + 1 :] for data in (whole, half)]  # a version that libjpeg warns of
+    junk = [data[:2] + b"junk!" + data[2:] for data in (whole, half)]
+    for good, bad in (odd, junk):
+        assert np.array_equal(read(good).levels, read(whole).levels)
+        with pytest.raises(ImageError, match="premature end"):
+            read(bad)
+    assert any("extraneous bytes" in note for note in read(junk[0]).notes)
+    with pytest.raises(ImageError, match="extraneous bytes"):
+        read(whole[:-2] + bytes(range(1, 100)) + whole[-2:])
+
+
+def test_what_follows_a_jpeg_is_its_own_affair():
+    """Videos of motion photographs, and other pictures, lie behind the end marker."""
+    assert np.array_equal(read(KINDS["JPEG"] + b"ftypmp42" + bytes(3000)).levels, read(KINDS["JPEG"]).levels)
+
+
+def test_the_checksum_of_every_chunk_of_a_png_counts():
+    head = (b"IHDR", struct.pack(">IIBBBBB", 2, 1, 8, 0, 0, 0, 0))
+    data = png(head, (b"IDAT", zlib.compress(b"\0ab")), (b"tEXt", b"Title\0a title"), (b"IEND", b""))
+    assert not png_check.problem(io.BytesIO(data))
+    place = data.index(b"a title")
+    for at in range(8 + 12, len(data)):
+        if data[at - 4 : at] != b"IEND" and not place - 30 < at < place - 4:  # lengths lead to other chunks
+            changed = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+            assert png_check.problem(io.BytesIO(changed)), at
+    with pytest.raises(ImageError, match="checksum"):
+        read(data.replace(b"a title", b"b title"))
+
+
+def test_strips_and_tags_of_a_tiff_lie_within_it():
+    data = tiff(page(PHOTO))
+    assert np.array_equal(read(data).levels, PHOTO)
+    for changed, what in (
+        (data.replace(struct.pack("<HHLL", 279, 4, 1, PHOTO.nbytes), struct.pack("<HHLL", 279, 4, 1, PHOTO.nbytes * 2)),
+         "beyond its end"),
+        (data.replace(struct.pack("<HHLL", 279, 4, 1, PHOTO.nbytes), struct.pack("<HHLL", 279, 4, 1, 0)), "without data"),
+    ):  # fmt: skip
+        assert changed != data
+        with pytest.raises(ImageError, match=what):
+            read(changed)
+    profiled = encoded(PHOTO, "TIFF", compression="tiff_lzw", icc_profile=bytes(range(256)) * 20)
+    with pytest.raises(ImageError, match="beyond its end"):
+        read(profiled[:-100])
+
+
+def test_a_deflated_strip_has_its_checksum_compared():
+    data = tiff(page(PHOTO, compression=8))
+    at = data.index(zlib.compress(PHOTO.tobytes())) + len(zlib.compress(PHOTO.tobytes())) - 1
+    with pytest.raises(ImageError, match="damaged"):
+        read(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+
+
+def test_a_tile_part_of_jpeg_2000_has_the_length_that_it_says():
+    data = KINDS["JPEG 2000, codestream"]
+    with pytest.raises(ImageError, match="end marker"):
+        read(data[: len(data) // 2] + b"\xff\xd9")
+
+
+# Whole files that look as if something were missing.
+
+
+def with_black(height: int, slope: float) -> np.ndarray:
+    """The photograph with black from a row on; the border falls by `slope` rows over its width."""
+    y, x = np.mgrid[: PHOTO.shape[0], : PHOTO.shape[1]]
+    return np.where((y + slope * x / PHOTO.shape[1] < height)[..., None], np.maximum(PHOTO, 1), 0).astype(np.uint8)
+
+
+@pytest.mark.parametrize("slope", [0, 3, 20, -20, 100])
+@pytest.mark.parametrize("format", ["BMP", "PPM", "TIFF", "JPEG", "WEBP", "PNG", "GIF", "JPEG2000", "AVIF"])
+def test_black_areas_are_no_missing_data(format, slope):
+    for array in (with_black(70, slope), with_black(70, slope)[::-1].copy(), with_black(70, slope)[..., 0].copy()):
+        read(encoded(array, format))
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_flat_pictures_of_any_compression_are_whole(level):
+    half = np.vstack([np.full((300, 500, 3), level, np.uint8), photo(500, 100)])
+    for array in (half, half[..., 0].copy(), np.full_like(half, level)):
+        options = [
+            ("JPEG", {"optimize": True}),
+            ("JPEG", {"progressive": True}),
+            ("WEBP", {}),
+            ("GIF", {}),
+            ("AVIF", {"speed": 10}),
+        ]
+        options += [("WEBP", {"lossless": True}), ("TIFF", {"compression": "tiff_lzw"}), ("JPEG2000", {})]
+        options += [("TIFF", {"compression": "packbits"}), ("TIFF", {"compression": "jpeg"})]
+        for format, given in options:
+            read(encoded(array, format, **given))
