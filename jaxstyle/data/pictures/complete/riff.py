@@ -33,7 +33,7 @@ def _chunks(data: bytes, at: int, end: int) -> str:
         elif name == b"VP8 ":
             width, height = (int.from_bytes(payload[n : n + 2], "little") & 0x3FFF for n in (6, 8))
             found = zeros.problem(payload, max(zeros.LONGEST, width * height // PIXELS_A_ZERO))
-        elif name == b"VP8L":
+        elif name == b"VP8L" or (name == b"ALPH" and payload[:1] and payload[0] & 3 == 1):  # lossless
             found = zeros.problem(payload)
         elif not name.strip(b"\0"):
             found = zeros.missing(end - start)
