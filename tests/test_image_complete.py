@@ -139,7 +139,7 @@ def test_no_harmless_warning_of_libjpeg_hides_another():
     whole, half = KINDS["JPEG"], KINDS["JPEG"][:-1000] + b"\xff\xd9"
     at = whole.index(b"JFIF\0") + 5
     odd = [data[:at] + b"\x09" + data[at + 1 :] for data in (whole, half)]  # a version that libjpeg warns of
-    junk = [data[:2] + b"junk!" + data[2:] for data in (whole, half)]
+    junk = [data[:20] + b"junk!" + data[20:] for data in (whole, half)]  # behind the first segment
     for good, bad in (odd, junk):
         assert np.array_equal(read(good).levels, read(whole).levels)
         with pytest.raises(ImageError, match="premature end"):

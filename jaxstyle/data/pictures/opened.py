@@ -134,9 +134,10 @@ def _lacks_listed(found: Opened) -> str:
     """Returns the problem of an MPO whose later pictures do not begin where it says, or lie beyond its end; or ""."""
     if found.image.format != "MPO":
         return ""
+    origin = found.file.read(1 << 20).find(b"MPF\0") + 4
     size = found.file.seek(0, os.SEEK_END)
     for entry in found.image.mpinfo[0xB002]:  # type: ignore[attr-defined]
-        start = entry["DataOffset"] and entry["DataOffset"] + found.image.info["mpoffset"]
+        start = entry["DataOffset"] and entry["DataOffset"] + origin
         found.file.seek(start)
         if start + entry["Size"] > size or found.file.read(2) != b"\xff\xd8":
             return "lacks one of the pictures that it lists: cut short, or still being copied"
@@ -151,7 +152,9 @@ def check_complete(found: Opened) -> None:
     """
     try:
         with at_start(found.file):
-            problem = complete.problem(found.file, found.image.format or "") or _lacks_listed(found)
+            problem = complete.problem(found.file, found.image.format or "")
+        with at_start(found.file):
+            problem = problem or _lacks_listed(found)
     except Exception as error:  # as in `_identified`
         raise ImageError(f"is damaged ({reason(error)})", COPY_AGAIN) from error
     if problem:
