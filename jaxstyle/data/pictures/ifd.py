@@ -26,6 +26,10 @@ class Broken(Exception):
     """The directories cannot be followed; the message says why."""
 
 
+class Raw(Exception):
+    """The file is camera RAW, or holds no picture of full size; the message says why."""
+
+
 @dataclass(frozen=True)
 class Page:
     """A directory of a TIFF.
@@ -133,14 +137,14 @@ def full_page(found: list[Page]) -> int:
     """Returns the index of the full picture: the first page that is not reduced.
 
     Raises:
-        Broken: the file is camera RAW, or holds reduced pictures only.
+        Raw: see there.
     """
     if any(page.raw for page in found):
-        raise Broken("is camera RAW (its directories describe a sensor's values)")
+        raise Raw("is camera RAW (its directories describe a sensor's values)")
     index = next((n for n, page in enumerate(found) if not page.reduced), -1)
     if index < 0:
-        raise Broken("holds a reduced picture only, such as a RAW file's thumbnail")
+        raise Raw("holds a reduced picture only, such as a RAW file's thumbnail")
     below = max((page.pixels for page in found[index].below), default=0)
     if below > found[index].pixels:
-        raise Broken("has its full picture in a SubIFD, which is not read")
+        raise Raw("has its full picture in a SubIFD, which is not read")
     return index

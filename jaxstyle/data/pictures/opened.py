@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -103,6 +104,8 @@ def _identified(file: BinaryIO) -> ImageFile:
     try:
         return Image.open(file, formats=formats())
     except UnidentifiedImageError as error:
+        if kind == "TIFF":
+            _pages(file)  # Pillow knows no sensors
         if kind in absent():
             raise ImageError(f"is {kind}, which this Pillow was built without", kinds.CONVERT) from error
         if kind:
@@ -114,20 +117,28 @@ def _identified(file: BinaryIO) -> ImageFile:
 
 def _at_full_page(image: ImageFile, file: BinaryIO) -> Opened:
     """Counts the pictures of a file, and goes to a TIFF's first full one."""
+    if image.format == "TIFF":
+        pages, index = _pages(file)
     try:
-        number = getattr(image, "n_frames", 1)  # reads further in a GIF or TIFF
         if image.format != "TIFF":
-            return Opened(image, file, number=number)
-        with at_start(file):
-            pages = ifd.pages(file)
-        index = ifd.full_page(pages)
+            return Opened(image, file, number=getattr(image, "n_frames", 1))  # reads further in a GIF
         if index:
             image.seek(index)
-        return Opened(image, file, pages[index], number, index)
-    except ifd.Broken as error:
-        raise ImageError(str(error), kinds.DEVELOP if "RAW" in str(error) else COPY_AGAIN) from error
+        return Opened(image, file, pages[index], len(pages), index)
     except Exception as error:  # as in `_identified`
         raise ImageError(f"cannot be opened ({reason(error)})") from error
+
+
+def _pages(file: BinaryIO) -> tuple[list[ifd.Page], int]:
+    """Returns the directories of a TIFF and the index of its first full picture; or says why it has none."""
+    try:
+        with at_start(file):
+            pages = ifd.pages(file)
+        return pages, ifd.full_page(pages)
+    except ifd.Raw as error:
+        raise ImageError(str(error), kinds.DEVELOP) from error
+    except (ifd.Broken, struct.error) as error:
+        raise ImageError(str(error) if isinstance(error, ifd.Broken) else "is cut short", COPY_AGAIN) from error
 
 
 def _lacks_listed(found: Opened) -> str:
