@@ -217,3 +217,27 @@ def test_flat_pictures_of_any_compression_are_whole(level):
         options += [("TIFF", {"compression": name}) for name in ("tiff_lzw", "packbits", "jpeg")]
         for format, given in options:
             read(encoded(array, format, **given))
+
+
+def with_sampling(data: bytes, *factors: int) -> bytes:
+    """A JPEG with other sampling factors of its three components."""
+    at = data.index(b"\xff\xc0")
+    changed = bytearray(data)
+    for n, factor in enumerate(factors):
+        changed[at + 11 + 3 * n] = factor
+    return bytes(changed)
+
+
+def test_a_jpeg_of_odd_sampling_is_read_and_its_end_looked_at():
+    """simplejpeg knows six samplings; all others are decoded by Pillow, which hides libjpeg's warnings."""
+    data = with_sampling(encoded(PHOTO, "JPEG", subsampling=2), 0x12, 0x11, 0x12)
+    with Image.open(io.BytesIO(data)) as stored:
+        size, blocks = stored.size, stored.layer
+    with pytest.raises(ImageError):  # the scan has too few blocks for this sampling
+        read(data)
+    assert size == (160, 120) and blocks[0][1:3] == (1, 2)
+    for height in (64, 48):  # now it has enough
+        at = data.index(b"\xff\xc0") + 5
+        smaller = data[:at] + struct.pack(">H", height) + data[at + 2 :]
+        with Image.open(io.BytesIO(smaller)) as stored:
+            assert np.array_equal(read(smaller).levels, np.asarray(stored))

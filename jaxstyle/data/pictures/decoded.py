@@ -122,9 +122,7 @@ def _load(found: Opened, size: int | None, notes: list[str]) -> tuple[Image.Imag
         half = size is not None and max(width, height) >= HALVED_FROM * size
         with at_start(found.file):
             data = found.file.read()
-        made = jpeg.decode(data, image.mode, image.size, half, notes)
-        if made is not None:
-            return made, (width, height)
+        return jpeg.decode(data, image.mode, image.size, half, notes), (width, height)
     box = first_frame(image, found.file)
     image.load()
     if image.format == "BMP" or (image.format == "TIFF" and found.page and _EXTRA_SAMPLES not in found.page.tags):

@@ -6,12 +6,13 @@ warning of a file; the cause of a harmless one is cut out, and the file is decod
 
 from __future__ import annotations
 
+import io
 import re
 
 import simplejpeg
 from PIL import Image
 
-from jaxstyle.data.pictures.complete.jpeg import without_junk
+from jaxstyle.data.pictures.complete.jpeg import with_more_data, without_junk
 
 SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 """Colour spaces by Pillow's modes."""
@@ -23,7 +24,7 @@ class Damaged(Exception):
     """libjpeg found damaged pixels; the message says what it said."""
 
 
-def decode(data: bytes, mode: str, size: tuple[int, int], half: bool, notes: list[str]) -> Image.Image | None:
+def decode(data: bytes, mode: str, size: tuple[int, int], half: bool, notes: list[str]) -> Image.Image:
     """Decodes a JPEG, at its size or at half of it, rounded up.
 
     Args:
@@ -31,7 +32,7 @@ def decode(data: bytes, mode: str, size: tuple[int, int], half: bool, notes: lis
         notes: harmless warnings are appended.
 
     Returns:
-        The picture, without metadata; None if the file is of a kind that simplejpeg does not know.
+        The picture, without metadata.
 
     Raises:
         Damaged: see there.
@@ -40,10 +41,9 @@ def decode(data: bytes, mode: str, size: tuple[int, int], half: bool, notes: lis
     try:
         known = simplejpeg.decode_jpeg_header(data, min_width=width, min_height=height, strict=False)[:2]
     except ValueError:
-        return None
+        return _without_warnings(data)
     if mode not in SPACES or known != (height, width):
-        return None
-
+        return _without_warnings(data)
     plain = _known_version(data)
     for _ in range(3):
         try:
@@ -69,3 +69,18 @@ def _known_version(data: bytes) -> bytes:
     if at < 0 or data[at + 5 : at + 6] in (b"\1", b"\2"):
         return data
     return data[: at + 5] + b"\1" + data[at + 6 :]
+
+
+def _without_warnings(data: bytes) -> Image.Image:
+    """Decodes a JPEG of odd sampling, which simplejpeg does not know, by Pillow.
+
+    A scan that ends too early is found by a second decoding, of a file with more data: it comes out differently.
+    """
+    with (
+        Image.open(io.BytesIO(data), formats=["JPEG"]) as image,
+        Image.open(io.BytesIO(with_more_data(data)), formats=["JPEG"]) as longer,
+    ):
+        image.load()
+        if longer.convert("RGB").tobytes() != image.convert("RGB").tobytes():
+            raise Damaged("nothing of a scan that ends too early")
+        return image.copy()

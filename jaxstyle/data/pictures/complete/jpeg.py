@@ -12,6 +12,7 @@ CUT = "ends before its end marker: cut short, or still being copied"
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 END, _SCAN, _TABLES = 0xD9, 0xDA, 0xC4
 _ALONE = (0x01, 0xD8)
+_MORE = bytes(range(37, 237, 2)) * 10
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 
 
@@ -79,6 +80,15 @@ def without_junk(data: bytes, number: int) -> bytes:
         kept += [after[: len(after) - number] if code == END else after, data[start:end]]
         after_scan = code == _SCAN
     return b"".join(kept)
+
+
+def with_more_data(data: bytes) -> bytes:
+    """Returns the file with more data at the end of every scan: a decoder reads them only if a scan ends too early."""
+    made, after_scan = [], False
+    for code, junk, start, end in _places(data):
+        made += [data[start - junk : start], _MORE if after_scan else b"", data[start:end]]
+        after_scan = code == _SCAN
+    return b"".join(made)
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
