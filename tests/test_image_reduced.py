@@ -163,3 +163,12 @@ def test_a_jpeg_has_the_pixels_that_pillow_decodes(mode, options):
         half.draft(None, (75, 55))
         shrunk = half.convert("RGB").resize((12, 9), Image.Resampling.LANCZOS)
         assert np.abs(read(data, 12).levels.astype(int) - np.asarray(shrunk)).max() <= 1  # CMYK differs by a rounding
+
+
+def test_a_large_jpeg_keeps_its_pixels_when_the_next_one_is_decoded():
+    """Their memory is used again."""
+    first, second = (encoded(photo(1400, 1100, seed), "JPEG") for seed in (1, 2))
+    shown = read(first)
+    before = shown.levels.copy()
+    assert not np.array_equal(read(second).levels, before)
+    assert np.array_equal(shown.levels, before)

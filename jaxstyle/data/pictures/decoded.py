@@ -35,11 +35,12 @@ class Decoded(NamedTuple):
     """The pixels of a picture, upright: of 8 bits, perhaps at half the file's size, or deep ones.
 
     Attributes:
+        pixels: an array is a JPEG's, as `jpeg.decode` returns it, valid until the next one is decoded.
         size: width and height of the file's picture, upright.
         depth: bits of the file's samples, of 8-bit pictures.
     """
 
-    pixels: Image.Image | deep.Deep
+    pixels: Image.Image | np.ndarray | deep.Deep
     size: Size
     depth: int = 8
 
@@ -73,9 +74,16 @@ def decode(found: Opened, max_pixels: int, size: int | None, notes: list[str]) -
     except Exception as error:  # on a hostile file a decoder may raise any type of error
         raise ImageError(f"cannot be decoded ({reason(error)})") from error
     turn = _orientation(image, notes)
-    stored.info = dict(image.info)
-    upright = stored.transpose(_TURNS[turn]) if turn in _TURNS else stored
-    return Decoded(upright, whole[::-1] if turn in SIDES_SWAPPED else whole, depth)
+    if turn in _TURNS:
+        info, stored = stored.info if isinstance(stored, Image.Image) else {}, _as_image(stored).transpose(_TURNS[turn])
+        stored.info = info
+    return Decoded(stored, whole[::-1] if turn in SIDES_SWAPPED else whole, depth)
+
+
+def _as_image(pixels: Image.Image | np.ndarray) -> Image.Image:
+    if isinstance(pixels, Image.Image):
+        return pixels
+    return Image.fromarray(pixels, "CMYK") if pixels.shape[2:] == (4,) else Image.fromarray(pixels)
 
 
 def convert(
@@ -95,7 +103,9 @@ def convert(
         if isinstance(made.pixels, deep.Deep):
             values, alpha = deep.scaled(made.pixels, white_level, notes)
             return srgb.from_deep(values, alpha, colours, work, notes)
-        return srgb.from_eight_bit(made.pixels, colours, work, notes, made.depth)
+        if isinstance(made.pixels, np.ndarray) and made.pixels.shape == (*work[::-1], 3) and colours is None:
+            return np.array(made.pixels), None  # saves two conversions
+        return srgb.from_eight_bit(_as_image(made.pixels), colours, work, notes, made.depth)
     except deep.Unscaled as error:
         raise ImageError(str(error), deep.WHITE) from error
     except srgb.Invisible as error:
@@ -114,7 +124,7 @@ def _deep(found: Opened, max_pixels: int) -> deep.Deep:
         return deep.colour(image, again.image)
 
 
-def _load(found: Opened, size: int | None, notes: list[str]) -> tuple[Image.Image, Size]:
+def _load(found: Opened, size: int | None, notes: list[str]) -> tuple[Image.Image | np.ndarray, Size]:
     """Decodes a picture of 8 bits; returns it, and the width and height of the file's picture."""
     image = found.image
     width, height = image.size
@@ -132,6 +142,7 @@ def _load(found: Opened, size: int | None, notes: list[str]) -> tuple[Image.Imag
     notes.append("the first picture covers a part only; the rest is transparent")
     whole = Image.new("RGBA", image.size)
     whole.paste(image.convert("RGBA").crop(box), box)
+    whole.info = dict(image.info)
     return whole, image.size
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import re
+import bisect
 from collections.abc import Iterator
 from typing import BinaryIO
+
+import numpy as np
 
 from jaxstyle.data.pictures.complete import zeros
 
 CUT = "ends before its end marker: cut short, or still being copied"
-_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 END, _SCAN, _TABLES = 0xD9, 0xDA, 0xC4
 _ALONE = (0x01, 0xD8)
 _MORE = bytes(range(37, 237, 2)) * 10
@@ -45,7 +46,9 @@ def problem(file: BinaryIO) -> str:
     scans, lossless, zeros_are_flat = _Scans(), False, False
     for code, segment in _segments(data):
         if code == END:
-            return scans.problem(lossless) or ("" if zeros_are_flat else zeros.problem(data[data.find(b"\xff\xda") :]))
+            return scans.problem(lossless) or (
+                "" if zeros_are_flat else zeros.problem(data, start=data.find(b"\xff\xda"))
+            )
         zeros_are_flat |= code == _TABLES and _zeros_are_flat(segment)
         if code in _FRAMES:
             scans.frame(segment)
@@ -96,11 +99,20 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
     return ((code, data[start + 4 : end]) for code, _, start, end in _places(data))
 
 
+def _markers(data: bytes) -> list[int]:
+    """Returns where markers may begin: no zero byte follows, no restart marker, and no fill byte."""
+    values = np.frombuffer(data, np.uint8)
+    found = np.flatnonzero(values[:-1] == 0xFF)
+    code = values[found + 1]
+    return found[(code != 0) & (code != 0xFF) & (code >> 3 != 0xD0 >> 3)].tolist()
+
+
 def _places(data: bytes) -> Iterator[tuple[int, int, int, int]]:
     """Yields marker, bytes before it that belong to no segment, start and end of each segment to the end marker."""
-    at = 0
-    while marker := _MARKER.search(data, at):
-        code, start, end = marker[1][0], marker.end() - 2, marker.end()
+    at, markers = 0, _markers(data)
+    while (n := bisect.bisect_left(markers, at)) < len(markers):
+        start, end = markers[n], markers[n] + 2
+        code = data[start + 1]
         if code not in (END, *_ALONE):
             end += int.from_bytes(data[end : end + 2], "big")
         if len(data) < end:

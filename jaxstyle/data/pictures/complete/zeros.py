@@ -14,15 +14,16 @@ DIM = 8
 """Mean byte of a part of a row that is no continuation of black."""
 
 
-def runs(data: bytes, longest: int = LONGEST) -> Iterator[tuple[int, int]]:
-    """Yields start and end of every run of more than `longest` zero bytes."""
-    if bytes(longest + 1) in data:  # fast
-        yield from (match.span() for match in re.finditer(rb"\0{%d,}" % (longest + 1), data))
+def runs(data: bytes, longest: int = LONGEST, start: int = 0) -> Iterator[tuple[int, int]]:
+    """Yields start and end of every run of more than `longest` zero bytes from a place on."""
+    first = data.find(bytes(longest + 1), start)  # much faster than the expression
+    if first >= 0:
+        yield from (match.span() for match in re.compile(rb"\0{%d,}" % (longest + 1)).finditer(data, first))
 
 
-def problem(data: bytes, longest: int = LONGEST) -> str:
-    """Returns the problem of compressed data with a run of more than `longest` zero bytes, or ""."""
-    found = next(runs(data, longest), None)
+def problem(data: bytes, longest: int = LONGEST, start: int = 0) -> str:
+    """Returns the problem of compressed data with a run of more than `longest` zero bytes from a place on, or ""."""
+    found = next(runs(data, longest, start), None)
     return missing(found[1] - found[0]) if found else ""
 
 
