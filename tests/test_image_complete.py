@@ -12,6 +12,7 @@ from pictures import page, photo, png, tiff
 from PIL import Image
 
 from jaxstyle.data import image
+from jaxstyle.data.pictures import ifd
 from jaxstyle.data.pictures.complete import png as png_check
 from jaxstyle.errors import ImageError
 
@@ -190,6 +191,17 @@ def test_a_tile_part_of_jpeg_2000_has_the_length_that_it_says():
     data = KINDS["JPEG 2000, codestream"]
     with pytest.raises(ImageError, match="end marker"):
         read(data[: len(data) // 2] + b"\xff\xd9")
+
+
+def test_a_tiff_of_endless_directories_is_refused_at_once():
+    """Millions of values of entries that all lie in one place."""
+    count, values = 65535, 1 << 16
+    body = struct.pack("<HHLL", 273, 4, values, 8) * count
+    data = b"II*\0" + struct.pack("<L", 8 + 4 * values) + bytes(4 * values) + struct.pack("<H", count) + body + bytes(4)
+    with pytest.raises(ImageError):
+        image.probe(io.BytesIO(data), LIMIT)
+    with pytest.raises(ifd.Broken, match="millions of values"):
+        ifd.pages(io.BytesIO(data))
 
 
 # Whole files that look as if something were missing.

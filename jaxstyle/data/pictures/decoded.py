@@ -27,7 +27,6 @@ _TURNS = {
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
-_EXTRA_SAMPLES = 338
 _SHOWS_NOTHING = "shows nothing: every pixel is transparent"
 
 
@@ -135,7 +134,7 @@ def _load(found: Opened, size: int | None, notes: list[str]) -> tuple[Image.Imag
         return jpeg.decode(data, image.mode, image.size, half, notes), (width, height)
     box = first_frame(image, found.file)
     image.load()
-    if image.format == "BMP" or (image.format == "TIFF" and found.page and _EXTRA_SAMPLES not in found.page.tags):
+    if image.format == "BMP" or (image.format == "TIFF" and found.page and ifd.EXTRA_SAMPLES not in found.page.tags):
         image.info["guessed alpha"] = True
     if box in (None, (0, 0, *image.size)):
         return image, image.size  # Pillow rotates a TIFF when it loads it

@@ -11,15 +11,20 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 MOST_PAGES, MOST_VALUES = 4096, 1 << 22
-"""Most directories, and most values of a tag, that are read."""
+"""Most directories of a file, and most entries and values of all of them together, that are read."""
 _TYPES = {1: "B", 2: "B", 3: "H", 4: "L", 6: "b", 7: "B", 8: "h", 9: "l", 13: "L", 16: "Q", 17: "q", 18: "Q"}
 _PAIRS_AND_FLOATS = {5: 8, 10: 8, 11: 4, 12: 8}
 """Bytes of the values of types that are not read."""
 SUBFILE, OLD_SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 255, 256, 257, 258, 259, 262
 STRIPS, SAMPLES, ROWS, STRIP_BYTES, PLANES = 273, 277, 278, 279, 284
-TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES, SUBPAGES, FORMAT = 322, 323, 324, 325, 330, 339
-DNG_VERSION = 50706
-_CFA, _LINEAR_RAW = 32803, 34892
+TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES, SUBPAGES, EXTRA_SAMPLES, FORMAT = 322, 323, 324, 325, 330, 338, 339
+_RAW_TAGS = (33421, 33422, 50706)
+"""Size and pattern of a sensor's colour filters, and DNG's version."""
+_RAW_PHOTOMETRICS = (32803, 34892)
+_READ = {
+    SUBFILE, OLD_SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, STRIPS, SAMPLES, ROWS, STRIP_BYTES, PLANES,
+    TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES, SUBPAGES, EXTRA_SAMPLES, FORMAT, *_RAW_TAGS,
+}  # fmt: skip
 
 
 class Broken(Exception):
@@ -59,7 +64,7 @@ class Page:
     @property
     def raw(self) -> bool:
         """Whether it, or a page below it, holds a sensor's values."""
-        own = self.first(PHOTOMETRIC) in (_CFA, _LINEAR_RAW) or DNG_VERSION in self.tags
+        own = self.first(PHOTOMETRIC) in _RAW_PHOTOMETRICS or any(tag in self.tags for tag in _RAW_TAGS)
         return own or any(page.raw for page in self.below)
 
 
@@ -93,6 +98,7 @@ class _Reader:
 
     def __init__(self, file: BinaryIO, size: int, order: str, big: bool):
         self.file, self.size, self.order, self.big = file, size, order, big
+        self.left = MOST_VALUES
 
     def number(self, data: bytes) -> int:
         return struct.unpack(self.order + ("Q" if self.big else "L"), data)[0]
@@ -104,7 +110,8 @@ class _Reader:
             raise Broken("is cut short, or still being copied: a directory lies beyond its end")
         self.file.seek(at)
         count = struct.unpack(self.order + ("Q" if self.big else "H"), self.file.read(count_bytes))[0]
-        body = self.file.read(min(count, MOST_VALUES) * entry + width)
+        self._spend(count)
+        body = self.file.read(count * entry + width)
         if count == 0 or len(body) < count * entry + width:
             raise Broken("is damaged or cut short: a directory is empty or lies beyond its end")
         tags = {}
@@ -116,6 +123,11 @@ class _Reader:
         inner = tuple(self.page(offset, below=False)[0] for offset in offsets[:64])
         return Page(tags, inner), self.number(body[-width:])
 
+    def _spend(self, values: int) -> None:
+        self.left -= values
+        if self.left < 0:
+            raise Broken("is damaged: its directories have millions of values")
+
     def _tag(self, entry: bytes) -> tuple[int, tuple[int, ...]]:
         head = 12 if self.big else 8
         tag, kind, count = struct.unpack(self.order + ("HHQ" if self.big else "HHL"), entry[:head])
@@ -126,9 +138,11 @@ class _Reader:
             at = self.number(data)
             if at + length > self.size:
                 raise Broken("is cut short, or still being copied: data of a tag lie beyond its end")
-            self.file.seek(at)
-            data = self.file.read(length if code and count <= MOST_VALUES else 0)
-        if code is None or count > MOST_VALUES:
+            if code and tag in _READ:
+                self._spend(count)
+                self.file.seek(at)
+                data = self.file.read(length)
+        if code is None or tag not in _READ:
             return tag, ()
         return tag, struct.unpack(f"{self.order}{count}{code}", data[:length])
 

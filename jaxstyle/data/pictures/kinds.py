@@ -47,6 +47,7 @@ _FOREIGN_OF = {name: (kind, remedy) for kind, (names, remedy) in _FOREIGN.items(
 
 _MAGIC = (
     (rb"\xff\xd8\xff", "JPEG"), (rb"\x89PNG\r\n\x1a\n", "PNG"), (rb"RIFF....WEBP", "WEBP"), (rb"GIF8[79]a", "GIF"),
+    (rb"II\*\0.{4}(?:CR|IIII)", "camera RAW"),
     (rb"II[*+]\0|MM\0[*+]", "TIFF"), (rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", "BMP"),
     (rb"....ftypavi[fs]", "AVIF"), (rb"P[1-6fF][\s#]", "PPM"), (rb"\0\0\0\x0cjP  \r\n|\xff\x4f\xff\x51", "JPEG2000"),
     (rb"....ftyp(?:hei[cfmsx]|hev[cms]|mif[12]|msf1|vvic)", "HEIC"), (rb"....ftypcrx ", "camera RAW"),
