@@ -13,6 +13,8 @@ from jaxstyle.data.pictures.complete import zeros
 CUT = "ends before its end marker: cut short, or still being copied"
 END, _SCAN, _TABLES = 0xD9, 0xDA, 0xC4
 _ALONE = (0x01, 0xD8)
+BLOCKS_A_ZERO = 2
+"""Blocks for each byte of a run of zeros that may mean a flat area: two codes of two bits a block."""
 _MORE = bytes(range(37, 237, 2)) * 10
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 
@@ -22,8 +24,13 @@ class _Scans:
 
     def __init__(self) -> None:
         self.levels: dict[int, list[int]] = {}
+        self.blocks = 0
 
     def frame(self, segment: bytes) -> None:
+        height, width = (int.from_bytes(segment[n : n + 2], "big") for n in (1, 3))
+        factors = [(segment[7 + 3 * n] >> 4 or 1, segment[7 + 3 * n] & 15 or 1) for n in range(segment[5])]
+        across, down = (max(pair[n] for pair in factors) for n in (0, 1))
+        self.blocks = sum((width * h // (8 * across) + 1) * (height * v // (8 * down) + 1) for h, v in factors)
         self.levels = {segment[6 + 3 * n]: [-1] * 64 for n in range(segment[5])}
 
     def scan(self, segment: bytes) -> None:
@@ -44,11 +51,11 @@ def problem(file: BinaryIO) -> str:
     """Returns what shows that the first picture of a JPEG or MPO file is not whole, or ""."""
     data = file.read()
     scans, lossless, zeros_are_flat = _Scans(), False, False
-    for code, segment in _segments(data):
+    for code, _, start, end in _places(data):
+        segment = data[start + 4 : end]
         if code == END:
-            return scans.problem(lossless) or (
-                "" if zeros_are_flat else zeros.problem(data, start=data.find(b"\xff\xda"))
-            )
+            longest = zeros.LONGEST + (scans.blocks // BLOCKS_A_ZERO if zeros_are_flat else 0)
+            return scans.problem(lossless) or zeros.problem(data[data.find(b"\xff\xda") : start], longest)
         zeros_are_flat |= code == _TABLES and _zeros_are_flat(segment)
         if code in _FRAMES:
             scans.frame(segment)
@@ -92,11 +99,6 @@ def with_more_data(data: bytes) -> bytes:
         made += [data[start - junk : start], _MORE if after_scan else b"", data[start:end]]
         after_scan = code == _SCAN
     return b"".join(made)
-
-
-def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yields marker and content of each segment to the end marker; ends without one if there is none."""
-    return ((code, data[start + 4 : end]) for code, _, start, end in _places(data))
 
 
 def _markers(data: bytes) -> list[int]:
