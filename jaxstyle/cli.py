@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import threading
+from collections import Counter
 from dataclasses import asdict
 from functools import partial
 from json import dumps
@@ -16,10 +17,13 @@ import cyclopts
 from cyclopts import App, Parameter
 
 from jaxstyle import __version__, cli_weights
+from jaxstyle.data.sources.base import printable
 from jaxstyle.engine.stop import Quit
 from jaxstyle.errors import DeviceError, JaxstyleError, SettingsError
 from jaxstyle.settings import RenderSettings
 
+KINDS_SHOWN = 8
+"""Most kinds of skipped inputs that are named."""
 EXIT_OK, EXIT_USAGE, EXIT_SOME_FAILED, EXIT_LIMIT, EXIT_INTERRUPTED = 0, 2, 3, 4, 130
 
 app = App(
@@ -90,6 +94,8 @@ def render(inputs: Inputs, *, style: Path, output: Output, dry_run: bool = False
             inputs, style, output, settings, progress=listener, stop=stop, at_end=draw_sheet, own_process=True
         )
     _echo(f"{summary.done} done, {summary.skipped} skipped, {summary.failed} failed: {output}/manifest.jsonl")
+    if summary.skipped_kinds:
+        _echo(f"Skipped: {_by_kind(summary.skipped_kinds)}")
     if not (summary.rendered or summary.stopped or summary.looked_at):
         _echo("Nothing to do: all inputs were finished before.")
     if summary.rendered:
@@ -155,6 +161,13 @@ def verify(output: Folder, *, json: Json = False) -> int:
     verdict = audit.verify(output)
     _print(verdict, json)
     return EXIT_OK if verdict.ok else EXIT_SOME_FAILED
+
+
+def _by_kind(kinds: Counter[str]) -> str:
+    most = kinds.most_common(KINDS_SHOWN)
+    others = kinds.total() - sum(number for _, number in most)
+    shown = [f"{number} {printable(kind)}" for kind, number in most]
+    return ", ".join([*shown, f"{others} others"] if others else shown)
 
 
 def _print(report, as_json: bool) -> None:

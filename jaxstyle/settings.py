@@ -184,6 +184,8 @@ class RenderSettings(StylizeSettings):
         max_duration: end the run after this time, once its batch is finished: "90m", "8h", "2d", or seconds.
         stall_timeout: timeout in seconds for decoding a picture, writing a file and a call of the device.
         max_pixels: most pixels of a picture; a larger one is refused before it is decoded.
+        white_level: value that is white in inputs of more than 8 bits a channel, such as 4095 for a camera of 12 bits
+            [default: 65535, the most of 16 bits, or 1 in pictures of floats]
         quality: quality of JPEG, WebP and AVIF outputs, 1 to 100.
     """
 
@@ -201,6 +203,7 @@ class RenderSettings(StylizeSettings):
     max_duration: int | str | None = None
     stall_timeout: float = 900.0
     max_pixels: int = 89_478_485
+    white_level: float | None = None
     quality: int = 95
 
     def __post_init__(self) -> None:
@@ -212,6 +215,7 @@ class RenderSettings(StylizeSettings):
         _check(self.devices == "all" or 1 <= int(self.devices) <= 4096, "devices", self.devices, "all, or 1 to 4096")
         _check(self.limit is None or self.limit >= 1, "limit", self.limit, "at least 1")
         _check(1 <= self.max_pixels <= 178_956_970, "max_pixels", self.max_pixels, "1 to 178956970 (Pillow's limit)")
+        _check(self.white_level is None or 0 < self.white_level < math.inf, "white_level", self.white_level, "above 0")
         _check(1 <= self.quality <= 100, "quality", self.quality, "1 to 100")
         _check(self.workers == "auto" or 0 <= int(self.workers) <= 256, "workers", self.workers, "auto, or 0 to 256")
         _check(self.stall_timeout > 0, "stall_timeout", self.stall_timeout, "above 0 seconds")

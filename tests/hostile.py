@@ -17,10 +17,10 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from pictures import photo, save
+from pictures import photo, png, save
 from PIL import Image, ImageCms
 from test_image import ORIENTATION, STORED_AS
-from test_image_broken import ihdr, png
+from test_image_broken import ihdr
 
 STUB = Path(__file__).with_name("stub.py")
 WAIT = 120

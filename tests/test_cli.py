@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import stub
 from command import BROKEN, run
@@ -283,3 +284,35 @@ def test_a_log_gets_lines_and_no_control_characters(base, devices, capfd):
     assert run(*base) == 0
     told = capfd.readouterr().err
     assert "\x1b" not in told and "\r" not in told and len(told.splitlines()) < 12
+
+
+def test_skipped_inputs_are_counted_by_kind(folder, base, devices, capfd):
+    for name in ("a.mov", "b.mov", "c.txt", ".hidden.txt", "README"):
+        (folder / "in" / name).write_text("no picture")
+    assert run(*base) == 0
+    said = capfd.readouterr().err
+    assert "5 skipped, 0 failed" in said
+    assert "Skipped: 2 .mov, " in said and "1 .txt" in said and "1 hidden file" in said
+    assert "1 without an extension" in said
+    (folder / "in" / "IMG_1.HEIC").write_text("no picture")
+    assert run(*base) == 3
+    said = capfd.readouterr().err
+    assert "Skipped" not in said and "failed: IMG_1.HEIC: is HEIC by its name" in said
+    for number in range(12):
+        (folder / "in" / f"x.kind{number}").write_text("no picture")
+    run(*base)
+    assert "4 others" in capfd.readouterr().err  # eight kinds are named
+
+
+def test_the_white_of_deep_pictures_reaches_the_decoders(folder, base, devices, capfd):
+    ramp = np.linspace(0, 4095, 1600).reshape(40, 40)
+    Image.fromarray(ramp.astype(np.uint16)).save(folder / "in" / "deep.png")
+    Image.fromarray(ramp.astype(np.float32)).save(folder / "in" / "float.tif")
+    for workers in ("0", "1"):
+        flags = ("--white-level", "4095", "--workers", workers, "--existing", "overwrite")
+        assert run(*base[:-2], *flags) == 0
+        lines = (folder / "out" / "manifest.jsonl").read_text().splitlines()
+        rows = {row["key"]: row for row in map(json.loads, lines)}
+        for name in ("deep.png", "float.tif"):
+            assert "values 0 to 4095, white is 4095" in rows[name]["notes"]
+    assert run(*base) == 2 and "white_level" in capfd.readouterr().err

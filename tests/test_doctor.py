@@ -9,6 +9,7 @@ import pytest
 
 from jaxstyle import doctor
 from jaxstyle.data import image
+from jaxstyle.data.pictures import opened
 from jaxstyle.settings import RenderSettings
 
 SMALL = RenderSettings(size=32, evaluations=3, workers=0, content_layers=("relu1_2",), style_layers=("relu1_1",))
@@ -50,7 +51,7 @@ def test_weights_that_cannot_be_read_fail_before_any_device_is_asked(tmp_path):
 
 
 def test_a_format_that_pillow_lacks_is_a_note(monkeypatch):
-    monkeypatch.setattr(image, "_formats", lambda: tuple(f for f in image.FORMATS if f not in ("AVIF", "MPO")))
+    monkeypatch.setattr(opened, "formats", lambda: tuple(f for f in image.FORMATS if f not in ("AVIF", "MPO")))
     finding = doctor._formats()
     assert finding.state == "note" and finding.value.endswith("but not AVIF") and "MPO" in finding.value
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pictures import png
 from PIL import Image
 
 from jaxstyle.data import image
@@ -47,11 +48,6 @@ def look(tmp_path):
     return look
 
 
-def png(*chunks: tuple[bytes, bytes]) -> bytes:
-    body = [struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(body)
-
-
 def ihdr(width: int, height: int, depth: int = 8, colour: int = 2) -> tuple[bytes, bytes]:
     return b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
 
@@ -63,7 +59,7 @@ SMALL = [
     (b"eXIf", b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"),
     (b"zTXt", b"Title\0\0" + zlib.compress(b"a title")),
     (b"iCCP", b"name\0\0" + zlib.compress(b"no profile")),
-    (b"IDAT", zlib.compress(bytes(39))),
+    (b"IDAT", zlib.compress((b"\0\1" + bytes(11)) * 3)),
     (b"IEND", b""),
 ]
 """A whole picture of 4 x 3 pixels with a chunk of every kind that is looked at."""
@@ -109,26 +105,17 @@ def test_a_png_cut_in_a_chunk_behind_its_pixels_is_an_error(tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 30, 3), np.uint8)).save(buffer, "PNG")
     path = tmp_path / "cut.png"
     path.write_bytes(buffer.getvalue()[:-12] + struct.pack(">I4s", 1000, b"tEXt") + b"key\0" + b"x" * 50)
-    with pytest.raises(ImageError, match="cannot be decoded"):
+    with pytest.raises(ImageError, match="ends within a chunk"):
         image.read(path, 10**6)
 
 
-@pytest.mark.parametrize(
-    ("data", "name"),
-    [(b"", "a.jpg"), (b"Dear diary,\n" * 9, "a.jpg"), (b"\0" * 500, "a.png"), (b"\x89PNG\r\n\x1a\n", "a.png")],
-)
-def test_what_is_no_picture_is_called_so(tmp_path, data, name):
-    path = tmp_path / name
+@pytest.mark.parametrize("data", [b"", b"Dear diary,\n" * 9, b"\0" * 500])
+def test_what_is_no_picture_is_called_so(tmp_path, data):
+    path = tmp_path / "a.jpg"
     path.write_bytes(data)
     for function in (image.probe, image.read):
-        with pytest.raises(image.NotAPicture, match="is empty" if not data else "no picture of a known format"):
+        with pytest.raises(image.NotAPicture, match="no picture of a known format" if data else "is empty"):
             function(path, LIMIT)
-    assert image.claims_to_be_a_picture(path)
-
-
-def test_a_name_without_a_picture_extension_claims_nothing(tmp_path):
-    assert image.claims_to_be_a_picture(tmp_path / "A.JPEG")
-    assert not image.claims_to_be_a_picture(tmp_path / "notes.txt") and not image.claims_to_be_a_picture(tmp_path / "a")
 
 
 def test_a_folder_or_a_missing_file_is_an_image_error(tmp_path):
@@ -170,13 +157,13 @@ def test_a_chunk_that_inflates_enormously_is_survived(look, kind):
     bomb = zlib.compress(bytes(80 << 20), 9)  # Pillow stops at 1 MiB a chunk
     head = {b"zTXt": b"Comment\0\0", b"iCCP": b"name\0\0", b"iTXt": b"XML:com.adobe.xmp\0\1\0\0\0"}[kind]
     picture = look(png(SMALL[0], (kind, head + bomb), *SMALL[-2:]))
-    assert picture is None or (picture.pixels == 0).all()
+    assert picture is None or (picture.levels <= 1).all()
 
 
 def test_many_small_text_chunks_are_survived(look):
     chunk = (b"zTXt", b"Comment\0\0" + zlib.compress(bytes(900_000)))
     picture = look(png(SMALL[0], *[chunk] * 100, *SMALL[-2:]))  # 90 MB; Pillow stops at 64 MiB
-    assert picture is None or (picture.pixels == 0).all()
+    assert picture is None or (picture.levels <= 1).all()
 
 
 @pytest.mark.parametrize("name", ["a.eps", "a.jpg", "a.png"])
@@ -223,7 +210,7 @@ def test_changed_bytes_raise_nothing_but_image_errors(look, kind, place, new):
 def test_the_small_png_of_these_tests_is_whole(look):
     picture = look(png(*SMALL))
     assert picture is not None and (picture.header.width, picture.header.height) == (3, 4)  # turned
-    assert (picture.pixels == 1).all() and (picture.alpha == 0).all()
+    assert (picture.pixels[1:] == 1).all() and (picture.alpha[1:] == 0).all() and (picture.alpha[0] == 255).all()
 
 
 @pytest.mark.parametrize(
@@ -256,5 +243,5 @@ def test_a_float_picture_without_a_finite_value_is_refused(tmp_path):
 
 def test_what_pillow_warns_of_becomes_a_note(look):
     picture = look(png(SMALL[0], (b"acTL", bytes(8)), *SMALL[-2:]))  # an animation of no frames
-    assert picture is not None and (picture.pixels == 0).all()
+    assert picture is not None and (picture.levels <= 1).all()
     assert any("warning" in note and "APNG" in note for note in picture.notes)

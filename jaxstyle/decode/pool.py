@@ -36,13 +36,23 @@ class Decoders:
             crashes or hangs.
     """
 
-    def __init__(self, workers: int, *, max_pixels: int, timeout: float, command: Sequence[str] | None = None):
+    def __init__(
+        self,
+        workers: int,
+        *,
+        max_pixels: int,
+        timeout: float,
+        command: Sequence[str] | None = None,
+        white_level: float | None = None,
+    ):
         """Args:
         max_pixels: pictures that claim more pixels are refused.
+        white_level: see `image.read`.
         timeout: seconds after which a worker that has not answered a request is killed.
         command: the command line of a worker [default: process.COMMAND]
         """
         self.workers = workers
+        self._white_level = white_level
         self._max_pixels, self._timeout, self._command = max_pixels, timeout, command or process.COMMAND
         self._change = threading.Condition()
         self._all: set[Worker] = set()
@@ -75,9 +85,10 @@ class Decoders:
             ImageError: the file cannot be read or decoded, crashed its decoder twice, or took too long.
             JaxstyleError, RuntimeError: see `probe`.
         """
+        asked: dict[str, Any] = {"full_alpha": full_alpha, "white_level": self._white_level}
         if not self.workers:
-            return self._in_process(lambda: worker.read(path, size, self._max_pixels, full_alpha=full_alpha))
-        request = {"read": os.fspath(path), "size": size, "full_alpha": full_alpha, "max_pixels": self._max_pixels}
+            return self._in_process(lambda: worker.read(path, size, self._max_pixels, **asked))
+        request = {"read": os.fspath(path), "size": size, "max_pixels": self._max_pixels, **asked}
 
         def receive(source: Worker, line: Any) -> Decoded | ImageError:
             return process.decoded(source, line, size, self._max_pixels, full_alpha)
@@ -199,7 +210,9 @@ def decoders_for(settings: RenderSettings) -> Decoders:
     """Makes a pool with the number of processes in the settings; "auto" is half of the CPU cores, 1 to 8."""
     half = max(1, min(8, (os.cpu_count() or 2) // 2))
     workers = half if settings.workers == "auto" else int(settings.workers)
-    return Decoders(workers, max_pixels=settings.max_pixels, timeout=settings.stall_timeout)
+    return Decoders(
+        workers, max_pixels=settings.max_pixels, timeout=settings.stall_timeout, white_level=settings.white_level
+    )
 
 
 def _groups(paths: Sequence[Path]) -> Iterator[list[Path]]:

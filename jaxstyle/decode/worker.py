@@ -85,19 +85,20 @@ def probe(path: Path, max_pixels: int) -> Probed:
         return Probed(found, None, _plain(str(error)), not isinstance(error, image.NotAPicture))
 
 
-def read(path: Path, size: int, max_pixels: int, *, full_alpha: bool) -> Decoded:
+def read(path: Path, size: int, max_pixels: int, *, full_alpha: bool, white_level: float | None = None) -> Decoded:
     """Decodes a file and reduces it to the working size. Not thread-safe, see `image.read`.
 
     Args:
         size: long side of the working size, in pixels.
         full_alpha: keep the alpha channel at the file's size.
+        white_level: see `image.read`.
 
     Raises:
         ImageError: the file cannot be read or decoded, or changed while it was read.
     """
     try:
         with _steady(path) as (file, found):
-            picture = image.read(file, max_pixels, size, full_alpha)
+            picture = image.read(file, max_pixels, size, full_alpha, white_level)
             file.seek(0)
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except MemoryError as error:
@@ -177,7 +178,8 @@ def _answer(request: dict[str, Any]) -> tuple[Any, list[np.ndarray]]:
         found = [probe(Path(name), request["max_pixels"]) for name in request["probe"]]
         return [asdict(one) for one in found], []
     try:
-        picture = read(Path(request["read"]), request["size"], request["max_pixels"], full_alpha=request["full_alpha"])
+        asked = {name: request[name] for name in ("full_alpha", "white_level")}
+        picture = read(Path(request["read"]), request["size"], request["max_pixels"], **asked)
     except ImageError as error:
         return {"what": _plain(error.what), "remedy": _plain(error.remedy)}, []
     arrays = [picture.levels] if picture.alpha is None else [picture.levels, picture.alpha]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -53,6 +54,7 @@ class Summary:
     Attributes:
         output: the folder.
         done, skipped, failed: inputs by status, over all runs into the folder.
+        skipped_kinds: inputs that this run skipped, by kind: an extension, or what they are.
         rendered: images rendered by this run.
         looked_at: inputs that have a row of this run.
         stopped: why it ended with inputs left, or "".
@@ -66,6 +68,7 @@ class Summary:
     output: Path
     done: int = 0
     skipped: int = 0
+    skipped_kinds: Counter[str] = field(default_factory=Counter)
     failed: int = 0
     rendered: int = 0
     looked_at: int = 0

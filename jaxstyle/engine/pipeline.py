@@ -24,6 +24,7 @@ from jaxstyle.engine.threads import Threads
 from jaxstyle.errors import DeviceError, ImageError, JaxstyleError, OutputLocked, StorageError
 from jaxstyle.planning import preflight
 from jaxstyle.planning.contract import Device, OutOfMemory
+from jaxstyle.planning.plan import skipped_kind
 from jaxstyle.settings import RenderSettings
 
 
@@ -155,6 +156,8 @@ class _Keeper:
         self._rows.append(*new)
         for row in new:
             self.failed += row.status == "failed"
+            if row.status == "skipped":
+                self._summary.skipped_kinds[skipped_kind(row)] += 1
             self._summary.looked_at += 1
             self._summary.rendered += row.status == "done"
             self._progress.row(row)

@@ -106,7 +106,7 @@ def publish(ended: Ended[Prepared], settings: RenderSettings, sink: Sink) -> Row
     pixels = image.resize(image.to_unit(_picture(ended)), *size)
     alpha = None if task.alpha is None else task.alpha.astype(np.float32) / 255
     try:
-        data = image.encode(pixels, alpha, job.header.format, settings.quality)
+        data = image.encode(pixels, alpha, job.header.format, settings.quality, job.key)
     except ImageError as error:
         return row(task, "failed", reason=str(error), **made)
     try:

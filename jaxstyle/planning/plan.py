@@ -7,7 +7,6 @@ import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -16,6 +15,7 @@ from jaxstyle.data import image
 from jaxstyle.data.image import Size
 from jaxstyle.data.layout import is_reserved
 from jaxstyle.data.ledger import Ledger
+from jaxstyle.data.pictures import kinds
 from jaxstyle.data.rows import Row
 from jaxstyle.data.sources.base import Input, Locator, Source
 from jaxstyle.decode.reader import Reader
@@ -27,6 +27,8 @@ from jaxstyle.settings import RenderSettings
 
 GROUP = 64
 """Most headers that are asked for at a time."""
+NOT_A_PICTURE = "not a picture"
+"""How the reason begins for which an input is skipped by its content."""
 
 
 @dataclass(frozen=True)
@@ -165,17 +167,30 @@ def plan(
 
 
 def _judge(one: Input, probed: Probed, settings: RenderSettings) -> Job | Row:
+    """A job, or a row: what nobody calls a picture is skipped, and a picture that cannot be rendered has failed."""
     own = one.key.split("/")[0]
     if probed.header is None:
-        # A text beside the photographs is skipped; a damaged file with the name of a picture has failed.
-        foreign = not probed.picture and not image.claims_to_be_a_picture(Path(one.key))
-        reason = f"not a picture: {probed.problem}" if foreign else probed.problem
-        return _row(one, "skipped" if foreign else "failed", reason, probed.stat)
-    if is_reserved(one.key):
-        return _row(one, "failed", f"its output would take the place of the run's own {own}: rename it", probed.stat)
+        kind = kinds.by_name(one.key)
+        if not probed.picture and not kind:
+            return _row(one, "skipped", f"{NOT_A_PICTURE}: {probed.problem}", probed.stat)
+        unread = not probed.picture and kind not in kinds.FORMATS
+        problem = f"is {kind} by its name, which is not read. {kinds.remedy(kind)}" if unread else probed.problem
+        return _row(one, "failed", problem, probed.stat)
     stat, header = probed.stat, probed.header
+    if is_reserved(one.key):
+        return _row(one, "failed", f"its output would take the place of the run's own {own}: rename it", stat)
+    if problem := kinds.refused(one.key, header.format):
+        return _row(one, "failed", problem, stat)
     stages = scales.stages(header, settings)
-    return Job(one.key, one.locator, stat.length, stat.modified, header, stages, one.note)
+    note = "; ".join(filter(None, (one.note, kinds.naming_note(one.key, header.format))))
+    return Job(one.key, one.locator, stat.length, stat.modified, header, stages, note)
+
+
+def skipped_kind(row: Row) -> str:
+    """What a skipped input is, in a word: its extension, or the reason where that says more."""
+    if row.reason.startswith(NOT_A_PICTURE):
+        return f".{kinds.extension(row.key)}" if kinds.extension(row.key) else "without an extension"
+    return row.reason
 
 
 def _row(one: Input, status: Literal["skipped", "failed"], reason: str, stat: Stat = UNKNOWN) -> Row:

@@ -1,0 +1,1 @@
+"""What pictures are: their kinds by name and content, whether a file is whole, and their depth and colours."""

@@ -1,0 +1,55 @@
+"""Encodes pictures to files of the formats that inputs have."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from jaxstyle.data.pictures.kinds import GRAY, output_format
+from jaxstyle.errors import ImageError
+
+_ALPHA_FORMATS = ("PNG", "WEBP", "TIFF", "AVIF")
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def to_bytes(pixels: np.ndarray) -> np.ndarray:
+    """Clips floats to [0, 1] and rounds them to uint8 levels."""
+    return np.round(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
+
+
+def encode(pixels: np.ndarray, alpha: np.ndarray | None, format: str, quality: int, name: str = "") -> bytes:
+    """Encodes a picture file, without metadata.
+
+    Args:
+        pixels: H x W x 3 in [0, 1].
+        alpha: H x W in [0, 1]; dropped if the format has no alpha channel.
+        format: Pillow's name of the format, as in `image.Header.format`.
+        quality: 1 to 100, for the lossy formats.
+        name: of the file; a PPM called .pgm or .pfm becomes that.
+
+    Raises:
+        ImageError: the encoder failed.
+    """
+    format = output_format(name, format)
+    array = to_bytes(pixels)
+    if format == "PGM":
+        array = to_bytes(pixels @ LUMINANCE)
+    elif format == "PFM":
+        array = np.clip(pixels @ LUMINANCE, 0, 1).astype(np.float32)
+    elif alpha is not None and format in _ALPHA_FORMATS:
+        array = np.concatenate([array, to_bytes(alpha)[..., None]], axis=2)
+    known: dict[str, dict[str, Any]] = {
+        "JPEG": {"quality": quality, "subsampling": 0},
+        "WEBP": {"quality": quality},
+        "AVIF": {"quality": quality},
+        "TIFF": {"compression": "tiff_deflate"},
+    }
+    buffer = io.BytesIO()
+    try:
+        Image.fromarray(array).save(buffer, "PPM" if format in GRAY.values() else format, **known.get(format, {}))
+    except Exception as error:  # the encoder is missing, out of memory, or has a size limit
+        raise ImageError(f"the result cannot be written as {format} ({type(error).__name__}: {error})") from error
+    return buffer.getvalue()

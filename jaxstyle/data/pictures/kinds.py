@@ -1,0 +1,122 @@
+"""Kinds of files, by name and by their first bytes: what a user calls a picture, and why one cannot be read."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "JPEG2000", "PPM")
+"""Formats that are opened. The list leaves out formats that run programs (EPS) and formats that no camera writes."""
+GRAY = {"pgm": "PGM", "pfm": "PFM"}
+"""Output formats that hold gray only, by extension; the input is a PPM to Pillow."""
+BITMAP = "pbm"
+"""Extension of a format that holds black and white only."""
+
+CONVERT = "Convert it to JPEG, PNG or TIFF."
+DEVELOP = "Develop it to TIFF or JPEG with a RAW converter."
+EXPORT = "Export it as PNG or TIFF."
+
+_OWN = {
+    "JPEG": "jpg jpeg jpe jfif mpo", "PNG": "png apng", "WEBP": "webp", "TIFF": "tif tiff", "BMP": "bmp dib",
+    "GIF": "gif", "AVIF": "avif avifs", "JPEG2000": "jp2 j2k j2c jpc jpf jpx jpt", "PPM": "ppm pgm pbm pnm pfm",
+}  # fmt: skip
+_RAW = (
+    "dng nef nrw cr2 cr3 crw arw arq srf sr2 orf ori rw2 rwl raf pef ptx srw x3f 3fr fff iiq mef mos mrw kdc dcr dcs "
+    "dc2 k25 erf gpr cap eip bay cs1 rwz lfr mdc obm nksc raw"
+)
+_FOREIGN = {
+    "HEIC": ("heic heif hif heics heifs", CONVERT),
+    "JPEG XL": ("jxl", CONVERT),
+    "JPEG XR": ("jxr wdp hdp", CONVERT),
+    "a compound JPEG 2000": ("jpm mj2", CONVERT),
+    "camera RAW": (_RAW, DEVELOP),
+    "a layered file of an editor": ("psd psb xcf kra ora clip pdn afphoto procreate sai", EXPORT),
+    "a vector drawing": ("svg svgz eps ai wmf emf", EXPORT),
+    "OpenEXR": ("exr", CONVERT),
+    "Radiance HDR": ("hdr rgbe", CONVERT),
+    "DPX or Cineon": ("dpx cin", CONVERT),
+    "Truevision TGA": ("tga icb vda vst", CONVERT),
+    "a picture format that is not read": (
+        "pcx dcx qoi flif bpg dds sgi rgb rgba bw ras sun xbm xpm ico icns cur pcd pict pct iff ilbm lbm fits fit fts "
+        "dcm insp livp hips flc fli pam jls jng mng",
+        CONVERT,
+    ),
+}
+_FORMAT_OF = {extension: format for format, names in _OWN.items() for extension in names.split()}
+_FOREIGN_OF = {name: (kind, remedy) for kind, (names, remedy) in _FOREIGN.items() for name in names.split()}
+
+_MAGIC = (
+    (rb"\xff\xd8\xff", "JPEG"), (rb"\x89PNG\r\n\x1a\n", "PNG"), (rb"RIFF....WEBP", "WEBP"), (rb"GIF8[79]a", "GIF"),
+    (rb"II\*\0.{4}(?:CR|IIII)", "camera RAW"),
+    (rb"II[*+]\0|MM\0[*+]", "TIFF"), (rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", "BMP"),
+    (rb"....ftypavi[fs]", "AVIF"), (rb"P[1-6fF][\s#]", "PPM"), (rb"\0\0\0\x0cjP  \r\n|\xff\x4f\xff\x51", "JPEG2000"),
+    (rb"....ftyp(?:hei[cfmsx]|hev[cms]|mif[12]|msf1|vvic)", "HEIC"), (rb"....ftypcrx ", "camera RAW"),
+    (rb"\xff\x0a|\0\0\0\x0cJXL \r\n", "JPEG XL"), (rb"II\xbc", "JPEG XR"),
+    (rb"IIR[OS]|MMOR|IIU\0|FUJIFILMCCD-RAW|II\x1a\0\0\0HEAPCCDR|FOVb|\0MRM", "camera RAW"),
+    (rb"8BPS|gimp xcf", "a layered file of an editor"), (rb"\x76\x2f\x31\x01", "OpenEXR"),
+    (rb"#\?RADIANCE|#\?RGBE", "Radiance HDR"),
+    (rb"SDPX|XPDS|\x80\x2a\x5f\xd7", "DPX or Cineon"), (rb"%!PS-Adobe.{0,20}EPS", "a vector drawing"),
+    (rb"qoif|FLIF|BPG\xfb|DDS |SIMPLE  =|\x8aMNG|\x8bJNG|P7\n|.{128}DICM", "a picture format that is not read"),
+)  # fmt: skip
+_PATTERNS = [(re.compile(pattern, re.DOTALL), kind) for pattern, kind in _MAGIC]
+MAGIC_BYTES = 132
+"""Bytes at the start of a file that decide its kind by content."""
+
+
+def extension(name: str) -> str:
+    """Returns the extension of a name in lower case, without its dot; "" if it has none."""
+    return PurePosixPath(name).suffix.lower().removeprefix(".")
+
+
+def by_content(start: bytes) -> str:
+    """Returns the kind of picture that a file's first `MAGIC_BYTES` bytes show, a format or another; "" if none."""
+    return next((kind for pattern, kind in _PATTERNS if pattern.match(start)), "")
+
+
+def by_name(name: str) -> str:
+    """Returns the kind of picture that a file's name claims, a format or another; "" if none."""
+    end = extension(name)
+    return _FORMAT_OF.get(end) or _FOREIGN_OF.get(end, ("", ""))[0]
+
+
+def remedy(kind: str, name: str = "") -> str:
+    """Returns what helps with a picture of a kind that is not read."""
+    return next((remedy for known, (_, remedy) in _FOREIGN.items() if known == kind), CONVERT)
+
+
+def refused(name: str, format: str) -> str:
+    """Returns why a whole picture cannot be rendered under its name, with the remedy; "" if it can.
+
+    Outputs have their inputs' names. A RAW file's thumbnail must not become an output that is called RAW.
+
+    Args:
+        format: that the content has.
+    """
+    kind = by_name(name)
+    if kind == "camera RAW":
+        return f"is camera RAW by its name; the {format} that can be read in it may be its thumbnail. {DEVELOP}"
+    if extension(name) == BITMAP and format == "PPM":
+        return "its output would be in colour, and a .pbm holds black and white only. Convert it to .ppm or PNG."
+    if kind and kind not in FORMATS:
+        return f"is {kind} by its name, and a {format} by its content. Rename it."
+    return ""
+
+
+def output_format(name: str, format: str) -> str:
+    """Returns the format of the output for an input's name and format.
+
+    The format is the input's, except that MPO becomes JPEG and that a PPM called .pgm or .pfm becomes that.
+    """
+    if format == "PPM":
+        return GRAY.get(extension(name), "PPM")
+    return "JPEG" if format == "MPO" else format
+
+
+def naming_note(name: str, format: str) -> str:
+    """Returns a note where a picture's name claims another format than it has, or where its output is gray; or ""."""
+    claimed, written = by_name(name), output_format(name, format)
+    if written in GRAY.values():
+        return f"the output is gray: a .{extension(name)} holds no colour"
+    if claimed in FORMATS and claimed != written:
+        return f"is a {format} in spite of its name, and so is its output"
+    return ""
