@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 
 class JaxstyleError(Exception):
     """Base of every error raised on purpose.
@@ -52,3 +54,45 @@ class DeviceError(JaxstyleError):
     """JAX finds no usable device, the device stops answering, or it has no memory for the network."""
 
     exit_code = 1
+
+
+class LimitError(JaxstyleError):
+    """The system refuses this process memory, open files, processes or threads."""
+
+    exit_code = 1
+
+
+def refused_by_the_system(error: BaseException) -> LimitError | None:
+    """Returns the `LimitError` that an exception of Python or of a library stands for, or None.
+
+    Running out of memory, files, processes or threads may raise anywhere: in an import, a thread or a library.
+    """
+    memory, files, processes = (
+        LimitError("the system gives this process no more memory",
+                   "Raise its limit (`ulimit -v`, or that of its container or job), or lower --batch and --workers."),
+        LimitError("this process may open no more files", "Raise its limit (`ulimit -n`), or lower --workers."),
+        LimitError("the system starts no more processes or threads for this user",
+                   "Raise the limit (`ulimit -u`, or that of the container), or end other programs."),
+    )  # fmt: skip
+    text, seen = "", set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:  # a library may have wrapped it
+        seen.add(id(cause))
+        number, text = getattr(cause, "errno", None), f"{text}\n{cause}"
+        if isinstance(cause, MemoryError) or number == errno.ENOMEM:
+            return memory
+        if number in (errno.EMFILE, errno.ENFILE):
+            return files
+        if number == errno.EAGAIN and isinstance(cause, BlockingIOError):  # of fork
+            return processes
+        cause = cause.__cause__ or cause.__context__
+    for found, words in ((processes, _NO_PROCESS), (files, _NO_FILE), (memory, _NO_MEMORY)):
+        if any(word in text for word in words):
+            return found
+    return None
+
+
+_NO_PROCESS = ("can't start new thread", "Resource temporarily unavailable", "pthread_create")
+_NO_FILE = ("Too many open files",)
+_NO_MEMORY = ("Cannot allocate memory", "failed to map segment", "Out of memory", "out of memory")
+"""What libraries say of an error of the system that has lost its code, such as a failed import of theirs."""

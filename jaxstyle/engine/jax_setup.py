@@ -18,7 +18,7 @@ from filelock import FileLock
 from jax.experimental.compilation_cache import compilation_cache
 
 from jaxstyle.planning.host import cores
-from jaxstyle.settings import cache_directory
+from jaxstyle.settings import cache_directory, has_cache
 
 MOST_BYTES = 2**30
 """Most bytes of the cache folder; beyond it JAX deletes the least recently used programs."""
@@ -51,6 +51,8 @@ def enable_cache() -> Path | None:
     JAX_ENABLE_COMPILATION_CACHE), or if the folder is unsafe. Programs from it are run, so only the user may be able
     to write to it.
     """
+    if not has_cache():
+        return None
     folder = cache_directory() / "compiled" / _machine()
     told, wanted = jax.config.jax_compilation_cache_dir, jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
     if told == str(folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -21,6 +22,7 @@ from jaxstyle.data.sources import SOURCES
 from jaxstyle.data.sources.base import Input, Locator, Source, printable
 from jaxstyle.errors import ImageError, InputError
 from jaxstyle.model import weights
+from jaxstyle.paths import given_path
 from jaxstyle.settings import INITS, RenderSettings
 
 BLOCK = 2**20
@@ -64,8 +66,8 @@ def check(
 
     Raises what `pipeline.render` raises.
     """
-    given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-    output, style = Path(output), Path(style)
+    given = [given_path(one, "an input") for one in ([inputs] if isinstance(inputs, str | Path) else inputs)]
+    output, style = given_path(output, "the output"), given_path(style, "the style")
     outputs = SINKS[sink](output, settings.part())
     sources = SOURCES[source](given, case_insensitive=outputs.case_insensitive)
     sources.check(output)
@@ -91,6 +93,13 @@ def check_output(style: Path, output: Path, settings: RenderSettings) -> None:
     for name, path in (("style", style), ("init picture", Path(settings.init))):
         if path.resolve().is_relative_to(output.resolve()) and path.is_file():
             raise InputError(f"the {name} {printable(path)} lies in the output folder", "Choose another output folder.")
+    if output.is_symlink() and not output.exists():
+        raise InputError(f"the output {printable(output)} is a link to nothing", "Delete it, or make its target.")
+    above = next((one for one in output.absolute().parents if os.path.lexists(one)), output)
+    if not above.is_dir() and not output.exists():
+        raise InputError(
+            f"the output {printable(output)} lies below {printable(above)}, which is no folder", "Choose another."
+        )
     if settings.existing == "overwrite" or not output.exists():
         return
     if not output.is_dir():
