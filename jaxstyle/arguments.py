@@ -136,7 +136,7 @@ def check_variables(command: str) -> str:
     if not unknown:
         return ""
     told = ", ".join(PREFIX + name for name in unknown)
-    return f"no setting, and ignored: {told}. {''.join(nearest(name, known) for name in unknown)}".strip()
+    return f"no setting, and ignored: {told}. {''.join(nearest(name, known, PREFIX) for name in unknown)}".strip()
 
 
 def misuse(error: cyclopts.CycloptsError, command: str, words: Iterable[str]) -> SettingsError:

@@ -292,9 +292,6 @@ def _exit_code(words: list[str] | None) -> int:
     """Runs the command line; returns its exit code, and prints the error if there is one."""
     try:
         code = app.meta(words, exit_on_error=False, print_error=False, result_action="return_value")
-    except JaxstyleError as error:
-        _echo(f"jaxstyle: {error}")
-        return error.exit_code
     except cyclopts.CycloptsError as error:
         _echo(f"jaxstyle: {arguments.misuse(error, '', ())}")
         return EXIT_USAGE
@@ -305,9 +302,9 @@ def _exit_code(words: list[str] | None) -> int:
         _echo("jaxstyle: quit; run the same command again to finish what is missing")
         return 128 + quit_at_once.signal
     except Exception as error:
-        limit = refused_by_the_system(error)
-        if limit is None:
+        told = refused_by_the_system(error) or error
+        if not isinstance(told, JaxstyleError):
             raise
-        _echo(f"jaxstyle: {limit}")
-        return limit.exit_code
+        _echo(f"jaxstyle: {told}")
+        return told.exit_code
     return code if isinstance(code, int) else EXIT_OK

@@ -21,8 +21,11 @@ def show() -> int:
     """List the default weights of each network, and other converted files in the cache."""
     from jaxstyle.model import weights
     from jaxstyle.model.packages import PACKAGES
-    from jaxstyle.settings import cache_directory
+    from jaxstyle.settings import cache_directory, has_cache
 
+    if not has_cache():
+        print("There is no home folder for a cache, so that each run converts its package's weights: JAXSTYLE_CACHE.")
+        return 0
     defaults = {network: weights.default_path(network) for network in PACKAGES}
     for network, path in defaults.items():
         package = PACKAGES[network]
@@ -76,9 +79,11 @@ def verify(path: Annotated[Path | None, named("PATH")] = None, *, network: Netwo
         Network whose default weights are checked if PATH is not given.
     """
     from jaxstyle.model import weights
+    from jaxstyle.settings import has_cache
 
     loaded = weights.read(path) if path else weights.load(network=network)
-    described = {"path": str(path or weights.default_path(network)), "network": loaded.architecture.name,
+    where = path or (weights.default_path(network) if has_cache() else None)
+    described = {"path": where and str(where), "network": loaded.architecture.name,
                  "source": loaded.source, "preprocessing": loaded.feature_scale, "sha256": loaded.digest}  # fmt: skip
     print(dumps(described, indent=2))
     return 0

@@ -61,7 +61,7 @@ def combined(kind: type[Kind], settings: Kind | Mapping[str, Any] | None, overri
         SettingsError: a name is no field, or the settings are something else; a value is invalid.
     """
     if isinstance(settings, Mapping):
-        settings, overrides = None, {**settings, **overrides}
+        overrides, settings = {**settings, **overrides}, None
     if not (settings is None or isinstance(settings, kind)):
         raise SettingsError(f"settings is {shown(settings)}", f"Give a {kind.__name__}, or a dict of its fields.")
     names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
@@ -71,10 +71,10 @@ def combined(kind: type[Kind], settings: Kind | Mapping[str, Any] | None, overri
     return dataclasses.replace(settings or kind(), **overrides)  # type: ignore[type-var]
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
-    """Returns "Did you mean ...? " for the name that looks most like this one, or ""."""
+def nearest(name: str, names: Iterable[str], prefix: str = "") -> str:
+    """Returns "Did you mean ...? " for the name that looks most like this one, or "". `prefix` is put before it."""
     close = difflib.get_close_matches(name, list(names), 1, 0.6)
-    return f"Did you mean {close[0]}? " if close else ""
+    return f"Did you mean {prefix}{close[0]}? " if close else ""
 
 
 class Typed(NamedTuple):

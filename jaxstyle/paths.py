@@ -20,8 +20,8 @@ def given_path(value: object, name: str, error: type[JaxstyleError] = InputError
         error: class of the error.
 
     Raises:
-        JaxstyleError: of the class `error`: the value is no path, is empty or blank, has a null byte, or begins with
-            `~` where no home folder is known.
+        JaxstyleError: of the class `error`: the value is no path, is empty or blank, has a null byte, begins with `~`
+            where no home folder is known, or the system refuses to look at it.
     """
     if not isinstance(value, str | os.PathLike):
         raise error(f"{name} is {value!r}", "Give a path as a text or a pathlib.Path.")
@@ -34,7 +34,17 @@ def given_path(value: object, name: str, error: type[JaxstyleError] = InputError
         raise error(f"{name} is {text!r}, with a null byte", "Give a path without it.")
     if not text.strip() and not os.path.lexists(text):
         raise error(f"{name} is {text!r}, which is blank", "Give a path. Is a variable unset?")
-    return Path(_at_home(text, name, error))
+    text = _at_home(text, name, error)
+    try:
+        os.lstat(text)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as problem:  # ValueError: a lone surrogate
+        reason = getattr(problem, "strerror", None) or "not a valid name"
+        raise error(
+            f"{name} {text!r} cannot be looked at ({reason})", "Correct it, or its folders' permissions."
+        ) from problem
+    return Path(text)
 
 
 def _at_home(text: str, name: str, error: type[JaxstyleError]) -> str:

@@ -135,7 +135,7 @@ class StylizeSettings:
         _check(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
         if self.init not in INITS:
             object.__setattr__(self, "init", str(given_path(self.init, "init", SettingsError)))
-            _check(Path(self.init).is_file(), "init", self.init, f"{', '.join(INITS)}, or the path of a picture")
+            _check(os.path.isfile(self.init), "init", self.init, f"{', '.join(INITS)}, or the path of a picture")
         self.objective()
 
     def objective(self) -> Objective:
