@@ -219,6 +219,8 @@ class RenderSettings(StylizeSettings):
         _check(self.workers == "auto" or 0 <= int(self.workers) <= 256, "workers", self.workers, "auto, or 0 to 256")
         _check(0 < self.stall_timeout <= 10**8, "stall_timeout", self.stall_timeout, "above 0 and at most 1e8 seconds")
         self.part(), self.failures(), self.seconds()
+        if self.retry_failed and self.existing != "resume":
+            raise SettingsError(f"retry_failed is given with existing {self.existing!r}", "Leave one of them out.")
         if self.shard is not None and self.existing == "overwrite":
             raise SettingsError(
                 "existing is 'overwrite' for one shard", "Empty the output folder, then run the shards."

@@ -12,6 +12,7 @@ from jaxstyle.data.layout import SETTINGS
 from jaxstyle.data.ledger import forget, ledgers, lines
 from jaxstyle.data.mutex import mutex
 from jaxstyle.data.opening import read_regular, unreadable
+from jaxstyle.data.shallow import loads
 from jaxstyle.data.sinks.folders import write_file
 from jaxstyle.data.sources.base import printable
 from jaxstyle.errors import SettingsMismatch
@@ -129,8 +130,8 @@ def record_precision(output: Path, precision: str) -> None:
 def read_about(output: Path) -> dict[str, Any] | None:
     """Reads the facts about the run from settings.json; None if it is absent, damaged or cannot be read."""
     try:
-        about = json.loads(read_regular(output / SETTINGS))["about"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        about = loads(read_regular(output / SETTINGS))["about"]
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     return about if isinstance(about, dict) else None
 
@@ -139,14 +140,14 @@ def _read(output: Path) -> dict[str, Any] | None:
     """Reads settings.json, which must have `decides` with `settings` in it; None if there is no file."""
     path = output / SETTINGS
     try:
-        recorded = json.loads(read_regular(path))
+        recorded = loads(read_regular(path))
         if not (isinstance(recorded["decides"]["settings"], dict) and isinstance(recorded.get("about", {}), dict)):
             raise ValueError
     except FileNotFoundError:
         return None
     except OSError as error:
         raise unreadable(path, error) from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SettingsMismatch(f"{printable(path)} is damaged", f"Use {_OTHERWISE}.") from error
     return recorded
 

@@ -26,6 +26,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from jaxstyle.data import srgb
+from jaxstyle.data.bounds import check_size
 from jaxstyle.data.srgb import Size, reason
 from jaxstyle.errors import ImageError
 
@@ -108,12 +109,11 @@ def _open(source: Path | BinaryIO, max_pixels: int) -> Image.Image:
         raise NotAPicture(f"the file {what}") from error
     except Exception as error:  # on a hostile file a decoder may raise any type of error
         raise ImageError(f"cannot be opened ({reason(error)})") from error
-    width, height = image.size
-    if width * height > max_pixels:
+    try:
+        check_size(*image.size, max_pixels)
+    except ImageError:
         image.__exit__()  # close() would close a caller's file as well
-        raise ImageError(
-            f"claims {width} x {height} pixels, more than {max_pixels}", "Raise --max-pixels if the size is right."
-        )
+        raise
     return image
 
 

@@ -94,6 +94,9 @@ def render(
     settings = combined(RenderSettings, settings, overrides)
     ready = preflight.check(inputs, style, output, settings, source=source, sink=sink)
     output, progress, stop = ready.output, progress or Silent(), stop or Stop()
+    for name in ("style", "init"):
+        if note := ready.run.about.get(f"{name}_notes"):
+            progress.say(f"the {name} picture: {note}")
     part, summary = settings.part(), Summary(output)
     make_output_folder(output)
     with ExitStack() as opened:

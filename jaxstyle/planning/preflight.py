@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -72,13 +73,15 @@ def check(
     sources = SOURCES[source](given, case_insensitive=outputs.case_insensitive)
     sources.check(output)
     check_output(style, output, settings)
-    style_image = own_picture(style, "style", settings)
+    style_picture = own_picture(style, "style", settings)
+    style_image = style_picture.pixels
     size = settings.style_size or settings.size
     style_image = image.resize(style_image, *image.work_size(style_image.shape[1], style_image.shape[0], size))
-    start = None if settings.init in INITS else own_picture(Path(settings.init), "init picture", settings)
+    init = None if settings.init in INITS else own_picture(Path(settings.init), "init picture", settings)
+    start = None if init is None else init.pixels
     check_writable(output)
     network = weights.load(settings.weights, settings.network)
-    run = describe(style, settings, network)
+    run = with_notes(describe(style, settings, network), style=style_picture.notes, init=init.notes if init else ())
     if settings.existing != "overwrite":
         fingerprint.compare(output, run)
     return Ready(sources, outputs, output, settings, style_image, start, network, run)
@@ -116,8 +119,8 @@ def check_output(style: Path, output: Path, settings: RenderSettings) -> None:
         )
 
 
-def own_picture(path: Path, name: str, settings: RenderSettings) -> np.ndarray:
-    """The pixels of a picture that the whole run depends on, H x W x 3 in [0, 1].
+def own_picture(path: Path, name: str, settings: RenderSettings) -> image.Picture:
+    """Reads a picture that the whole run depends on.
 
     Args:
         name: of the picture in messages.
@@ -128,7 +131,7 @@ def own_picture(path: Path, name: str, settings: RenderSettings) -> np.ndarray:
     if not path.is_file():
         raise InputError(f"the {name} {printable(path)} is not a file", "Give the path of one picture.")
     try:
-        return image.read(path, settings.max_pixels).pixels
+        return image.read(path, settings.max_pixels)
     except ImageError as error:
         raise InputError(f"the {name} {printable(path)}: {error.what}", "Give another picture.") from error
     except OSError as error:
@@ -151,6 +154,12 @@ def describe(style: Path, settings: RenderSettings, network: weights.Weights) ->
         "weights": network.source,
     }
     return Fingerprint(decides, {"settings": settings.defaults(), "init": None}, about)
+
+
+def with_notes(run: Fingerprint, **notes: Sequence[str]) -> Fingerprint:
+    """Adds the notes on the pictures that the whole run depends on to its facts, as `style_notes` and `init_notes`."""
+    told = {f"{name}_notes": "; ".join(found) for name, found in notes.items() if found}
+    return dataclasses.replace(run, about={**run.about, **told})
 
 
 def is_unchanged(one: Input, before: Ledger, ready: Ready) -> bool:
