@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from json import dumps
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import cyclopts
 from cyclopts import App, Parameter
 
-from jaxstyle import __version__, cli_weights
+from jaxstyle import __version__, arguments, cli_weights
 from jaxstyle.data.sources.base import printable
 from jaxstyle.engine.stop import Quit
-from jaxstyle.errors import DeviceError, JaxstyleError, SettingsError
+from jaxstyle.errors import DeviceError, JaxstyleError, SettingsError, StorageError, refused_by_the_system
 from jaxstyle.settings import RenderSettings
+from jaxstyle.streams import lenient
+
+if TYPE_CHECKING:
+    from jaxstyle.engine.events import Summary
 
 KINDS_SHOWN = 8
 """Most kinds of skipped inputs that are named."""
@@ -30,7 +34,7 @@ app = App(
     name="jaxstyle",
     help="Stylizes whole folders of photographs in the style of an image, in batches (Gatys et al. 2016).",
     version=__version__,
-    default_parameter=Parameter(negative=(), consume_multiple=True),
+    default_parameter=Parameter(negative=(), converter=arguments.convert, json_list=False, json_dict=False),
     suppress_keyboard_interrupt=False,
 )
 app.command(cli_weights.app)
@@ -41,19 +45,27 @@ Settings = Annotated[RenderSettings | None, Parameter(name="*")]
 
 
 def _echo(text: str) -> None:
-    with contextlib.suppress(OSError):  # the stream is closed
-        print(text, file=sys.stderr)
+    print(printable(text), file=sys.stderr)
 
 
 Inputs = Annotated[list[Path], Parameter(name="INPUT", negative=())]
 Output = Annotated[Path, Parameter(name=("--output", "-o"))]
 Json = Annotated[bool, Parameter(help="Print JSON.")]
-Folder = Annotated[Path, Parameter(help="The output folder of a run.")]
+Folder = Annotated[Path, arguments.named("OUTPUT"), Parameter(help="The output folder of a run.")]
 Measure = Annotated[bool, Parameter(negative="--no-measure")]
 
 
 @app.command
-def render(inputs: Inputs, *, style: Path, output: Output, dry_run: bool = False, settings: Settings = None) -> int:
+def render(
+    inputs: Inputs,
+    *,
+    style: Path,
+    output: Output,
+    dry_run: bool = False,
+    json: Json = False,
+    measure: Measure = True,
+    settings: Settings = None,
+) -> int:
     """Render photographs in the style of an image.
 
     Every input gets one row in OUTPUT/manifest.jsonl: done, skipped or failed with a reason. The same command again
@@ -73,16 +85,22 @@ def render(inputs: Inputs, *, style: Path, output: Output, dry_run: bool = False
         Folder for the results, outside the inputs; it mirrors their folders.
     dry_run
         Print what would be done and render nothing, like `jaxstyle plan`.
+    json
+        With --dry-run: print JSON.
+    measure
+        With --dry-run: time some evaluations, see plan.
     """
     from jaxstyle.data.layout import SHEET
-    from jaxstyle.engine.events import Summary
     from jaxstyle.engine.pipeline import render as run
     from jaxstyle.engine.stop import Stop, on_signals
+    from jaxstyle.report.ending import why_nothing
     from jaxstyle.report.progress import progress
     from jaxstyle.report.sheet import contact_sheet
 
     if dry_run:
-        return plan(inputs, style=style, output=output, settings=settings)
+        return plan(inputs, style=style, output=output, json=json, measure=measure, settings=settings)
+    if json or not measure:
+        raise SettingsError("--json or --no-measure is given without --dry-run", "Add --dry-run, or leave it out.")
 
     def draw_sheet(summary: Summary) -> None:
         if summary.examples:
@@ -96,8 +114,8 @@ def render(inputs: Inputs, *, style: Path, output: Output, dry_run: bool = False
     _echo(f"{summary.done} done, {summary.skipped} skipped, {summary.failed} failed: {output}/manifest.jsonl")
     if summary.skipped_kinds:
         _echo(f"Skipped: {_by_kind(summary.skipped_kinds)}")
-    if not (summary.rendered or summary.stopped or summary.looked_at):
-        _echo("Nothing to do: all inputs were finished before.")
+    if not summary.rendered and not summary.stopped:
+        _echo(why_nothing(summary, settings.shard if settings else None))
     if summary.rendered:
         rate = f"{summary.rendered / summary.seconds:.3g} images/s"
         busy = f"device busy {summary.device_seconds / summary.seconds:.0%}, lanes {summary.occupancy:.0%}"
@@ -238,9 +256,13 @@ def doctor(*, json: Json = False) -> int:
     return DeviceError.exit_code if failed else EXIT_OK
 
 
+def _as_it_is(_: object, words: Sequence[cyclopts.Token]) -> str:
+    return words[0].value
+
+
 @app.meta.default
 def launch(
-    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True, converter=_as_it_is)],
     config: Annotated[Path | None, Parameter(env_var="JAXSTYLE_CONFIG")] = None,
 ) -> int:
     """Flags of render and plan override JAXSTYLE_* variables, which override the file, which overrides the defaults.
@@ -250,39 +272,51 @@ def launch(
     config
         TOML file with settings of render, named like their flags.
     """
-    sources: list = []
-    if tokens[:1] in (("render",), ("plan",)):
-        sources.append(cyclopts.config.Env("JAXSTYLE_", command=False))
-    if config is not None and sources:
-        if not config.is_file():
-            raise SettingsError(f"the settings file {config} does not exist", "Give the path of a TOML file.")
-        sources.append(cyclopts.config.Toml(config, must_exist=True, use_commands_as_keys=False))
-    app.config = tuple(sources)
-    return app(tokens, exit_on_error=False, result_action="return_value")
+    command, words = tokens[0] if tokens else "", [*arguments.apart(tokens)]
+    if note := arguments.check_variables(command):
+        _echo(f"jaxstyle: {note}")
+    app.config = tuple(arguments.sources(command, config))
+    try:
+        return app(words, exit_on_error=False, print_error=False, result_action="return_value")
+    except cyclopts.CycloptsError as error:
+        raise arguments.misuse(error, command, words) from error
+    except SettingsError as error:
+        raise arguments.from_where(error, command, config, words) from error
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(words: list[str] | None = None) -> None:
     """Runs the command line and exits with its code."""
     app.config = ()  # one process may run several command lines
-    try:
-        code = app.meta(arguments, exit_on_error=False, result_action="return_value")
-    except JaxstyleError as error:
-        _echo(f"jaxstyle: {error}")
-        code = error.exit_code
-    except cyclopts.CycloptsError:
-        code = EXIT_USAGE  # cyclopts has printed the error
-    except KeyboardInterrupt:
-        _echo("jaxstyle: interrupted; run the same command again to finish what is missing")
-        code = EXIT_INTERRUPTED
-    except Quit as quit_at_once:
-        _echo("jaxstyle: quit; run the same command again to finish what is missing")
-        code = 128 + quit_at_once.signal
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = EXIT_OK
-    code = code if isinstance(code, int) else EXIT_OK
-    if any(thread.daemon for thread in threading.enumerate()):  # a hanging one would keep the interpreter alive
+    with lenient() as output:
+        code = _exit_code(words)
         sys.stdout.flush()
+        if output is not None and output.problem is not None:
+            _echo(f"jaxstyle: standard output cannot be written ({output.problem.strerror}). Free space, or send it "
+                  "elsewhere.")  # fmt: skip
+            code = code or StorageError.exit_code
         sys.stderr.flush()
+    if any(thread.daemon for thread in threading.enumerate()):  # a hanging one would keep the interpreter alive
         os._exit(code)
     sys.exit(code)
+
+
+def _exit_code(words: list[str] | None) -> int:
+    """Runs the command line; returns its exit code, and prints the error if there is one."""
+    try:
+        code = app.meta(words, exit_on_error=False, print_error=False, result_action="return_value")
+    except cyclopts.CycloptsError as error:
+        _echo(f"jaxstyle: {arguments.misuse(error, '', ())}")
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        _echo("jaxstyle: interrupted; run the same command again to finish what is missing")
+        return EXIT_INTERRUPTED
+    except Quit as quit_at_once:
+        _echo("jaxstyle: quit; run the same command again to finish what is missing")
+        return 128 + quit_at_once.signal
+    except Exception as error:
+        told = refused_by_the_system(error) or error
+        if not isinstance(told, JaxstyleError):
+            raise
+        _echo(f"jaxstyle: {told}")
+        return told.exit_code
+    return code if isinstance(code, int) else EXIT_OK

@@ -15,6 +15,7 @@ from jaxstyle.architecture import ARCHITECTURES, STRIDE, Architecture, Network
 from jaxstyle.coerce import check as _check
 from jaxstyle.coerce import normalise
 from jaxstyle.errors import SettingsError
+from jaxstyle.paths import given_path
 
 
 @dataclass(frozen=True)
@@ -127,13 +128,14 @@ class StylizeSettings:
 
     def __post_init__(self) -> None:
         normalise(self)
-        _check(self.evaluations >= 1, "evaluations", self.evaluations, "at least 1")
+        _check(1 <= self.evaluations <= 10**9, "evaluations", self.evaluations, "1 to 1000000000")
         _check(1 <= self.history <= 100, "history", self.history, "1 to 100")
         _check(0 <= self.tolerance < 1, "tolerance", self.tolerance, "at least 0 and under 1")
         _check(0 < self.learning_rate < math.inf, "learning_rate", self.learning_rate, "above 0")
         _check(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
-        _check(self.init in INITS or Path(self.init).is_file(), "init", self.init,
-               f"{', '.join(INITS)}, or the path of a picture")  # fmt: skip
+        if self.init not in INITS:
+            object.__setattr__(self, "init", str(given_path(self.init, "init", SettingsError)))
+            _check(os.path.isfile(self.init), "init", self.init, f"{', '.join(INITS)}, or the path of a picture")
         self.objective()
 
     def objective(self) -> Objective:
@@ -180,7 +182,8 @@ class RenderSettings(StylizeSettings):
         shard: "2/8" takes the second eighth of the inputs, chosen by their names; the runs of all shards share an
             output folder.
         workers: processes that decode pictures; 0 decodes in the run's own process, which a crash would end.
-        max_failures: end the run when more inputs than this have failed: a number, or "5%" of the inputs handled.
+        max_failures: end the run when more inputs than this have failed: a number, or a share of the inputs handled,
+            as "5%" or as a fraction between 0 and 1, such as 0.05.
         max_duration: end the run after this time, once its batch is finished: "90m", "8h", "2d", or seconds.
         stall_timeout: timeout in seconds for decoding a picture, writing a file and a call of the device.
         max_pixels: most pixels of a picture; a larger one is refused before it is decoded.
@@ -199,8 +202,8 @@ class RenderSettings(StylizeSettings):
     limit: int | None = None
     shard: str | None = None
     workers: int | Literal["auto"] = "auto"
-    max_failures: int | str | None = None
-    max_duration: int | str | None = None
+    max_failures: int | float | str | None = None
+    max_duration: int | float | str | None = None
     stall_timeout: float = 900.0
     max_pixels: int = 89_478_485
     white_level: float | None = None
@@ -213,13 +216,15 @@ class RenderSettings(StylizeSettings):
                f"{STRIDE} to 8192 pixels")  # fmt: skip
         _check(self.batch == "auto" or 1 <= int(self.batch) <= 4096, "batch", self.batch, "auto, or 1 to 4096")
         _check(self.devices == "all" or 1 <= int(self.devices) <= 4096, "devices", self.devices, "all, or 1 to 4096")
-        _check(self.limit is None or self.limit >= 1, "limit", self.limit, "at least 1")
+        _check(self.limit is None or 1 <= self.limit < 2**63, "limit", self.limit, "1 to 2**63 - 1")
         _check(1 <= self.max_pixels <= 178_956_970, "max_pixels", self.max_pixels, "1 to 178956970 (Pillow's limit)")
         _check(self.white_level is None or 0 < self.white_level < math.inf, "white_level", self.white_level, "above 0")
         _check(1 <= self.quality <= 100, "quality", self.quality, "1 to 100")
         _check(self.workers == "auto" or 0 <= int(self.workers) <= 256, "workers", self.workers, "auto, or 0 to 256")
-        _check(self.stall_timeout > 0, "stall_timeout", self.stall_timeout, "above 0 seconds")
+        _check(0 < self.stall_timeout <= 10**8, "stall_timeout", self.stall_timeout, "above 0 and at most 1e8 seconds")
         self.part(), self.failures(), self.seconds()
+        if self.retry_failed and self.existing != "resume":
+            raise SettingsError(f"retry_failed is given with existing {self.existing!r}", "Leave one of them out.")
         if self.shard is not None and self.existing == "overwrite":
             raise SettingsError(
                 "existing is 'overwrite' for one shard", "Empty the output folder, then run the shards."
@@ -236,12 +241,12 @@ class RenderSettings(StylizeSettings):
         """Returns the most failed inputs, as (number, None) or (None, share of the inputs handled)."""
         if self.max_failures is None:
             return None, None
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", str(self.max_failures))
-        percent = found is not None and found[2] == "%"
-        good = found is not None and (float(found[1]) <= 100 if percent else "." not in found[1])
-        _check(good, "max_failures", self.max_failures, "a whole number, or 0% to 100%")
-        assert found is not None
-        return (None, float(found[1]) / 100) if percent else (int(found[1]), None)
+        found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)(%?)", str(self.max_failures))
+        number, percent = (float(found[1]), found[2] == "%") if found else (math.nan, False)
+        whole = found is not None and "." not in found[1]
+        good = number <= 100 if percent else whole or 0 < number < 1
+        _check(good, "max_failures", self.max_failures, "a whole number, or a share: 0% to 100%, or 0.05")
+        return (int(number), None) if whole and not percent else (None, number / 100 if percent else number)
 
     def seconds(self) -> float | None:
         """Returns the longest duration of the run in seconds, or None."""
@@ -280,7 +285,26 @@ def deciding(resolved: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def cache_directory() -> Path:
-    """Returns the folder of converted weights: $JAXSTYLE_CACHE, else the user's cache directory."""
+    """Returns the folder of converted weights: $JAXSTYLE_CACHE, else the user's cache directory.
+
+    Raises:
+        SettingsError: there is neither; see `has_cache`.
+    """
     import platformdirs
 
-    return Path(os.environ.get("JAXSTYLE_CACHE") or platformdirs.user_cache_dir("jaxstyle"))
+    if told := os.environ.get("JAXSTYLE_CACHE"):
+        return given_path(told, "JAXSTYLE_CACHE", SettingsError)
+    try:
+        return Path(platformdirs.user_cache_dir("jaxstyle"))
+    except RuntimeError as error:
+        raise SettingsError(
+            "there is no home folder, and HOME is not set", "Set JAXSTYLE_CACHE to a folder."
+        ) from error
+
+
+def has_cache() -> bool:
+    """Whether there is a cache directory. A user without a home folder has none, and renders without."""
+    try:
+        return bool(cache_directory())
+    except SettingsError:
+        return bool(os.environ.get("JAXSTYLE_CACHE"))  # a wrong one is told

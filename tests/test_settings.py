@@ -68,7 +68,8 @@ def test_without_overrides_the_preset_is_itself(preset):
         ("shard", "1/0"), ("shard", "2 / 8"), ("shard", 2), ("shard", "1/10000000"),
         ("workers", -1), ("workers", 257), ("workers", "some"), ("workers", 1.5),
         ("max_failures", -1), ("max_failures", "101%"), ("max_failures", "5.5"), ("max_failures", "%"),
-        ("max_failures", "some"), ("max_failures", 0.5), ("max_failures", ""), ("max_failures", "-5%"),
+        ("max_failures", "some"), ("max_failures", 1.5), ("max_failures", ""), ("max_failures", "-5%"),
+        ("max_failures", "0.0"), ("max_failures", "1.0"), ("max_failures", True), ("max_failures", float("nan")),
         ("max_duration", 0), ("max_duration", "0m"), ("max_duration", "90x"), ("max_duration", "m"),
         ("max_duration", "1h 30m"), ("max_duration", "-5"), ("max_duration", ""), ("max_duration", "1e3"),
         ("stall_timeout", 0), ("stall_timeout", -1.0), ("stall_timeout", float("nan")), ("stall_timeout", "long"),
@@ -115,7 +116,7 @@ def test_one_shard_cannot_overwrite_what_the_others_wrote():
     ("given", "number", "share"),
     [
         (None, None, None), (0, 0, None), (5, 5, None), ("5", 5, None), ("5%", None, 0.05), ("0%", None, 0.0),
-        ("100%", None, 1.0), ("0.5%", None, 0.005),
+        ("100%", None, 1.0), ("0.5%", None, 0.005), (0.05, None, 0.05), ("0.05", None, 0.05),
     ],
 )  # fmt: skip
 def test_failures_are_a_number_or_a_share(given, number, share):

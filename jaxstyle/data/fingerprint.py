@@ -13,6 +13,7 @@ from jaxstyle.data.layout import SETTINGS
 from jaxstyle.data.ledger import forget, ledgers, lines
 from jaxstyle.data.mutex import mutex
 from jaxstyle.data.problems import unreadable
+from jaxstyle.data.shallow import loads
 from jaxstyle.data.sources.base import printable
 from jaxstyle.data.writing import write_file
 from jaxstyle.errors import SettingsMismatch
@@ -134,8 +135,8 @@ def record_precision(output: Path | Folder, precision: str) -> None:
 def read_about(output: Path | Folder) -> dict[str, Any] | None:
     """Reads the facts about the run from settings.json; None if it is absent, damaged or cannot be read."""
     try:
-        about = json.loads(_bytes(output))["about"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        about = loads(_bytes(output))["about"]
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     return about if isinstance(about, dict) else None
 
@@ -149,16 +150,14 @@ def _read(output: Path | Folder) -> dict[str, Any] | None:
     """Reads settings.json, which must have `decides` with `settings` in it; None if there is no file."""
     path = output / SETTINGS
     try:
-        recorded = json.loads(_bytes(output))
+        recorded = loads(_bytes(output))
         if not (isinstance(recorded["decides"]["settings"], dict) and isinstance(recorded.get("about", {}), dict)):
             raise ValueError
-        _flat(recorded)  # a tree that is too deep fails here
-        json.dumps(recorded)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise unreadable(path, error) from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SettingsMismatch(f"{printable(path)} is damaged", f"Use {_OTHERWISE}.") from error
     return recorded
 

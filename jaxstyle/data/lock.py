@@ -18,6 +18,7 @@ from jaxstyle.data.folder import Folder, identity
 from jaxstyle.data.layout import LOCK_PART, is_ledger, lock_name
 from jaxstyle.data.mutex import MOST_BYTES, Held, as_storage_error, is_marker, mutex, take
 from jaxstyle.data.problems import NO_ROOM, READ_ONLY
+from jaxstyle.data.shallow import loads
 from jaxstyle.data.sources.base import printable
 from jaxstyle.data.writing import write_file
 from jaxstyle.errors import JaxstyleError, OutputLocked, StorageError
@@ -174,10 +175,10 @@ def _holder(folder: Folder, part: Part) -> dict[str, Any] | None:
 def _record(folder: Folder, part: Part) -> dict[str, Any] | None:
     """Reads the record of a part; returns {} if it is unreadable, None if there is none."""
     try:
-        return dict(json.loads(folder.read(_files(part)[1], MOST_BYTES)))
+        return dict(loads(folder.read(_files(part)[1], MOST_BYTES)))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, RecursionError):
+    except (OSError, ValueError, TypeError):
         return {}
 
 

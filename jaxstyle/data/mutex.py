@@ -23,6 +23,7 @@ from jaxstyle.data.folder import Folder, as_folder, identity
 from jaxstyle.data.layout import LOCK
 from jaxstyle.data.mounts import locks_reach_everyone
 from jaxstyle.data.problems import remedy_for
+from jaxstyle.data.shallow import loads
 from jaxstyle.data.sources.base import printable
 from jaxstyle.errors import OutputLocked, StorageError
 
@@ -211,8 +212,8 @@ def _stated(file: IO[bytes]) -> Mapping[str, Any] | None:
     if not data:
         return None
     try:
-        return dict(json.loads(data))
-    except (ValueError, TypeError, RecursionError):
+        return dict(loads(data))
+    except (ValueError, TypeError):
         return {}
 
 

@@ -17,7 +17,7 @@ from filelock import FileLock
 from jax.experimental.compilation_cache import compilation_cache
 
 from jaxstyle.planning.host import cores
-from jaxstyle.settings import cache_directory
+from jaxstyle.settings import cache_directory, has_cache
 from jaxstyle.trust import CORRECT_CACHE, private_folder, tell_once
 
 MOST_BYTES = 2**30
@@ -51,6 +51,8 @@ def enable_cache() -> Path | None:
     JAX_ENABLE_COMPILATION_CACHE). Programs from it are run: if others could change them, the cache is not used, and a
     warning says so.
     """
+    if not has_cache():
+        return None
     folder = cache_directory() / "compiled" / _machine()
     told, wanted = jax.config.jax_compilation_cache_dir, jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
     if told == str(folder):

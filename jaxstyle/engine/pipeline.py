@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from jaxstyle.coerce import combined
 from jaxstyle.data import fingerprint, ledger, lock
 from jaxstyle.data.folder import Folder
 from jaxstyle.data.manifest import Manifest
@@ -57,7 +58,7 @@ def render(
     inputs: Path | str | Iterable[Path | str],
     style: Path | str,
     output: Path | str,
-    settings: RenderSettings | None = None,
+    settings: RenderSettings | Mapping[str, Any] | None = None,
     *,
     progress: Progress | None = None,
     stop: Stop | None = None,
@@ -76,7 +77,7 @@ def render(
         inputs: a file or folder, or several; folders are searched recursively, and mirrored in the output.
         style: the style picture's file.
         output: folder for the results; made if absent.
-        settings: defaults of `RenderSettings` where left out. Sizes are in pixels.
+        settings: defaults of `RenderSettings` where left out, or a dict of its fields. Sizes are in pixels.
         progress: listens to the run; called by the calling thread.
         stop: ends the run early on request, with its batch finished.
         at_end: called with the summary before the output folder is unlocked.
@@ -92,9 +93,12 @@ def render(
         StorageError: the output cannot be written.
         DeviceError: no device works, it has no room for the network, or it does not answer.
     """
-    settings = dataclasses.replace(settings or RenderSettings(), **overrides)
+    settings = combined(RenderSettings, settings, overrides)
     ready = preflight.check(inputs, style, output, settings, source=source, sink=sink)
     output, progress, stop = ready.output, progress or Silent(), stop or Stop()
+    for name in ("style", "init"):
+        if note := ready.run.about.get(f"{name}_notes"):
+            progress.say(f"the {name} picture: {note}")
     part, summary = settings.part(), Summary(output)
     folder = make_output_folder(output)
     ready = dataclasses.replace(ready, folder=folder)

@@ -10,7 +10,7 @@ from jaxstyle.architecture import ARCHITECTURES
 from jaxstyle.errors import WeightsError
 from jaxstyle.model.packages import PACKAGES, Package
 from jaxstyle.model.weights_file import Weights, read, save
-from jaxstyle.settings import Objective, cache_directory
+from jaxstyle.settings import Objective, cache_directory, has_cache
 from jaxstyle.trust import CORRECT_CACHE, distrust, make_private, tell_once
 
 _CONVERT = "`jaxstyle weights convert` makes a file for `--weights` from one of Keras, torch or safetensors"
@@ -27,6 +27,8 @@ def load(path: Path | str | None = None, network: str = Objective.network) -> We
     if path is not None:
         return _once(read, Path(path)).require(network)
     package = _package(network)
+    if not has_cache():
+        return _once(package.read, _installed(package, network))
     converted = default_path(network)
     if problem := distrust(converted):
         tell_once(f"converted weights are not cached: {problem}. {CORRECT_CACHE}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +24,7 @@ from jaxstyle.data.sources import SOURCES
 from jaxstyle.data.sources.base import Input, Locator, Source, printable
 from jaxstyle.errors import ImageError, InputError
 from jaxstyle.model import weights
+from jaxstyle.paths import given_path
 from jaxstyle.settings import INITS, RenderSettings
 
 BLOCK = 2**20
@@ -67,19 +70,21 @@ def check(
 
     Raises what `pipeline.render` raises.
     """
-    given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-    output, style = Path(output), Path(style)
+    given = [given_path(one, "an input") for one in ([inputs] if isinstance(inputs, str | Path) else inputs)]
+    output, style = given_path(output, "the output"), given_path(style, "the style")
     outputs = SINKS[sink](output, settings.part())
     sources = SOURCES[source](given, case_insensitive=outputs.case_insensitive)
     sources.check(output)
     check_output(style, output, settings)
-    style_image = own_picture(style, "style", settings)
+    style_picture = own_picture(style, "style", settings)
+    style_image = style_picture.pixels
     size = settings.style_size or settings.size
     style_image = image.resize(style_image, *image.work_size(style_image.shape[1], style_image.shape[0], size))
-    start = None if settings.init in INITS else own_picture(Path(settings.init), "init picture", settings)
+    init = None if settings.init in INITS else own_picture(Path(settings.init), "init picture", settings)
+    start = None if init is None else init.pixels
     check_writable(output)
     network = weights.load(settings.weights, settings.network)
-    run = describe(style, settings, network)
+    run = with_notes(describe(style, settings, network), style=style_picture.notes, init=init.notes if init else ())
     if settings.existing != "overwrite":
         fingerprint.compare(output, run)
     return Ready(sources, outputs, output, settings, style_image, start, network, run)
@@ -103,6 +108,13 @@ def check_output(style: Path, output: Path, settings: RenderSettings) -> None:
     for name, path in own:
         if path.resolve().is_relative_to(output.resolve()) and path.is_file():
             raise InputError(f"the {name} {printable(path)} lies in the output folder", "Choose another output folder.")
+    if output.is_symlink() and not output.exists():
+        raise InputError(f"the output {printable(output)} is a link to nothing", "Delete it, or make its target.")
+    above = next((one for one in output.absolute().parents if os.path.lexists(one)), output)
+    if not above.is_dir() and not output.exists():
+        raise InputError(
+            f"the output {printable(output)} lies below {printable(above)}, which is no folder", "Choose another."
+        )
     if settings.existing == "overwrite" or not output.exists():
         return
     if not output.is_dir():
@@ -119,8 +131,8 @@ def check_output(style: Path, output: Path, settings: RenderSettings) -> None:
         )
 
 
-def own_picture(path: Path, name: str, settings: RenderSettings) -> np.ndarray:
-    """The pixels of a picture that the whole run depends on, H x W x 3 in [0, 1].
+def own_picture(path: Path, name: str, settings: RenderSettings) -> image.Picture:
+    """Reads a picture that the whole run depends on.
 
     Args:
         name: of the picture in messages.
@@ -131,7 +143,7 @@ def own_picture(path: Path, name: str, settings: RenderSettings) -> np.ndarray:
     if not path.is_file():
         raise InputError(f"the {name} {printable(path)} is not a file", "Give the path of one picture.")
     try:
-        return image.read(path, settings.max_pixels).pixels
+        return image.read(path, settings.max_pixels)
     except ImageError as error:
         raise InputError(f"the {name} {printable(path)}: {error.what}", "Give another picture.") from error
     except OSError as error:
@@ -154,6 +166,12 @@ def describe(style: Path, settings: RenderSettings, network: weights.Weights) ->
         "weights": network.source,
     }
     return Fingerprint(decides, {"settings": settings.defaults(), "init": None}, about)
+
+
+def with_notes(run: Fingerprint, **notes: Sequence[str]) -> Fingerprint:
+    """Adds the notes on the pictures that the whole run depends on to its facts, as `style_notes` and `init_notes`."""
+    told = {f"{name}_notes": "; ".join(found) for name, found in notes.items() if found}
+    return dataclasses.replace(run, about={**run.about, **told})
 
 
 def is_unchanged(one: Input, before: Ledger, ready: Ready) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from jaxstyle.architecture import STRIDE
+from jaxstyle.coerce import combined
 from jaxstyle.errors import InputError
 from jaxstyle.settings import StylizeSettings
 from jaxstyle.style.initial import initial, lane_inputs
@@ -41,7 +42,7 @@ class Solution:
 def stylize(
     images: Any,
     style: Any,
-    settings: StylizeSettings | None = None,
+    settings: StylizeSettings | Mapping[str, Any] | None = None,
     **overrides: Any,
 ) -> Solution:
     """Stylizes one image, or several images of one size in one batch.
@@ -51,7 +52,7 @@ def stylize(
     Args:
         images: H x W x 3, or N x H x W x 3: gamma-encoded sRGB, floats in [0, 1] or uint8. Any size.
         style: h x w x 3, the same encoding. Its size sets the scale of the strokes; usually it has the images' size.
-        settings: settings of the optimisation [default: `StylizeSettings()`]
+        settings: settings of the optimisation, or a dict of them [default: `StylizeSettings()`]
         **overrides: fields of `settings` to replace, e.g. `style_weight=20`.
 
     Returns:
@@ -63,7 +64,7 @@ def stylize(
         WeightsError: the network's weights cannot be loaded.
     """
     content, style_image = _checked(images, "images", (3, 4)), _checked(style, "style", (3,))
-    settings = dataclasses.replace(settings or StylizeSettings(), **overrides)
+    settings = combined(StylizeSettings, settings, overrides)
     engine = stylizer(settings)
     single = content.ndim == 3
     content = content[None] if single else content

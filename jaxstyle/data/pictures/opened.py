@@ -13,6 +13,7 @@ from typing import BinaryIO, NamedTuple
 from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
+from jaxstyle.data.bounds import check_size
 from jaxstyle.data.pictures import complete, ifd, kinds
 from jaxstyle.data.pictures.srgb import reason
 from jaxstyle.errors import ImageError
@@ -84,10 +85,7 @@ def opened(source: Path | BinaryIO, max_pixels: int) -> Iterator[Opened]:
     try:
         found = _at_full_page(image, source)
         width, height = image.size
-        if width * height > max_pixels:
-            raise ImageError(
-                f"claims {width} x {height} pixels, more than {max_pixels}", "Raise --max-pixels if the size is right."
-            )
+        check_size(width, height, max_pixels)
         yield found
     finally:
         image.__exit__()  # close() would close a caller's file as well

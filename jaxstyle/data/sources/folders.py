@@ -28,7 +28,11 @@ class FolderSource:
         """Checks that the inputs exist and that the output folder does not overlap them; lists the first folder."""
         if not self._paths:
             raise InputError("there is no input", "Give files or folders of photographs.")
-        next(self.inputs(), None)
+        if next(self.inputs(), None) is None:
+            where = ", ".join(map(printable, self._paths))
+            raise InputError(
+                f"there is no file in {where}", "Give files, or folders with files. Is a disk not mounted?"
+            )
         refuse_overlap(output, self._paths)
         self._output = output
 
