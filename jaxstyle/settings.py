@@ -172,6 +172,9 @@ class RenderSettings(StylizeSettings):
         output_size: size of the outputs: work is the working size, input is the input's size, so that labels stay
             valid.
         batch: images optimised side by side, on all devices together; auto is the number that suits the devices.
+            Another number gives the same picture up to rounding, which long runs amplify.
+        tail: the last images of a shape: same keeps the batch as large as it was, so that an output does not depend on
+            what else there is to do; shrink moves them to smaller batches, which is faster and rounds differently.
         devices: number of this machine's devices that share the work; a CPU of several cores counts as two.
         existing: treatment of results in the output folder: resume keeps them, overwrite renders all inputs again,
             error refuses the folder.
@@ -191,6 +194,7 @@ class RenderSettings(StylizeSettings):
     style_size: int | None = None
     output_size: Literal["work", "input"] = "work"
     batch: int | Literal["auto"] = "auto"
+    tail: Literal["same", "shrink"] = "same"
     devices: int | Literal["all"] = "all"
     existing: Literal["resume", "overwrite", "error"] = "resume"
     retry_failed: bool = False
@@ -264,9 +268,10 @@ class RenderSettings(StylizeSettings):
         return resolved | {"style_size": self.style_size or self.size, "init": init}
 
 
-NO_PIXELS = ("batch", "devices", "existing", "retry_failed", "limit", "shard", "workers", "max_failures",
+NO_PIXELS = ("batch", "tail", "devices", "existing", "retry_failed", "limit", "shard", "workers", "max_failures",
              "max_duration", "stall_timeout", "max_pixels", "weights")  # fmt: skip
-"""Settings that do not change the pixels. The fingerprint has the checksum of the weights."""
+"""Settings that do not change the pixels: `batch`, `tail` and `devices` change rounding, which rows and
+`planning.preflight.ROUNDING` tell. The fingerprint has the checksum of the weights."""
 
 
 def deciding(resolved: Mapping[str, Any]) -> dict[str, Any]:

@@ -93,6 +93,8 @@ def render(
     settings = dataclasses.replace(settings or RenderSettings(), **overrides)
     ready = preflight.check(inputs, style, output, settings, source=source, sink=sink)
     output, progress, stop = ready.output, progress or Silent(), stop or Stop()
+    if settings.existing != "overwrite" and (text := preflight.rounding(output, ready.run)):
+        progress.say(text)
     part, summary = settings.part(), Summary(output)
     make_output_folder(output)
     with ExitStack() as opened:

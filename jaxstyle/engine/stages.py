@@ -10,6 +10,7 @@ Inputs that wait for the plan lie in a file.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import queue
 import threading
 import time
@@ -200,26 +201,50 @@ class _Renderer:
     """The device's thread; remembers which batches had no room."""
 
     def __init__(self, shared: Shared):
-        self._shared, self._most_pixels = shared, 2**63
+        self._shared, self._most_pixels, self._warned = shared, 2**63, False
         shared.usage.since = time.monotonic()  # drivers may hang
         self._device = shared.device = shared.device_for(shared.ready)
         shared.usage.since = None
-        record_precision(shared.ready.output, self._device.precision)
+        began_on = record_precision(shared.ready.output, self._device.precision, self._device.name)
+        if began_on != self._device.name:
+            text = f"This folder was begun on {began_on}; pictures of {self._device.name} differ by rounding."
+            shared.tell("say", text)
         shared.queues.set_batch(self._batch)
 
     def run(self) -> None:
         """Renders until the queues have nothing more."""
         shared = self._shared
-        scheduler = BatchScheduler(self._device, shared.queues, partial(shared.tell, "advance"), shared.usage)
+        shrink = shared.ready.settings.tail == "shrink"
+        report = partial(shared.tell, "advance")
+        scheduler = BatchScheduler(self._device, shared.queues, report, shared.usage, shrink=shrink)
         while (chosen := shared.queues.choose()) is not None:
             group, pending = chosen
             batch = self._batch(group.bucket)
             shared.ended.maxsize = 2 * batch  # so that all lanes can end at once; only this thread blocks on it
+            self._tell_if_full(group, batch)
             for ended in scheduler.run(group, pending, batch, partial(self._halved, group)):
-                self._hand_on(ended)
+                self._hand_on(dataclasses.replace(ended, notes=self._notes(ended, group)))
+
+    def _tell_if_full(self, group: Group, batch: int) -> None:
+        """Says that a batch may need more memory than is free. Its size is not adapted, since it decides rounding."""
+        needed, free = self._device.memory_bytes(group.bucket, batch), self._device.free
+        if needed > free and not self._warned:
+            self._warned = True
+            text = f"A batch of {batch} needs about {needed / 2**20:,.0f} MiB, and {free / 2**20:,.0f} MiB are free"
+            self._shared.tell("say", f"{text}. If the run is killed, end other programs or give a smaller --batch.")
+
+    def _notes(self, ended: Ended[Prepared], group: Group) -> tuple[str, ...]:
+        """What is unusual about the sizes of an image's batches."""
+        notes, (first, *others) = [], ended.sizes or (0,)
+        wanted = self._wanted(group.bucket)
+        if 0 < first <= self._batch(group.bucket) < wanted:
+            notes.append(f"the device was out of memory: optimised in a batch of {first} instead of {wanted}")
+        if others:
+            notes.append(f"moved to smaller batches: {', '.join(map(str, others))}")
+        return tuple(notes)
 
     def _hand_on(self, ended: Ended[Prepared]) -> None:
-        job = next_job(ended)
+        job = next_job(ended, self._shared.ready)
         if job is None:
             self._shared.put(self._shared.ended, ended)
             return
@@ -230,8 +255,11 @@ class _Renderer:
 
     def _batch(self, bucket: tuple[int, int]) -> int:
         """Lanes side by side: as asked or as the device prefers, and no more pixels than it has had room for."""
-        wanted, count = chosen_batch(self._device, bucket, self._shared.ready.settings.batch), self._device.count
-        return max(count, min(wanted, self._most_pixels // (bucket[0] * bucket[1]) // count * count))
+        count = self._device.count
+        return max(count, min(self._wanted(bucket), self._most_pixels // (bucket[0] * bucket[1]) // count * count))
+
+    def _wanted(self, bucket: tuple[int, int]) -> int:
+        return chosen_batch(self._device, bucket, self._shared.ready.settings.batch)
 
     def _halved(self, group: Group, batch: int) -> None:
         width, height = group.bucket
@@ -245,7 +273,7 @@ def publish_ended(shared: Shared) -> None:
     me = threading.get_ident()
     while (ended := _next(shared)) is not None:
         shared.writing[me] = time.monotonic()
-        made = publish(ended, shared.ready.settings, shared.ready.sink)
+        made = publish(ended, shared.ready)
         del shared.writing[me]
         shared.post(Settled(made, ended.task.job))
 

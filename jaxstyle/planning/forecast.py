@@ -42,7 +42,7 @@ class Bucket:
     Attributes:
         images: number of them; an image of several stages counts in the bucket of each.
         batch: images side by side.
-        programs: most programs that are compiled for them: the last images move to smaller batches.
+        programs: most programs that are compiled for them.
         memory: bytes on the device, by `planning.memory`.
         evaluations: of all images.
     """
@@ -134,8 +134,11 @@ def forecast(
         device = device_for(ready)
         made.memory = device.memory
         for bucket, number in images.most_common():
-            batch = batch_size(chosen_batch(device, bucket, settings.batch), number, device.count)
-            programs, memory = len(batch_sizes(batch, device.count)), device.memory_bytes(bucket, batch)
+            batch, programs = chosen_batch(device, bucket, settings.batch), 1
+            if settings.tail == "shrink":
+                batch = batch_size(batch, number, device.count)
+                programs = len(batch_sizes(batch, device.count))
+            memory = device.memory_bytes(bucket, batch)
             made.buckets.append(Bucket(*bucket, number, batch, programs, memory, evaluations[bucket]))
         if measure:
             _time(made, ready, device)

@@ -23,6 +23,9 @@ from jaxstyle.errors import ImageError, InputError
 from jaxstyle.model import weights
 from jaxstyle.settings import INITS, RenderSettings
 
+ROUNDING = ("batch", "tail", "devices")
+"""Settings that change an output by rounding: settings.json shows them, and a run with others may go on in the folder.
+Refusing it would leave no way on where the memory turns out too small; each row has its own batch."""
 BLOCK = 2**20
 """Bytes of an input that are read at a time for its checksum."""
 
@@ -140,8 +143,21 @@ def describe(style: Path, settings: RenderSettings, network: weights.Weights) ->
         "jax": version("jax"),
         "style": printable(style),
         "weights": network.source,
+        "rounding": {name: getattr(settings, name) for name in ROUNDING},
     }
     return Fingerprint(decides, {"settings": settings.defaults(), "init": None}, about)
+
+
+def rounding(output: Path, run: Fingerprint) -> str:
+    """Says which settings of `ROUNDING` the runs before had otherwise; "" if none."""
+    here, there = run.about["rounding"], (fingerprint.read_about(output) or {}).get("rounding")
+    there = there if isinstance(there, dict) else here  # of an older version
+    differing = [
+        f"{name} is {here[name]!r} now and was {there.get(name)!r}" for name in here if here[name] != there.get(name)
+    ]
+    return (
+        f"Results of earlier runs in this folder may be rounded otherwise: {', '.join(differing)}." if differing else ""
+    )
 
 
 def is_unchanged(one: Input, before: Ledger, ready: Ready) -> bool:
