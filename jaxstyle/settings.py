@@ -143,11 +143,18 @@ class StylizeSettings:
         objective = dataclasses.replace(PRESETS[self.preset], **given)
         for name in ("content_weight", "style_weight", "tv_weight"):
             value = getattr(objective, name)
-            _check(0 <= value < math.inf, name, value, "at least 0 and finite")
+            _check(
+                value == 0 or 1e-20 <= value <= 1e20, name, value, "0, or 1e-20 to 1e20, so that float32 can hold it"
+            )
         _check(objective.content_weight + objective.style_weight + objective.tv_weight > 0, "the sum of weights", 0,
                "above 0: give one of the terms a weight")  # fmt: skip
         gain = objective.feature_gain
-        _check(gain is None or 0 < gain < math.inf, "feature_gain", gain, "above 0")
+        _check(
+            gain is None or 1e-3 <= gain <= 1e4,
+            "feature_gain",
+            gain,
+            "0.001 to 10000, so that float32 can hold the loss",
+        )
         layer_name = objective.architecture.layer_name
         content = tuple(layer_name(name) for name in objective.content_layers)
         style = tuple(layer_name(name) for name in objective.style_layers)

@@ -91,10 +91,11 @@ def test_what_comes_out_wrong_is_tried_once_more_and_never_called_done(
     assert sum(number for (group, _), number in devices[0].put.items() if group.careful) == 1
 
 
-def test_one_colour_is_no_result(style, tmp_path, devices):
-    save(tmp_path / "in" / "gray.png", np.full((30, 30, 3), 90, np.uint8))
-    assert render(tmp_path / "in", style, tmp_path / "out", QUICK).failed == 1
-    assert "one colour, (165, 165, 165)" in rows(tmp_path / "out")["gray.png"]["reason"]
+def test_one_colour_is_a_result_of_one_colour(style, tmp_path, devices):
+    for level in (0, 90, 255):
+        save(tmp_path / "in" / f"{level}.png", np.full((30, 30, 3), level, np.uint8))
+    assert render(tmp_path / "in", style, tmp_path / "out", QUICK).done == 3
+    assert rows(tmp_path / "out")["90.png"]["judgement"]["spread"] == 0
 
 
 def test_out_of_memory_halves_the_batch_and_loses_nothing(tree, style, tmp_path, devices, monkeypatch):
