@@ -17,7 +17,7 @@ from cyclopts import App, Parameter
 
 from jaxstyle import __version__, cli_weights
 from jaxstyle.engine.stop import Quit
-from jaxstyle.errors import DeviceError, JaxstyleError, SettingsError
+from jaxstyle.errors import DeviceError, JaxstyleError, SettingsError, StorageError
 from jaxstyle.settings import RenderSettings
 
 EXIT_OK, EXIT_USAGE, EXIT_SOME_FAILED, EXIT_LIMIT, EXIT_INTERRUPTED = 0, 2, 3, 4, 130
@@ -70,6 +70,7 @@ def render(inputs: Inputs, *, style: Path, output: Output, dry_run: bool = False
     dry_run
         Print what would be done and render nothing, like `jaxstyle plan`.
     """
+    from jaxstyle.data.image import to_bytes
     from jaxstyle.data.layout import SHEET
     from jaxstyle.engine.events import Summary
     from jaxstyle.engine.pipeline import render as run
@@ -80,9 +81,17 @@ def render(inputs: Inputs, *, style: Path, output: Output, dry_run: bool = False
     if dry_run:
         return plan(inputs, style=style, output=output, settings=settings)
 
+    drawn = []
+
     def draw_sheet(summary: Summary) -> None:
-        if summary.examples:
-            contact_sheet(output / SHEET, style, summary.examples, (settings or RenderSettings()).max_pixels)
+        if not summary.examples:
+            return
+        try:
+            style_image = None if summary.style_image is None else to_bytes(summary.style_image)
+            contact_sheet(output / SHEET, style_image, summary.examples)
+            drawn.append(output / SHEET)
+        except StorageError as error:  # the run itself is finished
+            listener.say(f"The contact sheet was not drawn: {error}")
 
     stop = Stop()
     with on_signals(stop), progress(sys.stderr) as listener:
@@ -96,8 +105,8 @@ def render(inputs: Inputs, *, style: Path, output: Output, dry_run: bool = False
         rate = f"{summary.rendered / summary.seconds:.3g} images/s"
         busy = f"device busy {summary.device_seconds / summary.seconds:.0%}, lanes {summary.occupancy:.0%}"
         _echo(f"{summary.rendered} rendered in {summary.seconds:.0f} s: {rate}, {busy}")
-    if summary.examples:
-        _echo(f"Contact sheet: {output / SHEET}")
+    if drawn:
+        _echo(f"Contact sheet: {drawn[0]}")
     if summary.stopped:
         _echo(f"Stopped ({summary.stopped}) with inputs left: run the same command again to finish them.")
         return 128 + stop.signal if stop.signal else EXIT_LIMIT

@@ -183,14 +183,14 @@ ENGINE = _in(
     ("taken-back", "evaluations of a lost batch stay in the progress", "lanes.py",
      'self._report(-spent, float("nan"))', "pass", "lanes_memory"),
     ("rows-first", "rows are kept before their outputs are durable", "threads.py",
-     "        if written:\n"
-     "            self._shared.ready.sink.commit(written)\n"
-     "        if rows:\n"
-     "            self._keep(rows)\n",
-     "        if rows:\n"
-     "            self._keep(rows)\n"
-     "        if written:\n"
-     "            self._shared.ready.sink.commit(written)\n", "memory_io"),
+     "            if written:\n"
+     "                self._shared.ready.sink.commit(written)\n"
+     "            if rows:\n"
+     "                self._keep(rows)\n",
+     "            if rows:\n"
+     "                self._keep(rows)\n"
+     "            if written:\n"
+     "                self._shared.ready.sink.commit(written)\n", "memory_io"),
     ("old-output", "the output of an input that is no picture any more stays", "pipeline.py",
      'if changed and past is not None and past.status == "done":', "if False:",
      "engine::an_output_goes_when_its_input_has_become_rubbish"),

@@ -22,7 +22,7 @@ ALLOWED = {
     "planning": {"style", "architecture", "errors", "settings", "model", "data", "decode"},
     "engine": {"architecture", "errors", "settings", "model", "style", "data", "decode", "planning"},
     "report": {"errors", "settings", "data", "engine"},
-    "demo": {"errors", "settings", "data", "planning", "engine", "report"},
+    "demo": {"errors", "settings", "data", "decode", "planning", "engine", "report"},
     "bench": {"architecture", "errors", "settings", "model", "style", "data", "planning", "engine", "report", "demo"},
     "doctor": {"errors", "settings", "model", "data", "planning", "engine", "demo"},
     "cli_weights": {"architecture", "settings", "model"},

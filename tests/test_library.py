@@ -72,7 +72,7 @@ def test_a_run_that_fails_has_no_end(place, devices, monkeypatch):
 def test_the_command_draws_its_sheet_under_the_lock(place, devices, monkeypatch):
     drawn = []
 
-    def draw(path, style, pairs, max_pixels):
+    def draw(path, style, pairs):
         with pytest.raises(OutputLocked), lock.locked(place.out):
             pass
         drawn.append((path, len(pairs)))
@@ -181,7 +181,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from jaxstyle.planning.preflight import describe
 from jaxstyle.settings import RenderSettings
-print(describe(Path(sys.argv[1]), RenderSettings(), SimpleNamespace(digest="", source="")).about["jaxstyle"])
+print(describe(Path(sys.argv[1]), RenderSettings(), SimpleNamespace(digest="", source=""), "").about["jaxstyle"])
 from jaxstyle import cli
 cli.main(["--version"])
 """

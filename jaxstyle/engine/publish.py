@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxstyle.data import image
 from jaxstyle.data.rows import Row
+from jaxstyle.engine.events import Example
 from jaxstyle.engine.judge import judgement, picture_of, problem, remark
 from jaxstyle.engine.lanes import Ended
 from jaxstyle.engine.prepare import Prepared
@@ -17,6 +18,9 @@ from jaxstyle.errors import ImageError
 from jaxstyle.planning.plan import Job
 from jaxstyle.planning.preflight import Ready
 from jaxstyle.style.status import Status
+
+THUMBNAIL = 256
+"""Longest side in pixels of the small copies for a contact sheet."""
 
 
 def next_job(ended: Ended[Prepared], ready: Ready) -> Job | None:
@@ -79,6 +83,14 @@ def publish(ended: Ended[Prepared], ready: Ready) -> Row:
         notes=(*task.notes, *ended.notes, *again),
         **made,
     )
+
+
+def example(ended: Ended[Prepared]) -> Example:
+    """Makes small copies of a picture and its result."""
+    width, height = ended.task.job.work
+    size = image.work_size(width, height, THUMBNAIL)
+    pair = (ended.task.inputs["content"][:height, :width], image.to_unit(picture_of(ended)))
+    return Example(*(image.to_bytes(image.resize(one, *size)) for one in pair))
 
 
 def row(of: Job | Prepared, status: Literal["done", "failed"], **fields: Any) -> Row:

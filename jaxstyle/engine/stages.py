@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import queue
 import threading
 import time
@@ -22,14 +23,15 @@ from typing import Any
 from jaxstyle.data.fingerprint import record_precision
 from jaxstyle.data.ledger import Ledger
 from jaxstyle.data.rows import Row
-from jaxstyle.data.sources.base import Input
+from jaxstyle.data.sources.base import Input, printable
 from jaxstyle.decode.reader import Reader
 from jaxstyle.engine.events import Broken, Settled, Tell
 from jaxstyle.engine.lanes import BatchScheduler, Ended, Usage
 from jaxstyle.engine.prepare import Prepared, prepare
-from jaxstyle.engine.publish import next_job, publish, row
+from jaxstyle.engine.publish import example, next_job, publish, row
 from jaxstyle.engine.queues import Queues
 from jaxstyle.engine.spool import Spool
+from jaxstyle.engine.watchdog import Calls
 from jaxstyle.errors import ImageError
 from jaxstyle.planning.batches import chosen_batch
 from jaxstyle.planning.contract import Device, Group
@@ -40,6 +42,8 @@ WINDOW = 2048
 """Jobs that the planner may be ahead."""
 EVENTS = 4096
 """Events that may wait for the main thread."""
+EXAMPLES = 8
+"""Results of which a run keeps a small copy for its contact sheet."""
 WAIT_SECONDS = 0.2
 """Between two looks of a blocked thread at whether the run is over."""
 TOLD = 100
@@ -68,7 +72,8 @@ class Shared:
         events: for the main thread, from `post` and `tell`.
         usage: what the device does.
         device: once it is made.
-        writing: when each publisher began the output that it writes (time.monotonic), by thread.
+        calls: calls of storage, for the watchdog.
+        results: counts the results, for the examples of a contact sheet.
         jobs: number of jobs offered so far.
         planned: whether the plan is complete.
         left: set when the run is over and no thread may block any more.
@@ -78,13 +83,14 @@ class Shared:
     before: Ledger
     reader: Reader
     device_for: Callable[[Ready], Device]
+    calls: Calls = field(default_factory=Calls)
     queues: Queues[Prepared] = field(init=False)
     spool: Spool = field(default_factory=Spool)
     ended: queue.Queue[Ended[Prepared] | None] = field(default_factory=queue.Queue)
     events: queue.Queue[Event] = field(default_factory=lambda: queue.Queue(maxsize=EVENTS))
     usage: Usage = field(default_factory=Usage)
     device: Device | None = None
-    writing: dict[int, float] = field(default_factory=dict)
+    results: Iterator[int] = field(default_factory=itertools.count)
     jobs: int = 0
     planned: bool = False
     left: threading.Event = field(default_factory=threading.Event)
@@ -125,14 +131,22 @@ def walk(shared: Shared) -> None:
 
     With `limit` the planner asks the source itself, so that no more is listed than it needs.
     """
-    shared.ready.sink.sweep()
+    source, of = shared.ready.source, shared.calls.of
+    with of(f"sweeping {printable(shared.ready.output)}"):
+        shared.ready.sink.sweep()
     if shared.ready.settings.limit is not None:
         return
     number = 0
-    for one in inputs_of(shared.ready.source, shared.ready.settings):
+    inputs = inputs_of(source, shared.ready.settings)
+    while True:
+        with of("listing the inputs"):
+            one = next(inputs, None)
+        if one is None:
+            break
         if shared.queues.stopped:
             return
-        shared.spool.write(one)
+        with of("writing the list of inputs to a temporary file"):
+            shared.spool.write(one)
         number += 1
     shared.spool.complete()
     shared.tell("inputs", number)
@@ -141,7 +155,7 @@ def walk(shared: Shared) -> None:
 def plan(shared: Shared) -> None:
     """Makes jobs and rows of the inputs, until all are planned or the limit is reached."""
     limit, seen, finished = shared.ready.settings.limit, 0, 0
-    for one in planned(shared.ready, shared.before, shared.reader, _inputs(shared)):
+    for one in planned(shared.ready, shared.before, shared.reader, _inputs(shared), shared.calls.of):
         seen += 1
         if isinstance(one, Unchanged):
             finished += 1
@@ -270,12 +284,12 @@ class _Renderer:
 
 def publish_ended(shared: Shared) -> None:
     """Writes the images of lanes that have ended."""
-    me = threading.get_ident()
+    output = printable(shared.ready.output)
     while (ended := _next(shared)) is not None:
-        shared.writing[me] = time.monotonic()
-        made = publish(ended, shared.ready)
-        del shared.writing[me]
-        shared.post(Settled(made, ended.task.job))
+        with shared.calls.of(f"writing an output to {output}"):
+            made = publish(ended, shared.ready)
+        wanted = made.status == "done" and next(shared.results) < EXAMPLES
+        shared.post(Settled(made, ended.task.job, example(ended) if wanted else None))
 
 
 def _next(shared: Shared) -> Ended[Prepared] | None:

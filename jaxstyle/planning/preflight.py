@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import jaxstyle
-from jaxstyle.data import fingerprint, image, layout, ledger
+from jaxstyle.data import fingerprint, layout, ledger
 from jaxstyle.data.fingerprint import Fingerprint
 from jaxstyle.data.ledger import Ledger
 from jaxstyle.data.sinks import SINKS
@@ -19,6 +21,8 @@ from jaxstyle.data.sinks.base import Sink
 from jaxstyle.data.sinks.folders import check_writable
 from jaxstyle.data.sources import SOURCES
 from jaxstyle.data.sources.base import Input, Locator, Source, printable
+from jaxstyle.decode.pool import Decoders
+from jaxstyle.decode.worker import Decoded
 from jaxstyle.errors import ImageError, InputError
 from jaxstyle.model import weights
 from jaxstyle.settings import INITS, RenderSettings
@@ -26,6 +30,8 @@ from jaxstyle.settings import INITS, RenderSettings
 ROUNDING = ("batch", "tail", "devices")
 """Settings that change an output by rounding: settings.json shows them, and a run with others may go on in the folder.
 Refusing it would leave no way on where the memory turns out too small; each row has its own batch."""
+INIT_SIZES = 2
+"""Long side at which the picture that `init` names is kept, in working sizes: it is resized to each picture's."""
 BLOCK = 2**20
 """Bytes of an input that are read at a time for its checksum."""
 
@@ -59,30 +65,39 @@ def check(
     *,
     source: str = "folders",
     sink: str = "folders",
+    decoders: Decoders,
+    watch: Callable[[str], AbstractContextManager[Any]] = nullcontext,
 ) -> Ready:
     """Checks everything that can be wrong before the first byte is written, the quick things first.
 
     Args:
         source, sink: names in `SOURCES` and `SINKS`.
+        decoders: decode the style, and the picture that `init` names.
+        watch: a context for each call of storage, given what it does.
 
     Raises what `pipeline.render` raises.
     """
     given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     output, style = Path(output), Path(style)
-    outputs = SINKS[sink](output, settings.part())
-    sources = SOURCES[source](given, case_insensitive=outputs.case_insensitive)
-    sources.check(output)
-    check_output(style, output, settings)
-    style_image = own_picture(style, "style", settings)
-    size = settings.style_size or settings.size
-    style_image = image.resize(style_image, *image.work_size(style_image.shape[1], style_image.shape[0], size))
-    start = None if settings.init in INITS else own_picture(Path(settings.init), "init picture", settings)
-    check_writable(output)
+    place = printable(output)
+    with watch(f"looking at the inputs and at {place}"):
+        outputs = SINKS[sink](output, settings.part())
+        sources = SOURCES[source](given, case_insensitive=outputs.case_insensitive)
+        sources.check(output)
+        check_output(style, output, settings)
+    painted = own_picture(style, "style", settings.style_size or settings.size, decoders)
+    start = None
+    if settings.init not in INITS:
+        start = own_picture(Path(settings.init), "init picture", INIT_SIZES * settings.size, decoders)
+    with watch(f"looking at {place}"):
+        check_writable(output)
     network = weights.load(settings.weights, settings.network)
-    run = describe(style, settings, network)
+    run = describe(style, settings, network, painted.sha256, None if start is None else start.sha256)
     if settings.existing != "overwrite":
-        fingerprint.compare(output, run)
-    return Ready(sources, outputs, output, settings, style_image, start, network, run)
+        with watch(f"reading the settings of {place}"):
+            fingerprint.compare(output, run)
+    pixels = None if start is None else start.pixels
+    return Ready(sources, outputs, output, settings, painted.pixels, pixels, network, run)
 
 
 def check_output(style: Path, output: Path, settings: RenderSettings) -> None:
@@ -110,8 +125,8 @@ def check_output(style: Path, output: Path, settings: RenderSettings) -> None:
         )
 
 
-def own_picture(path: Path, name: str, settings: RenderSettings) -> np.ndarray:
-    """The pixels of a picture that the whole run depends on, H x W x 3 in [0, 1].
+def own_picture(path: Path, name: str, size: int, decoders: Decoders) -> Decoded:
+    """Decodes a picture that the whole run depends on, with its long side reduced to `size` pixels.
 
     Args:
         name: of the picture in messages.
@@ -119,25 +134,24 @@ def own_picture(path: Path, name: str, settings: RenderSettings) -> np.ndarray:
     Raises:
         InputError: it cannot be read.
     """
-    if not path.is_file():
-        raise InputError(f"the {name} {printable(path)} is not a file", "Give the path of one picture.")
     try:
-        return image.read(path, settings.max_pixels).pixels
+        return decoders.read(path, size, full_alpha=False)
     except ImageError as error:
-        raise InputError(f"the {name} {printable(path)}: {error.what}", "Give another picture.") from error
-    except OSError as error:
-        raise InputError(f"the {name} {printable(path)} cannot be read ({error.strerror})", "Give another.") from error
+        remedy = error.remedy or "Give the path of one picture."
+        raise InputError(f"the {name} {printable(path)}: {error.what}", remedy) from error
 
 
-def describe(style: Path, settings: RenderSettings, network: weights.Weights) -> Fingerprint:
-    """The fingerprint of a run, for settings.json."""
-    decides = {
-        "settings": settings.pixels(),
-        "style": hashlib.sha256(style.read_bytes()).hexdigest(),
-        "weights": network.digest,
-    }
-    if settings.init not in INITS:
-        decides["init"] = hashlib.sha256(Path(settings.init).read_bytes()).hexdigest()
+def describe(
+    style: Path, settings: RenderSettings, network: weights.Weights, style_sha256: str, init_sha256: str | None = None
+) -> Fingerprint:
+    """The fingerprint of a run, for settings.json.
+
+    Args:
+        style_sha256, init_sha256: checksums of the style's file, and of the picture that `init` names.
+    """
+    decides = {"settings": settings.pixels(), "style": style_sha256, "weights": network.digest}
+    if init_sha256 is not None:
+        decides["init"] = init_sha256
     about = {
         "jaxstyle": jaxstyle.__version__,
         "jax": version("jax"),
