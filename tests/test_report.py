@@ -11,6 +11,7 @@ from pictures import painting, photo, save
 from PIL import Image
 
 from jaxstyle.data.rows import Row
+from jaxstyle.engine import publish
 from jaxstyle.errors import StorageError
 from jaxstyle.report import progress as P
 from jaxstyle.report import sheet as sheets
@@ -164,25 +165,26 @@ def test_a_style_sheet_has_a_row_a_style(tmp_path):
 def test_the_sheet_of_a_run_opens_nothing_and_shows_what_the_run_made(folder, base, monkeypatch):
     """Inputs and outputs that have become pipes since the run read and wrote them would hang it."""
     stub.install(monkeypatch.setattr)
-    save(folder / "in" / "wide.png", photo(700, 90))
+    monkeypatch.setattr(publish, "THUMBNAIL", 16)
+    save(folder / "in" / "wide.png", photo(320, 80))
     drawn, draw = [], sheets.contact_sheet
 
     def drawing(path, style, examples):
-        for one in [*(folder / "in").iterdir(), *folder.glob("out/*.png"), folder / "style.png"]:
+        for one in [*folder.glob("in/*.*"), *folder.glob("out/*.??g"), folder / "style.png"]:
             one.unlink()
             os.mkfifo(one)
         drawn.append((style, examples))
         draw(path, style, examples)
 
     monkeypatch.setattr(sheets, "contact_sheet", drawing)
-    assert run(*base, "--size", 512) == 0
+    assert run(*base) == 0
     style, examples = drawn[0]
     assert style.dtype == np.uint8 and len(examples) == 3
-    assert sorted(one.content.shape for one in examples)[0] == (33, 256, 3)
+    assert sorted(one.content.shape for one in examples)[0] == (4, 16, 3)
     assert all(one.content.shape == one.result.shape and one.result.dtype == np.uint8 for one in examples)
     assert all(np.abs(one.content.astype(int) + one.result - 255).max() <= 12 for one in examples)  # as the stub does
     with Image.open(folder / "out" / "contact_sheet.png") as sheet:
-        assert sheet.width > 3 * 256
+        assert sheet.width > 4 * 12
 
 
 def test_a_sheet_that_cannot_be_drawn_is_a_message(folder, base, monkeypatch, capfd):

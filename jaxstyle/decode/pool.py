@@ -174,9 +174,9 @@ class Decoders:
                 self._change.wait_for(lambda: self._closed or self._free(alone))
                 try:
                     one = self._take()
-                except OSError as error:  # no memory, or too many processes
+                except (OSError, MemoryError) as error:  # no memory, or too many processes
                     problem: Exception = error
-                    why = error.strerror or str(error)
+                    why = getattr(error, "strerror", None) or str(error) or "out of memory"
             if one is not None:
                 try:
                     one.start()

@@ -79,7 +79,6 @@ class _Listener:
     def __init__(self, stop: Stop):
         self._stop, self._first, self._quit = stop, 0.0, 0
         self._here, self.socket = socket.socketpair()
-        self._here.setblocking(False)
         self.socket.setblocking(False)
         self._thread = threading.Thread(target=self._listen, name="signals", daemon=True)
 
@@ -99,16 +98,16 @@ class _Listener:
             raise Quit(quitting)
 
     def _listen(self) -> None:
-        until = None  # when the process is ended
-        while True:
-            wait = None if until is None else max(0.0, until - time.monotonic())
-            if not select.select([self._here], [], [], wait)[0]:
-                end_process(QUIT, 128 + self._stop.signal)
-            if not (numbers := self._here.recv(64)):
+        while numbers := self._here.recv(64):
+            if any(map(self._heard, numbers)):
+                break
+        else:
+            return
+        until = time.monotonic() + GRACE_SECONDS  # when the process is ended
+        while select.select([self._here], [], [], max(0.0, until - time.monotonic()))[0]:
+            if not self._here.recv(64):  # `interrupt_main` is heard here too
                 return
-            for number in numbers:
-                if self._heard(number):
-                    until = until or time.monotonic() + GRACE_SECONDS
+        end_process(QUIT, 128 + self._stop.signal)
 
     def _heard(self, number: int) -> bool:
         """Takes a signal; returns whether the run must end at once."""
@@ -138,8 +137,8 @@ def on_signals(stop: Stop) -> Iterator[None]:
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         signal.set_wakeup_fd(wakeup)
+        listener.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # what came meanwhile still meets our handler
         for number, handler in old.items():
             signal.signal(number, handler)
-        listener.close()
