@@ -192,7 +192,7 @@ class RenderSettings(StylizeSettings):
         workers: processes that decode pictures; 0 decodes in the run's own process, which a crash would end.
         max_failures: end the run when more inputs than this have failed: a number, or "5%" of the inputs handled.
         max_duration: end the run after this time, once its batch is finished: "90m", "8h", "2d", or seconds.
-        stall_timeout: timeout in seconds for decoding a picture, writing a file and a call of the device.
+        stall_timeout: timeout in seconds for decoding a picture, a call of storage and a call of the device.
         max_pixels: most pixels of a picture; a larger one is refused before it is decoded.
         quality: quality of JPEG, WebP and AVIF outputs, 1 to 100.
     """
