@@ -174,7 +174,7 @@ ENGINE = _in(
     ("no-better", "an image that is no better than its start counts as done", "judge.py",
      'if found["fall"] < ROUNDING.get(result.precision, 0.0):', "if False:", "judge"),
     ("unmoved", "an image that equals its start counts as done", "judge.py",
-     'if found["moved"] < UNMOVED:', "if False:", "judge"),
+     'if found["moved"] < UNMOVED and not ended.task.job.stage:', "if False:", "judge"),
     ("black", "a black image counts as done", "judge.py",
      "if bright < FAINT * min(least):", "if False:", "judge"),
     ("white", "a white image counts as done", "judge.py",

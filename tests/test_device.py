@@ -168,6 +168,16 @@ def test_programs_are_counted_from_when_the_device_was_made(device, network):
     )
 
 
+def test_memory_that_is_free_at_the_moment_decides_nothing(device, network, monkeypatch):
+    monkeypatch.setattr("jaxstyle.planning.host.host_memory", lambda: 1)
+    now = JaxDevice(SETTINGS, network, device.style_image)
+    for bucket in (GROUP.bucket, (512, 384)):
+        assert (now.max_batch(bucket), now.preferred_batch(bucket), now.memory, now.count) == (
+            device.max_batch(bucket), device.preferred_batch(bucket), device.memory, device.count,
+        )  # fmt: skip
+    assert now.free == 1 and now.name == device.name
+
+
 def test_what_devices_raise_when_memory_is_out_is_one_error():
     for error in (
         MemoryError("host"),

@@ -297,9 +297,7 @@ def test_a_run_that_rounds_otherwise_says_so_and_goes_on(tree, style, tmp_path, 
     assert len(rows(tmp_path / "out")) == 23
 
 
-def test_a_batch_that_needs_more_than_is_free_keeps_its_size(
-    tree, style, tmp_path, devices, monkeypatch
-):
+def test_a_batch_that_needs_more_than_is_free_keeps_its_size(tree, style, tmp_path, devices, monkeypatch):
     monkeypatch.setattr(stub.StubDevice, "free", 3 * 2**20)
     ear = Ear()
     assert render(tree, style, tmp_path / "out", QUICK, progress=ear).done == 23
@@ -330,7 +328,9 @@ def test_a_decoder_that_cannot_be_replaced_ends_the_run_with_its_rows_kept(tree,
     monkeypatch.setattr(pool, "PAUSES", (0.01,))
     monkeypatch.setenv("FULL", str(tmp_path / "full"))
     monkeypatch.syspath_prepend(hostile.in_workers(tmp_path / "hooks", LOSES))
-    with pytest.raises(ProcessError, match=r"cannot be started \(exit code 1: .*no room for another decoder\)") as raised:
+    with pytest.raises(
+        ProcessError, match=r"cannot be started \(exit code 1: .*no room for another decoder\)"
+    ) as raised:
         render(tree, style, tmp_path / "out", QUICK, workers=1, batch=1)
     assert raised.value.exit_code == 1
     kept = rows(tmp_path / "out")

@@ -24,7 +24,7 @@ INK = np.round(np.random.default_rng(0).random((32, 32, 1))).repeat(3, 2).astype
 
 def ended(loss, status=Status.BUDGET, evaluations=10, start=4.0, image=None, init=None, content=PHOTO, budget=10):
     height, width = content.shape[:2]
-    task = SimpleNamespace(job=SimpleNamespace(work=(width, height)), evaluations=budget)
+    task = SimpleNamespace(job=SimpleNamespace(work=(width, height), stage=0), evaluations=budget)
     task.inputs = {"content": content, "init": content if init is None else init}
     shown = content[::-1] * 0.9 if image is None else image
     terms = {"content": loss / 4, "style": loss * 3 / 4 - 1e-7}  # whose sum is rounded another way

@@ -303,9 +303,7 @@ def test_every_start_works(style, tmp_path, init):
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder", "gone"])
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_style_that_is_no_regular_file_is_refused_and_not_waited_for(
-    tree, tmp_path, devices, kind, workers
-):
+def test_a_style_that_is_no_regular_file_is_refused_and_not_waited_for(tree, tmp_path, devices, kind, workers):
     odd = {"pipe": tmp_path / "pipe", "device": Path("/dev/zero"), "folder": tmp_path, "gone": tmp_path / "gone"}[kind]
     if kind == "pipe":
         os.mkfifo(odd)

@@ -109,7 +109,7 @@ def problem(ended: Ended[Prepared], settings: RenderSettings, style: np.ndarray)
             return f"stalled: no step lowered its loss ({went})"
         if found["fall"] < ROUNDING.get(result.precision, 0.0):
             return f"came out no better: {went}"
-        if found["moved"] < UNMOVED:
+        if found["moved"] < UNMOVED and not ended.task.job.stage:  # a later stage starts from a result
             return f"came out as it began: a value changed by {found['moved']:.2g} of 255 on average"
     width, height = ended.task.job.work
     return _looks_wrong(found, sample(ended.task.inputs["content"][:height, :width]), sample(style))
