@@ -82,12 +82,15 @@ def test_rows_of_what_was_published_before_are_kept(place, tmp_path):
 def test_a_second_signal_ends_a_run_whose_main_thread_hangs(place, tmp_path, where, number, code):
     with (tmp_path / "log").open("wb") as log:
         process = hostile.start(job(place, tmp_path / "out"), log=log, HANG=where, MARK=tmp_path / "mark")
-    hostile.wait_for((tmp_path / "mark").exists)
-    process.send_signal(number)
-    time.sleep(2 * APART)
-    assert process.poll() is None
-    process.send_signal(number)
-    assert process.wait(hostile.WAIT) == code
+    try:
+        hostile.wait_for((tmp_path / "mark").exists)
+        process.send_signal(number)
+        time.sleep(2 * APART)
+        assert process.poll() is None
+        process.send_signal(number)
+        assert process.wait(hostile.WAIT / 4) == code
+    finally:
+        process.kill()
     assert "run the same command again" in (tmp_path / "log").read_text()
 
 
