@@ -69,8 +69,8 @@ def alone(inputs: Path, style: Path, settings: RenderSettings) -> Callable[[], f
     from jaxstyle.planning.plan import plan
     from jaxstyle.style.initial import lane_inputs
 
-    ready = preflight.check(inputs, style, inputs.with_name("nothing"), settings)
     with decoders_for(settings) as decoders:
+        ready = preflight.check(inputs, style, inputs.with_name("nothing"), settings, decoders=decoders)
         reader = Reader(ready.source, decoders)
         tasks = [prepare(job, reader, ready) for job in plan(ready.source.inputs(), settings, lambda _: False, reader)]
     device, lanes = pipeline.device_for(ready), int(settings.batch)

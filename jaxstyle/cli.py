@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -26,8 +25,6 @@ from jaxstyle.streams import lenient
 if TYPE_CHECKING:
     from jaxstyle.engine.events import Summary
 
-KINDS_SHOWN = 8
-"""Most kinds of skipped inputs that are named."""
 EXIT_OK, EXIT_USAGE, EXIT_SOME_FAILED, EXIT_LIMIT, EXIT_INTERRUPTED = 0, 2, 3, 4, 130
 
 app = App(
@@ -90,10 +87,11 @@ def render(
     measure
         With --dry-run: time some evaluations, see plan.
     """
+    from jaxstyle.data.image import to_bytes
     from jaxstyle.data.layout import SHEET
     from jaxstyle.engine.pipeline import render as run
     from jaxstyle.engine.stop import Stop, on_signals
-    from jaxstyle.report.ending import why_nothing
+    from jaxstyle.report.ending import by_kind, why_nothing
     from jaxstyle.report.progress import progress
     from jaxstyle.report.sheet import contact_sheet
 
@@ -102,9 +100,17 @@ def render(
     if json or not measure:
         raise SettingsError("--json or --no-measure is given without --dry-run", "Add --dry-run, or leave it out.")
 
+    drawn = []
+
     def draw_sheet(summary: Summary) -> None:
-        if summary.examples:
-            contact_sheet(output / SHEET, style, summary.examples, (settings or RenderSettings()).max_pixels)
+        if not summary.examples:
+            return
+        try:
+            style_image = None if summary.style_image is None else to_bytes(summary.style_image)
+            contact_sheet(output / SHEET, style_image, summary.examples)
+            drawn.append(output / SHEET)
+        except StorageError as error:  # the run itself is finished
+            listener.say(f"The contact sheet was not drawn: {error}")
 
     stop = Stop()
     with on_signals(stop), progress(sys.stderr) as listener:
@@ -113,15 +119,15 @@ def render(
         )
     _echo(f"{summary.done} done, {summary.skipped} skipped, {summary.failed} failed: {output}/manifest.jsonl")
     if summary.skipped_kinds:
-        _echo(f"Skipped: {_by_kind(summary.skipped_kinds)}")
+        _echo(f"Skipped: {by_kind(summary.skipped_kinds)}")
     if not summary.rendered and not summary.stopped:
         _echo(why_nothing(summary, settings.shard if settings else None))
     if summary.rendered:
         rate = f"{summary.rendered / summary.seconds:.3g} images/s"
         busy = f"device busy {summary.device_seconds / summary.seconds:.0%}, lanes {summary.occupancy:.0%}"
         _echo(f"{summary.rendered} rendered in {summary.seconds:.0f} s: {rate}, {busy}")
-    if summary.examples:
-        _echo(f"Contact sheet: {output / SHEET}")
+    if drawn:
+        _echo(f"Contact sheet: {drawn[0]}")
     if summary.stopped:
         _echo(f"Stopped ({summary.stopped}) with inputs left: run the same command again to finish them.")
         return 128 + stop.signal if stop.signal else EXIT_LIMIT
@@ -179,13 +185,6 @@ def verify(output: Folder, *, json: Json = False) -> int:
     verdict = audit.verify(output)
     _print(verdict, json)
     return EXIT_OK if verdict.ok else EXIT_SOME_FAILED
-
-
-def _by_kind(kinds: Counter[str]) -> str:
-    most = kinds.most_common(KINDS_SHOWN)
-    others = kinds.total() - sum(number for _, number in most)
-    shown = [f"{number} {printable(kind)}" for kind, number in most]
-    return ", ".join([*shown, f"{others} others"] if others else shown)
 
 
 def _print(report, as_json: bool) -> None:

@@ -50,6 +50,12 @@ class StorageError(JaxstyleError):
     exit_code = 5
 
 
+class ProcessError(JaxstyleError):
+    """The system starts no further process or thread for the run."""
+
+    exit_code = 1
+
+
 class DeviceError(JaxstyleError):
     """JAX finds no usable device, the device stops answering, or it has no memory for the network."""
 

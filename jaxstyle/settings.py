@@ -145,11 +145,18 @@ class StylizeSettings:
         objective = dataclasses.replace(PRESETS[self.preset], **given)
         for name in ("content_weight", "style_weight", "tv_weight"):
             value = getattr(objective, name)
-            _check(0 <= value < math.inf, name, value, "at least 0 and finite")
+            _check(
+                value == 0 or 1e-20 <= value <= 1e20, name, value, "0, or 1e-20 to 1e20, so that float32 can hold it"
+            )
         _check(objective.content_weight + objective.style_weight + objective.tv_weight > 0, "the sum of weights", 0,
                "above 0: give one of the terms a weight")  # fmt: skip
         gain = objective.feature_gain
-        _check(gain is None or 0 < gain < math.inf, "feature_gain", gain, "above 0")
+        _check(
+            gain is None or 1e-3 <= gain <= 1e4,
+            "feature_gain",
+            gain,
+            "0.001 to 10000, so that float32 can hold the loss",
+        )
         layer_name = objective.architecture.layer_name
         content = tuple(layer_name(name) for name in objective.content_layers)
         style = tuple(layer_name(name) for name in objective.style_layers)
@@ -174,6 +181,9 @@ class RenderSettings(StylizeSettings):
         output_size: size of the outputs: work is the working size, input is the input's size, so that labels stay
             valid.
         batch: images optimised side by side, on all devices together; auto is the number that suits the devices.
+            Another number gives the same picture up to rounding, which long runs amplify.
+        tail: the last images of a shape: same keeps the batch as large as it was, so that an output does not depend on
+            what else there is to do; shrink moves them to smaller batches, which is faster and rounds differently.
         devices: number of this machine's devices that share the work; a CPU of several cores counts as two.
         existing: treatment of results in the output folder: resume keeps them, overwrite renders all inputs again,
             error refuses the folder.
@@ -185,7 +195,7 @@ class RenderSettings(StylizeSettings):
         max_failures: end the run when more inputs than this have failed: a number, or a share of the inputs handled,
             as "5%" or as a fraction between 0 and 1, such as 0.05.
         max_duration: end the run after this time, once its batch is finished: "90m", "8h", "2d", or seconds.
-        stall_timeout: timeout in seconds for decoding a picture, writing a file and a call of the device.
+        stall_timeout: timeout in seconds for decoding a picture, a call of storage and a call of the device.
         max_pixels: most pixels of a picture; a larger one is refused before it is decoded.
         white_level: value that is white in inputs of more than 8 bits a channel, such as 4095 for a camera of 12 bits
             [default: 65535, the most of 16 bits, or 1 in pictures of floats]
@@ -196,6 +206,7 @@ class RenderSettings(StylizeSettings):
     style_size: int | None = None
     output_size: Literal["work", "input"] = "work"
     batch: int | Literal["auto"] = "auto"
+    tail: Literal["same", "shrink"] = "same"
     devices: int | Literal["all"] = "all"
     existing: Literal["resume", "overwrite", "error"] = "resume"
     retry_failed: bool = False
@@ -273,9 +284,10 @@ class RenderSettings(StylizeSettings):
         return resolved | {"style_size": self.style_size or self.size, "init": init}
 
 
-NO_PIXELS = ("batch", "devices", "existing", "retry_failed", "limit", "shard", "workers", "max_failures",
+NO_PIXELS = ("batch", "tail", "devices", "existing", "retry_failed", "limit", "shard", "workers", "max_failures",
              "max_duration", "stall_timeout", "max_pixels", "weights")  # fmt: skip
-"""Settings that do not change the pixels. The fingerprint has the checksum of the weights."""
+"""Settings that do not change the pixels: `batch`, `tail` and `devices` change rounding, which rows and
+`planning.preflight.ROUNDING` tell. The fingerprint has the checksum of the weights."""
 
 
 def deciding(resolved: Mapping[str, Any]) -> dict[str, Any]:

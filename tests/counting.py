@@ -119,7 +119,7 @@ class Rig:
 
     clock = None
 
-    def __init__(self, lengths, batch, budget=20, **options):
+    def __init__(self, lengths, batch, budget=20, shrink=True, **options):
         self.tasks = [Task(n, length, budget) for n, length in enumerate(lengths)]
         self.device, self.batch = Device(self.tasks, **options), batch
         self.clock.device = self.device
@@ -127,7 +127,8 @@ class Rig:
         for task in self.tasks:
             self.queues.ready(GROUP, task)
         self.queues.end()
-        self.scheduler = BatchScheduler(self.device, self.queues, lambda *told: self.reported.append(told))
+        report = lambda *told: self.reported.append(told)  # noqa: E731
+        self.scheduler = BatchScheduler(self.device, self.queues, report, shrink=shrink)
 
     def run(self, pending=None):
         group, there = self.queues.choose()

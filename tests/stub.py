@@ -49,7 +49,7 @@ class StubDevice:
         inputs: what was put, if asked for.
     """
 
-    precision, memory = "float32", 2**30
+    precision, memory, free, name = "float32", 2**30, 2**30, "a stub"
 
     def __init__(self, record=False, **switches):
         self.made, self.chunks, self.ticks, self.put = set(), 0, [], Counter()

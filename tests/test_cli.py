@@ -61,7 +61,7 @@ def test_a_render_on_a_platform_that_jax_does_not_have_exits_1_and_says_so(folde
         (["render", "IN", "--style", "STYLE", "-o", "OUT", "--style-layers", "relu9_9"], "relu9_9"),
         (["render", "IN", "--style", "STYLE", "-o", "IN"], "overlaps"),
         (["render", "IN/none", "--style", "STYLE", "-o", "OUT"], "does not exist"),
-        (["render", "IN", "--style", "IN/none.png", "-o", "OUT"], "not a file"),
+        (["render", "IN", "--style", "IN/none.png", "-o", "OUT"], "cannot be read (No such file or directory)"),
         (["render", "IN", "--style", "STYLE", "-o", "OUT", "--init", "nothing.png"], "init"),
         (["render", "IN", "--style", "STYLE", "-o", "OUT", "--no-such-flag"], "no-such-flag"),
         (["render", "IN", "--style", "STYLE", "-o", "OUT", "--shard", "9/8"], "i/n with i from 1 to n"),

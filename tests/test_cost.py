@@ -265,6 +265,19 @@ def test_the_memory_that_a_control_group_leaves(tmp_path, files, expected):
     assert host.host_memory(machine(tmp_path, files)) == expected
 
 
+@pytest.mark.parametrize(("files", "expected"), [(GROUPS["no limit"][0], 99 * 1024), (GROUPS["2"][0], 99 * 1024)])
+def test_the_whole_memory_does_not_depend_on_what_is_in_use(tmp_path, files, expected):
+    assert host.total_memory(machine(tmp_path, files)) == expected
+
+
+@pytest.mark.parametrize("used", [0, 1, 3])
+def test_a_limit_of_a_control_group_is_a_limit_of_the_whole_memory(tmp_path, used):
+    root = machine(tmp_path, GROUPS["2"][0] | {f"{V2}/memory.current": str(used * GIB)})
+    (root / "proc/meminfo").write_text(f"MemTotal: {64 * 2**20} kB\nMemAvailable: 5 kB\n")
+    assert host.total_memory(root) == 3 * GIB
+    assert 0 < host.total_memory() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def test_without_proc_it_is_the_whole_memory_and_without_that_a_guess(tmp_path, monkeypatch):
     pages = {"SC_PHYS_PAGES": 1000, "SC_PAGE_SIZE": 4096}
     monkeypatch.setattr(os, "sysconf", pages.__getitem__)

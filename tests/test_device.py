@@ -39,7 +39,7 @@ def device(network):
     return JaxDevice(SETTINGS, network, painting().astype(np.float32) / 255)
 
 
-def rendered(device, numbers, batch, pending=None):
+def rendered(device, numbers, batch):
     """Results of these tasks by number, rendered in this order."""
     queues = Queues(lambda _: batch, window=100)
     for number in numbers:
@@ -47,11 +47,7 @@ def rendered(device, numbers, batch, pending=None):
     queues.end()
     group, there = queues.choose()
     lanes = BatchScheduler(device, queues, lambda *_: None)
-    device.worth_shrinking, worth_shrinking = lambda *_: False, device.worth_shrinking  # one batch size to the end
-    try:
-        return {ended.task.number: ended for ended in lanes.run(group, pending or there, batch, print)}
-    finally:
-        device.worth_shrinking = worth_shrinking
+    return {ended.task.number: ended for ended in lanes.run(group, there, batch, print)}
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +66,7 @@ def test_a_result_is_the_same_to_the_bit_whatever_its_neighbours_order_refills_a
     device, reference, order, number, batch, shard
 ):
     chosen = [n for n in order[:number] if shard is None or in_shard(f"{n}.png", shard)]
-    for n, ended in rendered(device, chosen, batch, pending=batch).items() if chosen else ():
+    for n, ended in rendered(device, chosen, batch).items() if chosen else ():
         expected = reference[batch][n]
         np.testing.assert_array_equal(ended.result.image, expected.result.image)
         assert (ended.result.terms, ended.status, ended.evaluations) == (
@@ -170,6 +166,16 @@ def test_programs_are_counted_from_when_the_device_was_made(device, network):
         and again.memory > 0
         and again.preferred_batch(GROUP.bucket) <= again.max_batch(GROUP.bucket)
     )
+
+
+def test_memory_that_is_free_at_the_moment_decides_nothing(device, network, monkeypatch):
+    monkeypatch.setattr("jaxstyle.planning.host.host_memory", lambda: 1)
+    now = JaxDevice(SETTINGS, network, device.style_image)
+    for bucket in (GROUP.bucket, (512, 384)):
+        assert (now.max_batch(bucket), now.preferred_batch(bucket), now.memory, now.count) == (
+            device.max_batch(bucket), device.preferred_batch(bucket), device.memory, device.count,
+        )  # fmt: skip
+    assert now.free == 1 and now.name == device.name
 
 
 def test_what_devices_raise_when_memory_is_out_is_one_error():

@@ -4,6 +4,7 @@ import json
 import os
 import time
 
+import hostile
 import numpy as np
 import pytest
 import stub
@@ -12,10 +13,11 @@ from PIL import Image
 from whole_runs import QUICK, Ear, files, rows
 
 from jaxstyle.data.sinks.folders import FolderSink
+from jaxstyle.decode import pool
 from jaxstyle.engine import pipeline, publish
 from jaxstyle.engine.pipeline import render
 from jaxstyle.engine.stop import Stop
-from jaxstyle.errors import DeviceError, ImageError, SettingsMismatch, StorageError
+from jaxstyle.errors import DeviceError, ImageError, ProcessError, SettingsMismatch, StorageError
 
 
 @pytest.fixture
@@ -91,10 +93,11 @@ def test_what_comes_out_wrong_is_tried_once_more_and_never_called_done(
     assert sum(number for (group, _), number in devices[0].put.items() if group.careful) == 1
 
 
-def test_one_colour_is_no_result(style, tmp_path, devices):
-    save(tmp_path / "in" / "gray.png", np.full((30, 30, 3), 90, np.uint8))
-    assert render(tmp_path / "in", style, tmp_path / "out", QUICK).failed == 1
-    assert "one colour, (165, 165, 165)" in rows(tmp_path / "out")["gray.png"]["reason"]
+def test_one_colour_is_a_result_of_one_colour(style, tmp_path, devices):
+    for level in (60, 90, 200):
+        save(tmp_path / "in" / f"{level}.png", np.full((30, 30, 3), level, np.uint8))
+    assert render(tmp_path / "in", style, tmp_path / "out", QUICK).done == 3
+    assert rows(tmp_path / "out")["90.png"]["judgement"]["spread"] < 0.001
 
 
 def test_out_of_memory_halves_the_batch_and_loses_nothing(tree, style, tmp_path, devices, monkeypatch):
@@ -269,3 +272,68 @@ def test_a_signal_after_a_limit_is_heard():
     stop.request("its time is up")
     stop.request("SIGINT", 2)
     assert (stop.reason, stop.signal) == ("its time is up", 2)
+
+
+def test_images_of_a_halved_batch_say_so_and_the_others_do_not(tree, style, tmp_path, devices, monkeypatch):
+    monkeypatch.setenv("STUB_ROOM", "2")
+    render(tree, style, tmp_path / "out", QUICK)
+    told = "the device was out of memory: optimised in a batch of 2 instead of 4"
+    assert all(row["notes"] == [told] and row["batch"] == 2 for row in rows(tmp_path / "out").values())
+    monkeypatch.delenv("STUB_ROOM")
+    render(tree, style, tmp_path / "other", QUICK)
+    assert all(row["notes"] == [] and row["batch"] == 4 for row in rows(tmp_path / "other").values())
+
+
+def test_a_run_that_rounds_otherwise_says_so_and_goes_on(tree, style, tmp_path, devices, monkeypatch):
+    render(tree, style, tmp_path / "out", QUICK, limit=2)
+    ear = Ear()
+    render(tree, style, tmp_path / "out", QUICK, limit=2, progress=ear)
+    assert not any("rounded" in text or "rounding" in text for text in ear.said)
+    render(tree, style, tmp_path / "out", QUICK, limit=2, batch=2, tail="shrink", progress=ear)
+    assert any("batch is 2 now and was 4, tail is 'shrink' now and was 'same'" in text for text in ear.said)
+    monkeypatch.setattr(stub.StubDevice, "name", "another stub")
+    render(tree, style, tmp_path / "out", QUICK, progress=ear)
+    assert "This folder was begun on a stub; pictures of another stub differ by rounding." in ear.said
+    assert len(rows(tmp_path / "out")) == 23
+
+
+def test_a_batch_that_needs_more_than_is_free_keeps_its_size(tree, style, tmp_path, devices, monkeypatch):
+    monkeypatch.setattr(stub.StubDevice, "free", 3 * 2**20)
+    ear = Ear()
+    assert render(tree, style, tmp_path / "out", QUICK, progress=ear).done == 23
+    assert [text for text in ear.said if "are free" in text] == [
+        "A batch of 4 needs about 4 MiB, and 3 MiB are free. If the run is killed, end other programs or give a "
+        "smaller --batch."
+    ]
+    assert {row["batch"] for row in rows(tmp_path / "out").values()} == {4}
+
+
+LOSES = """
+import os, sys
+from pathlib import Path
+if Path(os.environ["FULL"]).exists():
+    raise SystemExit("no room for another decoder")
+from jaxstyle.data import image
+read = image.read
+def reading(file, *arguments):
+    if "20.png" in file.name:
+        Path(os.environ["FULL"]).touch()
+        os._exit(7)
+    return read(file, *arguments)
+image.read = reading
+"""
+
+
+def test_a_decoder_that_cannot_be_replaced_ends_the_run_with_its_rows_kept(tree, style, tmp_path, devices, monkeypatch):
+    monkeypatch.setattr(pool, "PAUSES", (0.01,))
+    monkeypatch.setenv("FULL", str(tmp_path / "full"))
+    monkeypatch.syspath_prepend(hostile.in_workers(tmp_path / "hooks", LOSES))
+    with pytest.raises(
+        ProcessError, match=r"cannot be started \(exit code 1: .*no room for another decoder\)"
+    ) as raised:
+        render(tree, style, tmp_path / "out", QUICK, workers=1, batch=1)
+    assert raised.value.exit_code == 1
+    kept = rows(tmp_path / "out")
+    assert 0 < len(kept) < 23 and all((tmp_path / "out" / key).exists() for key in kept)
+    (tmp_path / "full").unlink()
+    assert render(tree, style, tmp_path / "out", QUICK).done == 23

@@ -284,7 +284,7 @@ def test_with_the_real_network_too(network, tmp_path):
     (root / "in" / "cut.jpg").write_bytes((root / "in" / "0.jpg").read_bytes()[:-60])
 
     def line(name: str) -> list[str]:
-        more = ["--size", 32, "--evaluations", 20, "--batch", 1, "--workers", 0]
+        more = ["--size", 32, "--evaluations", 20, "--batch", 3, "--workers", 0]
         return hostile.command(root / "in", root / "style.png", root / name, *more, program=REAL, common=())
 
     began = time.monotonic()

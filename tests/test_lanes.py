@@ -63,6 +63,19 @@ def test_the_last_lanes_move_to_smaller_batches_if_that_pays():
     assert stays.scheduler.usage.spent == rig.scheduler.usage.spent == sum(lengths)
 
 
+@pytest.mark.parametrize("number", [1, 3, 8, 13])
+def test_every_batch_has_one_size_unless_the_last_lanes_may_move(number):
+    rig = Rig([3 + 7 * n % 31 for n in range(number)], batch=8, budget=40, shrink=False)
+    ended = rig.all(pending=1)
+    assert rig.device.sizes == [8] and not rig.device.asked
+    assert {one.sizes for one in ended} == {(8,)}
+
+
+def test_an_image_knows_the_sizes_of_its_batches():
+    rig = Rig([20, 40, 60, 80, 100, 100, 100, 200], batch=8, budget=200)
+    assert [one.sizes for one in rig.all()] == [(8,)] * 4 + [(8, 4)] * 3 + [(8, 4, 1)]
+
+
 def test_what_is_saved_lasts_until_the_last_lane_has_spent_its_budget():
     rig = Rig([5, 5, 10**6, 10**6], batch=4, shrinks=False)
     rig.tasks[2].evaluations, rig.tasks[3].evaluations = 30, 100

@@ -28,7 +28,7 @@ ALLOWED = {
     "engine": {"architecture", "coerce", "errors", "settings", "trust", "model", "style", "data", "decode"}
     | {"planning"},
     "report": {"errors", "settings", "data", "engine"},
-    "demo": {"errors", "settings", "data", "planning", "engine", "report"},
+    "demo": {"errors", "settings", "data", "decode", "planning", "engine", "report"},
     "bench": {"architecture", "errors", "settings", "model", "style", "data", "planning", "engine", "report", "demo"},
     "doctor": {"errors", "settings", "model", "data", "planning", "engine", "demo"},
     "cli_weights": {"architecture", "arguments", "settings", "model", "data"},

@@ -7,7 +7,6 @@ import threading
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import stub
 from command import run
@@ -16,12 +15,9 @@ from pictures import painting, photo, save
 import jaxstyle
 from jaxstyle.data import lock
 from jaxstyle.engine import device, jax_setup, pipeline, stages
-from jaxstyle.engine.lanes import Ended
-from jaxstyle.engine.publish import problem
 from jaxstyle.errors import DeviceError, OutputLocked, StorageError
-from jaxstyle.planning.contract import OutOfMemory, Result
+from jaxstyle.planning.contract import OutOfMemory
 from jaxstyle.settings import RenderSettings
-from jaxstyle.style.status import Status
 
 QUICK = RenderSettings(size=32, evaluations=10, batch=2, workers=0)
 
@@ -76,7 +72,7 @@ def test_a_run_that_fails_has_no_end(place, devices, monkeypatch):
 def test_the_command_draws_its_sheet_under_the_lock(place, devices, monkeypatch):
     drawn = []
 
-    def draw(path, style, pairs, max_pixels):
+    def draw(path, style, pairs):
         with pytest.raises(OutputLocked), lock.locked(place.out):
             pass
         drawn.append((path, len(pairs)))
@@ -185,7 +181,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from jaxstyle.planning.preflight import describe
 from jaxstyle.settings import RenderSettings
-print(describe(Path(sys.argv[1]), RenderSettings(), SimpleNamespace(digest="", source="")).about["jaxstyle"])
+print(describe(Path(sys.argv[1]), RenderSettings(), SimpleNamespace(digest="", source=""), "").about["jaxstyle"])
 from jaxstyle import cli
 cli.main(["--version"])
 """
@@ -206,41 +202,3 @@ def test_the_package_has_the_version_of_the_code():
 
 def test_set_up_jax_is_offered():
     assert jaxstyle.set_up_jax is jax_setup.set_up and "set_up_jax" in jaxstyle.__all__
-
-
-def ended(loss, status=Status.BUDGET, evaluations=10, start=4.0, image=None):
-    job = SimpleNamespace(work=(32, 32))
-    shown = photo(32, 32).astype(np.float32) / 255 if image is None else image
-    terms = {"content": loss / 4, "style": loss * 3 / 4 - 1e-7}  # whose sum is rounded another way
-    result = Result(shown, loss, terms, start, "float32")
-    return Ended(SimpleNamespace(job=job), result, evaluations, status, 0.1)
-
-
-@pytest.mark.parametrize(
-    ("case", "words"),
-    [
-        (ended(3.9), ""),
-        (ended(4.0), "came out no better: its loss went from 4 to 4"),
-        (ended(400.0), "no better: its loss went from 4 to 400"),
-        (ended(400.0, Status.CONVERGED), "no better"),
-        (ended(4.0, evaluations=1), ""),  # there was no step
-        (ended(1e-6, start=1e-6), ""),  # the photograph is the style picture: there is nothing to gain
-        (ended(0.0, Status.STALLED, start=0.0), ""),
-        (ended(2e-5, start=2e-5), "no better"),
-        (ended(3.97, Status.STALLED), "stalled: no step lowered its loss from 4"),
-        (ended(3.95, Status.STALLED), ""),
-        (ended(3.97, Status.CONVERGED), ""),
-        (ended(3.0, Status.DIVERGED), "diverged"),
-        (ended(float("nan")), "no better"),
-        (ended(3.0, image=np.full((32, 32, 3), np.nan, np.float32)), "diverged"),
-        (ended(3.0, image=np.zeros((32, 32, 3), np.float32)), "black"),
-        (ended(3.0, image=np.full((32, 32, 3), 0.5, np.float32)), "one colour, (128, 128, 128)"),
-    ],
-)
-def test_an_image_that_came_out_wrong_is_a_problem(case, words):
-    found = problem(case)
-    assert words in found and bool(found) == bool(words)
-
-
-def test_a_lane_without_a_result_gets_no_second_try():
-    assert problem(Ended(SimpleNamespace(job=None), None, 0, Status.RUNNING, 0.0)) == ""

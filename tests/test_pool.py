@@ -17,9 +17,10 @@ from pictures import photo, save
 from PIL import Image
 
 from jaxstyle.data import image
+from jaxstyle.decode import pool as pool_module
 from jaxstyle.decode import worker
 from jaxstyle.decode.pool import Decoders
-from jaxstyle.errors import ImageError
+from jaxstyle.errors import ImageError, ProcessError
 
 LIMIT = 1_000_000
 HOOKS = """
@@ -340,3 +341,74 @@ time.sleep(1000)
         assert not gone(pid)
         parent.kill()
     wait_for(lambda: gone(pid))
+
+
+HELD = """
+import os, time
+from jaxstyle.data import image
+def hanging(*_):
+    if not os.fork():
+        time.sleep(600)  # it holds the pipes of the worker open, as one that hangs in the kernel would
+    time.sleep(600)
+image.read = hanging
+"""
+
+
+def test_a_decoder_that_cannot_be_ended_is_given_up(tmp_path):
+    bad = save(tmp_path / "a.png", photo(20, 20))
+    with decoders(timeout=1, code=HELD) as pool:
+        with pytest.raises(ImageError, match="was not decoded within 1 s"):
+            pool.read(bad, 20, full_alpha=False)
+        assert not pids(pool)
+
+
+STARTS = """
+import os, sys
+with open(sys.argv[1], "a+") as file:
+    file.write("x")
+    file.seek(0)
+    number = len(file.read())
+if str(number) in sys.argv[2].split(","):
+    raise SystemExit(f"start {number} has no luck")
+"""
+
+
+def starting(tmp_path, bad, workers=1):
+    """A pool whose workers' starts of these numbers fail."""
+    line = [sys.executable, "-P", "-c", f"{STARTS}\nfrom jaxstyle.decode.worker import main\nmain()"]
+    return Decoders(workers, max_pixels=LIMIT, timeout=60, command=[*line, str(tmp_path / "starts"), bad])
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(pool_module, "PAUSES", (0.01, 0.01, 0.01))
+
+
+def test_a_worker_that_does_not_start_is_tried_again(tmp_path, impatient):
+    good = save(tmp_path / "a.png", photo(20, 20))
+    with starting(tmp_path, "1,2,3") as pool:
+        assert pool.read(good, 20, full_alpha=False).header.width == 20
+    (tmp_path / "starts").unlink()
+    with starting(tmp_path, "1,2,3,4") as pool, pytest.raises(ProcessError, match="exit code 1: start 4 has no luck"):
+        pool.read(good, 20, full_alpha=False)
+
+
+def test_where_no_further_worker_starts_those_that_work_do_all(tmp_path, impatient):
+    good = [save(tmp_path / f"{i}.png", photo(20, 20, i)) for i in range(12)]
+    with starting(tmp_path, ",".join(map(str, range(2, 99))), workers=3) as pool, ThreadPoolExecutor(3) as threads:
+        found = list(threads.map(lambda path: pool.read(path, 20, full_alpha=False).header.width, good))
+        assert found == [20] * 12 and len(pids(pool)) == 1
+
+
+@pytest.mark.parametrize("problem", [BlockingIOError(11, "Resource temporarily unavailable"), MemoryError()])
+def test_a_machine_without_room_for_a_process_is_a_process_error(tmp_path, impatient, monkeypatch, problem):
+    def full(*_, **__):
+        raise problem
+
+    good = save(tmp_path / "a.png", photo(20, 20))
+    with decoders() as pool:
+        monkeypatch.setattr(subprocess, "Popen", full)
+        with pytest.raises(ProcessError, match="a decoder process cannot be started"):
+            pool.read(good, 20, full_alpha=False)
+        monkeypatch.undo()
+        assert pool.read(good, 20, full_alpha=False).header.width == 20

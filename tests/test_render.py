@@ -3,7 +3,9 @@
 import dataclasses
 import hashlib
 import json
+import os
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +18,6 @@ from jaxstyle.engine.device import JaxDevice
 from jaxstyle.engine.events import Silent
 from jaxstyle.engine.pipeline import render
 from jaxstyle.errors import InputError, SettingsError, SettingsMismatch
-from jaxstyle.planning.batches import batch_sizes
 from jaxstyle.planning.buckets import bucket
 from jaxstyle.settings import RenderSettings
 
@@ -193,9 +194,7 @@ def test_a_mixed_folder_compiles_few_programs(style, tmp_path):
     summary = render(tmp_path / "in", style, tmp_path / "out", settings)
     assert summary.done == len(sizes)
     buckets = Counter(bucket(tuple(row["work_size"]), 64) for row in rows(tmp_path / "out").values())
-    # batches of a bucket are of 4, or where there are no 4 images of 2 or 1
-    most = sum(len([batch_size for batch_size in batch_sizes(4) if batch_size <= n]) for n in buckets.values())
-    assert 1 <= summary.programs <= most < len(sizes)
+    assert 1 <= summary.programs <= len(buckets) < len(sizes)
 
 
 class Ear(Silent):
@@ -300,6 +299,32 @@ def test_every_start_works(style, tmp_path, init):
         save(tmp_path / "in" / f"{k}.png", photo(32, 32, k))
     start = str(save(tmp_path / "start.png", photo(20, 20, 5))) if init == "file" else init
     assert render(tmp_path / "in", style, tmp_path / "out", TINY, init=start).done == 2
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "gone"])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_style_that_is_no_regular_file_is_refused_and_not_waited_for(tree, tmp_path, devices, kind, workers):
+    odd = {"pipe": tmp_path / "pipe", "device": Path("/dev/zero"), "folder": tmp_path, "gone": tmp_path / "gone"}[kind]
+    if kind == "pipe":
+        os.mkfifo(odd)
+    with pytest.raises(InputError, match="the style .* cannot be read"):
+        render(tree, odd, tmp_path / "out", TINY, workers=workers)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_empty_input_that_becomes_a_pipe_is_not_waited_for(tree, style, tmp_path, devices):
+    (tree / "a.png").write_bytes(b"")
+    render(tree, style, tmp_path / "out", TINY)
+    (tree / "a.png").unlink()
+    os.mkfifo(tree / "a.png")
+    render(tree, style, tmp_path / "out", TINY)
+    assert rows(tmp_path / "out")["a.png"]["status"] != "done"
+
+
+def test_the_pictures_of_the_whole_run_are_decoded_in_a_worker(tree, style, tmp_path, devices, monkeypatch):
+    monkeypatch.setattr("jaxstyle.data.image.read", None)  # of this process
+    start = save(tmp_path / "start.png", photo(200, 100))
+    assert render(tree, style, tmp_path / "out", TINY, init=str(start), workers=1).done == 3
 
 
 def test_mistakes_are_found_before_anything_is_written(tree, style, tmp_path, devices):

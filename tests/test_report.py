@@ -1,6 +1,7 @@
 """Progress and contact sheets."""
 
 import io
+import os
 
 import numpy as np
 import pytest
@@ -10,11 +11,11 @@ from pictures import painting, photo, save
 from PIL import Image
 
 from jaxstyle.data.rows import Row
+from jaxstyle.engine import publish
+from jaxstyle.errors import StorageError
 from jaxstyle.report import progress as P
 from jaxstyle.report import sheet as sheets
-from jaxstyle.report.sheet import CELL, PAPER, contact_sheet, style_sheet
-
-LIMIT = 10**6
+from jaxstyle.report.sheet import PAPER, contact_sheet, style_sheet
 
 
 class Terminal(io.StringIO):
@@ -135,62 +136,64 @@ def test_durations(seconds, text):
     assert P._duration(seconds) == text
 
 
-def test_a_contact_sheet_shows_every_pair_and_survives_missing_files(tmp_path):
-    style = save(tmp_path / "style.png", painting(500, 400))
-    pairs = [
-        (save(tmp_path / f"{k}.png", np.full((60, 90, 3), 10 * k, np.uint8)),
-         save(tmp_path / f"{k}r.png", np.full((60, 90, 3), 10 * k + 5, np.uint8)))
-        for k in range(6)
-    ]  # fmt: skip
-    pairs.append((tmp_path / "gone.png", tmp_path / "gone-too.png"))
-    contact_sheet(tmp_path / "sheet.png", style, pairs, LIMIT)
-    with Image.open(tmp_path / "sheet.png") as sheet:
-        colours = {c for _, c in sheet.getcolors(10**6)}
-        assert sheet.width < 6 * CELL
-    for k in range(6):
-        assert (10 * k,) * 3 in colours and (10 * k + 5,) * 3 in colours
+def flat(level, width=90, height=60):
+    return np.full((height, width, 3), level, np.uint8)
+
+
+def colours(path):
+    with Image.open(path) as sheet:
+        return {colour for _, colour in sheet.getcolors(10**6)}, sheet.size
+
+
+def test_a_contact_sheet_shows_every_pair_and_survives_missing_pictures(tmp_path):
+    pairs = [(flat(10 * k), flat(10 * k + 5)) for k in range(6)]
+    contact_sheet(tmp_path / "sheet.png", painting(500, 400), [*pairs, (None, None)])
+    shown, size = colours(tmp_path / "sheet.png")
+    assert {(level,) * 3 for pair in pairs for level in (pair[0][0, 0, 0], pair[1][0, 0, 0])} <= shown
+    assert size == (90 * 5 + 12 * 6, 72 + 3 * 60 + 12 * 5)  # the style has the results' longest side
+    contact_sheet(tmp_path / "none.png", None, [(None, None)])
+    assert colours(tmp_path / "none.png")[0] == {PAPER}
 
 
 def test_a_style_sheet_has_a_row_a_style(tmp_path):
-    photos = [save(tmp_path / f"{k}.png", photo(90, 60, k)) for k in range(3)]
-    rows = [(save(tmp_path / "s.png", painting()), photos), (save(tmp_path / "t.png", painting()), photos)]
-    style_sheet(tmp_path / "sheet.png", photos, rows, LIMIT)
-    with Image.open(tmp_path / "sheet.png") as sheet:
-        assert sheet.width > 3 * 90 and sheet.height > 3 * 60
+    rows = [(flat(200), [flat(1), flat(2)]), (flat(201), [flat(3), None])]
+    style_sheet(tmp_path / "sheet.png", [flat(50), flat(51)], rows)
+    shown, size = colours(tmp_path / "sheet.png")
+    assert {(level,) * 3 for level in (200, 201, 1, 2, 3, 50, 51)} <= shown and size == (3 * 90 + 48, 3 * 60 + 48)
 
 
-def test_a_sheet_leaves_out_pictures_over_the_limit_of_pixels(tmp_path):
-    photos = [save(tmp_path / f"{k}.png", np.full((60, 90, 3), 50 + k, np.uint8)) for k in range(2)]
-    style = save(tmp_path / "style.png", np.full((61, 90, 3), 200, np.uint8))
-    for limit, shown in ((90 * 61, True), (90 * 60, False)):
-        contact_sheet(tmp_path / "contact.png", style, [(photos[0], photos[1])], limit)
-        style_sheet(tmp_path / "style_sheet.png", photos[:1], [(style, photos[1:])], limit)
-        for name in ("contact.png", "style_sheet.png"):
-            with Image.open(tmp_path / name) as sheet:
-                colours = {c for _, c in sheet.getcolors(10**6)}
-            assert {(50,) * 3, (51,) * 3} <= colours and ((200,) * 3 in colours) == shown
-    contact_sheet(tmp_path / "contact.png", style, [(photos[0], photos[1])], 90 * 60 - 1)
-    with Image.open(tmp_path / "contact.png") as sheet:
-        assert sheet.getcolors() == [(sheet.width * sheet.height, PAPER)]
-
-
-def test_the_sheet_of_a_run_has_the_run_s_limit_of_pixels(folder, base, monkeypatch):
+def test_the_sheet_of_a_run_opens_nothing_and_shows_what_the_run_made(folder, base, monkeypatch):
+    """Inputs and outputs that have become pipes since the run read and wrote them would hang it."""
     stub.install(monkeypatch.setattr)
-    asked = []
-    monkeypatch.setattr(sheets, "contact_sheet", lambda *arguments: asked.append(arguments[-1]))
-    assert run(*base, "--max-pixels", 99_000_000) == 0
-    assert asked == [99_000_000]
+    monkeypatch.setattr(publish, "THUMBNAIL", 16)
+    save(folder / "in" / "wide.png", photo(320, 80))
+    drawn, draw = [], sheets.contact_sheet
+
+    def drawing(path, style, examples):
+        for one in [*folder.glob("in/*.*"), *folder.glob("out/*.??g"), folder / "style.png"]:
+            one.unlink()
+            os.mkfifo(one)
+        drawn.append((style, examples))
+        draw(path, style, examples)
+
+    monkeypatch.setattr(sheets, "contact_sheet", drawing)
+    assert run(*base) == 0
+    style, examples = drawn[0]
+    assert style.dtype == np.uint8 and len(examples) == 3
+    assert sorted(one.content.shape for one in examples)[0] == (4, 16, 3)
+    assert all(one.content.shape == one.result.shape and one.result.dtype == np.uint8 for one in examples)
+    assert all(np.abs(one.content.astype(int) + one.result - 255).max() <= 12 for one in examples)  # as the stub does
+    with Image.open(folder / "out" / "contact_sheet.png") as sheet:
+        assert sheet.width > 4 * 12
 
 
-@pytest.mark.parametrize(
-    ("photograph", "result", "size"),
-    [
-        ((1000, 500), (800, 400), (64 + 320 + 36, 160 + 160 + 36)),  # both are reduced
-        ((100, 50), (60, 30), (60 + 60 + 36, 60 + 30 + 36)),  # the photograph and the style shrink to the result
-    ],
-)
-def test_pictures_of_a_contact_sheet_are_as_large_as_the_result_and_fit_a_cell(tmp_path, photograph, result, size):
-    paths = [save(tmp_path / f"{k}.png", photo(*pixels)) for k, pixels in enumerate((photograph, result))]
-    contact_sheet(tmp_path / "sheet.png", save(tmp_path / "style.png", painting()), [tuple(paths)], LIMIT)
-    with Image.open(tmp_path / "sheet.png") as sheet:
-        assert sheet.size == size
+def test_a_sheet_that_cannot_be_drawn_is_a_message(folder, base, monkeypatch, capfd):
+    stub.install(monkeypatch.setattr)
+
+    def full(*_):
+        raise StorageError("No space left on device", "Free space.")
+
+    monkeypatch.setattr(sheets, "contact_sheet", full)
+    assert run(*base) == 0
+    told = capfd.readouterr().err
+    assert "The contact sheet was not drawn: No space left on device" in told and "Contact sheet:" not in told

@@ -119,7 +119,11 @@ def test_a_second_try_begins_at_the_first_stage_and_its_evaluations_alone_count(
     save(tmp_path / "in" / "b.png", photo(64, 48, seed=2))
     devices = stub.install(monkeypatch.setattr, record=True)
     problem = publish.problem
-    wrong = lambda ended: "wrong" if ended.task.job.key == "a.png" and ended.task.job.last else problem(ended)  # noqa: E731
+
+    def wrong(ended, *more):
+        job = ended.task.job
+        return "wrong" if job.key == "a.png" and job.last else problem(ended, *more)
+
     monkeypatch.setattr(publish, "problem", wrong)
     ear = Ear()
     summary = render(tmp_path / "in", style, tmp_path / "out", SETTINGS, progress=ear)
@@ -136,8 +140,8 @@ def test_few_images_of_first_stages_wait_in_memory(style, tmp_path, devices, mon
         save(tmp_path / "in" / f"{k:03}.png", photo(64, 20 + k % 40, seed=k))
     held, most, next_job = [], [], stages.next_job
 
-    def watched(ended):
-        job = next_job(ended)
+    def watched(ended, ready):
+        job = next_job(ended, ready)
         if job is not None:
             held.append(weakref.ref(job.previous))
             most.append(sum(one() is not None for one in held))

@@ -16,9 +16,10 @@ from pictures import photo, save
 from PIL import Image
 
 from jaxstyle.data import image
+from jaxstyle.decode import pool as pool_module
 from jaxstyle.decode import process, worker
 from jaxstyle.decode.pool import Decoders, _groups
-from jaxstyle.errors import ImageError, JaxstyleError
+from jaxstyle.errors import ImageError, ProcessError
 
 LIMIT = 1_000_000
 
@@ -103,13 +104,14 @@ def test_requests_to_probe_fit_into_a_pipe():
         ([sys.executable, "-c", "print('hello')"], "cannot be started"),
     ],
 )
-def test_a_worker_that_cannot_be_started_is_no_picture_s_error(tmp_path, starter, why):
+def test_a_worker_that_cannot_be_started_is_no_picture_s_error(tmp_path, monkeypatch, starter, why):
+    monkeypatch.setattr(pool_module, "PAUSES", (0, 0))
     path = save(tmp_path / "a.png", photo(20, 20))
     with Decoders(1, max_pixels=LIMIT, timeout=60, command=starter) as pool:
         for call in (lambda: pool.probe([path]), lambda: pool.read(path, 20, full_alpha=False)):
-            with pytest.raises(JaxstyleError, match=why) as raised:
+            with pytest.raises(ProcessError, match=why) as raised:
                 call()
-            assert type(raised.value) is JaxstyleError and "--workers 0" in raised.value.remedy
+            assert raised.value.exit_code == 1 and "--workers 0" in raised.value.remedy
         assert not pool._all
 
 

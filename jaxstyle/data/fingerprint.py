@@ -100,8 +100,11 @@ def write_fingerprint(output: Path | Folder, run: Fingerprint, *, overwrite: boo
         _write(output, _as_json({"decides": run.decides, "about": run.about}))
 
 
-def record_precision(output: Path | Folder, precision: str) -> None:
+def record_precision(output: Path | Folder, precision: str, device: str = "") -> str:
     """Records the precision that "auto" resolved to; refuses a run that would mix two precisions in one folder.
+
+    Returns:
+        the name of the device that the folder was begun on, which is recorded too: `device`, unless another was.
 
     The device decides what "auto" means. So the engine calls this once in every run that renders, after making the
     device and before publishing the first image. The caller holds the lock of the folder or shard (`lock.locked`) but
@@ -127,9 +130,13 @@ def record_precision(output: Path | Folder, precision: str) -> None:
                 f"{printable(output)} holds results computed in {there}, and this run computes in {precision}",
                 f"Give --precision {there}, or use {_OTHERWISE}.",
             )
-        if settings.get("precision") != precision:
+        about = recorded.setdefault("about", {})
+        began_on = str(about.get("device") or device)
+        if settings.get("precision") != precision or about.get("device", "") != began_on:
             settings["precision"] = precision
+            about |= {"device": began_on} if began_on else {}
             _write(folder, recorded)
+        return began_on
 
 
 def read_about(output: Path | Folder) -> dict[str, Any] | None:

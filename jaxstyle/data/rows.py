@@ -28,8 +28,12 @@ class Row:
         loss: terms of the objective at the result with their weights applied, and their total.
         evaluations: evaluations of loss and gradient for this image.
         precision: number type of the convolutions, float32 or bfloat16.
+        batch: images side by side in its batch, itself included; it decides rounding.
         seconds: this image's share of the device's time: each chunk's time divided by its running lanes.
         start_loss: objective at the start of the optimisation.
+        judgement: figures by which the image was judged: fall (of the loss, as a share of the start's), moved (mean
+            change from the start), brightness (mean) and spread (standard deviation), in levels of 255, and saturated
+            (share of values that are 0 or 255).
         input_bytes, input_modified, input_sha256: length, time of the last change (nanoseconds) and checksum of the
             input file. A resumed run renders the input again if they differ; if only the time differs, the checksum
             decides.
@@ -51,8 +55,10 @@ class Row:
     loss: Mapping[str, float] = dataclasses.field(default_factory=dict)
     evaluations: int = 0
     precision: str = ""
+    batch: int = 0
     seconds: float = 0.0
     start_loss: float = 0.0
+    judgement: Mapping[str, float] = dataclasses.field(default_factory=dict)
     input_bytes: int = 0
     input_modified: int = 0
     input_sha256: str = ""
@@ -69,7 +75,7 @@ class Row:
         """Returns the fields as JSON values."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         values |= {name: list(value) for name, value in values.items() if isinstance(value, tuple)}
-        return values | {"loss": dict(self.loss)}
+        return values | {"loss": dict(self.loss), "judgement": dict(self.judgement)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Row:
@@ -81,7 +87,7 @@ class Row:
         Raises:
             ValueError: the key or the status is absent, or a field has an invalid value; the message names it.
         """
-        fields: dict[str, Any] = {"loss": {}}  # the other defaults are class attributes
+        fields: dict[str, Any] = {"loss": {}, "judgement": {}}  # the other defaults are class attributes
         for name, value in values.items():
             if name in _TEXTS and type(value) is str:  # fast path for half of the fields
                 fields[name] = value

@@ -18,11 +18,13 @@ from typing import Any, TypeVar
 from jaxstyle.decode import process, worker
 from jaxstyle.decode.process import Crash, TooLong, Worker, not_started
 from jaxstyle.decode.worker import UNKNOWN, Decoded, Probed, Stat
-from jaxstyle.errors import ImageError, JaxstyleError
+from jaxstyle.errors import ImageError
 from jaxstyle.settings import RenderSettings
 
 GROUP, GROUP_BYTES = 64, 60_000
 """Most files and bytes in a request to probe, so that it fits into a pipe; a single longer name is sent anyway."""
+PAUSES = (0.2, 1.0, 3.0)
+"""Seconds before each further try to start a worker: a machine that is out of memory or processes may recover."""
 CLOSED = "the decoders are closed"
 
 T = TypeVar("T")
@@ -51,7 +53,7 @@ class Decoders:
         timeout: seconds after which a worker that has not answered a request is killed.
         command: the command line of a worker [default: process.COMMAND]
         """
-        self.workers = workers
+        self.workers = self._most = workers
         self._white_level = white_level
         self._max_pixels, self._timeout, self._command = max_pixels, timeout, command or process.COMMAND
         self._change = threading.Condition()
@@ -71,7 +73,7 @@ class Decoders:
         """Reads the headers of files, in order; `Probed.problem` reports an unusable file.
 
         Raises:
-            JaxstyleError: a worker cannot be started.
+            ProcessError: no worker can be started.
             RuntimeError: the pool is closed.
         """
         if not self.workers:
@@ -83,7 +85,7 @@ class Decoders:
 
         Raises:
             ImageError: the file cannot be read or decoded, crashed its decoder twice, or took too long.
-            JaxstyleError, RuntimeError: see `probe`.
+            ProcessError, RuntimeError: see `probe`.
         """
         asked: dict[str, Any] = {"full_alpha": full_alpha, "white_level": self._white_level}
         if not self.workers:
@@ -154,15 +156,12 @@ class Decoders:
         with self._change:
             self._alone += alone
         try:
-            with self._change:
-                self._change.wait_for(lambda: self._closed or self._free(alone))
-                one = self._take()
+            one = self._started(alone)
             try:
-                one.start()
                 yield one
             except BaseException as error:
                 self._drop(one)
-                if self._closed and isinstance(error, Crash | JaxstyleError):
+                if self._closed and isinstance(error, Crash):
                     raise RuntimeError(CLOSED) from error
                 raise
             self._give_back(one)
@@ -171,9 +170,47 @@ class Decoders:
                 self._alone -= alone
                 self._change.notify_all()
 
+    def _started(self, alone: bool) -> Worker:
+        """Returns a worker that is ready. One that does not start is tried again after a pause.
+
+        If it never starts, the pool makes do with the workers that it has.
+
+        Raises:
+            ProcessError: none can be started, and there is none.
+        """
+        pauses = list(PAUSES)
+        while True:
+            one = None
+            with self._change:
+                self._change.wait_for(lambda: self._closed or self._free(alone))
+                try:
+                    one = self._take()
+                except (OSError, MemoryError) as error:  # no memory, or too many processes
+                    problem: Exception = error
+                    why = getattr(error, "strerror", None) or str(error) or "out of memory"
+            if one is not None:
+                try:
+                    one.start()
+                    return one
+                except (Crash, TooLong) as error:
+                    self._drop(one)
+                    problem, why = error, str(error)
+                except BaseException:
+                    self._drop(one)
+                    raise
+            with self._change:
+                if not self._closed and not pauses:
+                    if not self._all:
+                        raise not_started(why) from problem
+                    self._most = len(self._all)
+                    continue
+                self._change.wait_for(lambda: self._closed, pauses.pop(0) if pauses else 0)
+                if self._closed:
+                    raise RuntimeError(CLOSED) from problem
+
     def _free(self, alone: bool) -> bool:
         busy = len(self._all) - len(self._idle)
-        return not busy if alone else not self._alone and busy < self.workers
+        return not busy if alone else not self._alone and busy < self._most
 
     def _take(self) -> Worker:
         if self._closed:
@@ -184,10 +221,7 @@ class Decoders:
                 return one
             self._all.discard(one)  # it was killed while idle, so no picture caused it
             one.close()
-        try:
-            one = Worker(self._command)
-        except OSError as error:
-            raise not_started(error.strerror or str(error)) from error
+        one = Worker(self._command)
         self._all.add(one)
         return one
 

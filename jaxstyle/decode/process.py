@@ -5,23 +5,25 @@ Answers are untrusted: a malicious image may control the decoder. A malformed an
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy as np
 
 from jaxstyle.data.image import FORMATS, Header, work_size
 from jaxstyle.decode.worker import READY, Decoded, Probed, Stat, array_header
-from jaxstyle.errors import ImageError, JaxstyleError
+from jaxstyle.errors import ImageError, ProcessError
 
 COMMAND = (sys.executable or "", "-P", "-c", "from jaxstyle.decode.worker import main; main()")
 """The command line of a worker."""
@@ -51,6 +53,32 @@ class TooLong(Exception):
     """A worker did not answer in time and was killed."""
 
 
+class _Pipe(io.RawIOBase):
+    """The read end of a pipe.
+
+    Attributes:
+        deadline: time (time.monotonic) after which a read raises `TooLong` instead of waiting.
+    """
+
+    def __init__(self, pipe: IO[bytes]):
+        self.deadline = 0.0
+        self._pipe, self._poll = pipe, select.poll()
+        self._poll.register(pipe, select.POLLIN)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left = min(max(0.0, self.deadline - time.monotonic()), 10**6)
+        if not self._poll.poll(1000 * left):
+            raise TooLong
+        return self._pipe.readinto(buffer)  # type: ignore[attr-defined]
+
+    def close(self) -> None:
+        self._pipe.close()
+        super().close()
+
+
 class Worker:
     """A process and its pipes. One thread uses it at a time; any thread may call `kill`."""
 
@@ -63,6 +91,7 @@ class Worker:
         environment["PYTHONUTF8"] = str(sys.flags.utf8_mode)  # file names are decoded as in this process
         self._process = subprocess.Popen(
             list(command),
+            bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -70,7 +99,9 @@ class Worker:
             start_new_session=True,  # Ctrl-C reaches the run only
         )
         assert self._process.stdin and self._process.stdout and self._process.stderr
-        self._in, self._out, self._log = self._process.stdin, self._process.stdout, self._process.stderr
+        self._in = io.BufferedWriter(self._process.stdin)
+        self._limited = _Pipe(self._process.stdout), _Pipe(self._process.stderr)
+        self._out, self._log = map(io.BufferedReader, self._limited)
         self._ready = False
 
     def ask(self, request: dict[str, Any], receive: Callable[[Worker, Any], T], seconds: float) -> T:
@@ -79,19 +110,24 @@ class Worker:
         Raises:
             Crash, TooLong: the caller must close the worker.
         """
-        with self._within(seconds):
-            try:
-                self._in.write(json.dumps(request).encode("ascii") + b"\n")
-                self._in.flush()
-            except OSError as error:
-                raise self._crash() from error
-            line = self._out.readline(LONGEST_LINE)
-            if len(line) < LONGEST_LINE and not line.endswith(b"\n"):
-                raise self._crash()
-            try:
-                return receive(self, json.loads(line))
-            except (ValueError, TypeError, KeyError, RecursionError) as error:
-                raise Crash("its answer was malformed") from error
+        self._limit(seconds)
+        try:
+            self._in.write(json.dumps(request).encode("ascii") + b"\n")
+            self._in.flush()
+        except OSError as error:
+            raise self._crash() from error
+        line = self._out.readline(LONGEST_LINE)
+        if len(line) < LONGEST_LINE and not line.endswith(b"\n"):
+            raise self._crash()
+        try:
+            return receive(self, json.loads(line))
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise Crash("its answer was malformed") from error
+
+    def _limit(self, seconds: float) -> None:
+        """Sets the time at which reading its pipes ends, although a worker that hangs in the kernel holds them open."""
+        for pipe in self._limited:
+            pipe.deadline = time.monotonic() + seconds
 
     def array(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """Reads the next array of the answer.
@@ -109,7 +145,7 @@ class Worker:
                 raise self._crash()
             raise ValueError("not the array that was announced")
         made = np.empty(shape, dtype)
-        if self._out.readinto(made.data.cast("B")) < made.nbytes:  # type: ignore[attr-defined]
+        if self._out.readinto(made.data.cast("B")) < made.nbytes:
             raise self._crash()
         return made
 
@@ -117,21 +153,28 @@ class Worker:
         """Waits until a new worker is ready.
 
         Raises:
-            JaxstyleError: the worker ended, or was not ready in time.
+            Crash, TooLong: it ended, or was not ready in time; the text has its last line on stderr.
         """
         if self._ready:
             return
+        self._limit(START_SECONDS)
         try:
-            with self._within(START_SECONDS):
-                if self._out.readline(LONGEST_LINE) != READY:
-                    raise self._crash()
+            if self._out.readline(LONGEST_LINE) != READY:
+                raise self._crash()
         except (Crash, TooLong) as error:
             self.kill()
-            said = self._log.read(LONGEST_LINE).decode(errors="replace").strip().splitlines()
             how = str(error) or f"not ready after {START_SECONDS:g} s"
-            raise not_started(f"{how}: {said[-1][:300]}" if said else how) from error
+            raise type(error)(": ".join([how, *self._said()])) from error
         self._log.close()
         self._ready = True
+
+    def _said(self) -> list[str]:
+        """Returns the last line that an ended worker wrote to stderr, if any."""
+        self._limit(END_SECONDS / 10)
+        with suppress(TooLong):
+            lines = self._log.read(LONGEST_LINE).decode(errors="replace").strip().splitlines()
+            return [lines[-1][:300]] if lines else []
+        return []
 
     def kill(self) -> None:
         """Kills the process if it is running, and waits for its end."""
@@ -150,34 +193,6 @@ class Worker:
             with suppress(OSError):  # the buffer may hold a request that cannot be flushed
                 pipe.close()
 
-    @contextmanager
-    def _within(self, seconds: float) -> Iterator[None]:
-        """Kills the process if the block takes longer, which ends every read and write of its pipes."""
-        lock, over, late = threading.Lock(), False, False
-
-        def end() -> None:
-            nonlocal late
-            with lock:
-                if not over:
-                    late = True
-                    self._process.kill()
-
-        timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), end)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        except Crash as error:
-            if late:
-                raise TooLong from error
-            raise
-        finally:
-            timer.cancel()
-            with lock:
-                over = True
-        if late:  # it answered just before it was killed
-            raise TooLong
-
     def _crash(self) -> Crash:
         """Makes the error for a closed pipe; it says how the process ended."""
         try:
@@ -193,9 +208,13 @@ class Worker:
         return Crash(f"signal {name}", killed=name == "SIGKILL")
 
 
-def not_started(why: str) -> JaxstyleError:
+def not_started(why: str) -> ProcessError:
     """Makes the error for a worker that does not start."""
-    return JaxstyleError(f"a worker process cannot be started ({why})", "Use --workers 0.")
+    return ProcessError(
+        f"a decoder process cannot be started ({why})",
+        "Free memory, or raise the limits on it and on processes (ulimit -v, ulimit -u), and run again; or use "
+        "--workers 0.",
+    )
 
 
 # Checks of answers. They raise ValueError, TypeError or KeyError on a malformed answer.

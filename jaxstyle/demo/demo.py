@@ -9,10 +9,12 @@ import numpy as np
 from jaxstyle.data import image
 from jaxstyle.data.layout import SHEET
 from jaxstyle.data.sinks.folders import write_file
+from jaxstyle.decode.pool import decoders_for
 from jaxstyle.demo.styles import STYLES
 from jaxstyle.engine.events import Progress
 from jaxstyle.engine.pipeline import render
-from jaxstyle.errors import SettingsMismatch
+from jaxstyle.engine.publish import THUMBNAIL
+from jaxstyle.errors import ImageError, SettingsMismatch
 from jaxstyle.report.sheet import style_sheet
 from jaxstyle.settings import RenderSettings
 
@@ -30,7 +32,7 @@ def run(output: Path, progress: Progress) -> Path:
         JaxstyleError: see `render`.
     """
     photographs = sorted(PHOTOS.glob("*.jpg"))
-    rows = []
+    rows: list[tuple[Path, list[Path]]] = []
     for name, draw in STYLES.items():
         style = output / "styles" / f"{name}.png"
         write_file(style, image.encode(draw().astype(np.float32) / 255, None, "PNG", 0))
@@ -41,5 +43,14 @@ def run(output: Path, progress: Progress) -> Path:
             render(photographs, style, folder, SETTINGS, progress=progress, own_process=True, existing="overwrite")
         rows.append((style, [folder / photo.name for photo in photographs]))
     sheet = output / SHEET
-    style_sheet(sheet, photographs, rows, SETTINGS.max_pixels)
+    with decoders_for(SETTINGS) as decoders:
+
+        def small(path: Path) -> np.ndarray | None:
+            try:
+                return decoders.read(path, THUMBNAIL, full_alpha=False).levels
+            except ImageError:  # the cell stays empty
+                return None
+
+        cells = [(small(style), [small(result) for result in results]) for style, results in rows]
+        style_sheet(sheet, [small(photo) for photo in photographs], cells)
     return sheet

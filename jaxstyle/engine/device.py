@@ -24,10 +24,10 @@ from jaxstyle.style.batch import Batch as LaneBatch
 from jaxstyle.style.initial import lane_inputs
 from jaxstyle.style.stylizer import Stylizer, stylizer
 
-CPU_BATCH, CPU_PIXELS = (2, 16), 2 * 256 * 192
-"""Fewest and most images of a batch on the CPU, and the target number of pixels in between. On two cores, the time of
-an image in a batch of 2 is 0.87 of its time alone at 128 pixels and 0.95 at 256; larger batches gain little more
-(bench/REPORT.md). At 64 pixels, a batch of 8 took 0.77 of the time of a batch of 2 (bench/LOG.md)."""
+CPU_BATCH, CPU_PIXELS = (1, 2), 2 * 128 * 96
+"""Fewest and most images on each device that the CPU is divided into, and the target number of pixels in between. A
+batch keeps its size to the end, so that a large one would cost a run of few pictures more than it gains the others
+(bench/LOG.md)."""
 ACCELERATOR_PIXELS = 16 * 512**2
 """Target number of pixels in a batch on an accelerator; an estimate, not measured."""
 COMPILE_FLOPS = {"cpu": 5e11}
@@ -93,14 +93,27 @@ class JaxDevice:
     @staticmethod
     def _room(settings: RenderSettings, parts: int) -> bool:
         """Whether each part of the CPU's memory has space for a lane of the largest shape."""
-        return memory.largest_batch((settings.size, settings.size), settings, host.host_memory() // parts) > 0
+        return memory.largest_batch((settings.size, settings.size), settings, host.total_memory() // parts) > 0
 
     def _memory(self) -> int:
-        """Returns the bytes that batches may take."""
+        """Returns the bytes that batches may take; what is free at the moment does not count."""
         if self._cpu:
-            return host.host_memory()
+            return host.total_memory()
         each = int((jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 0)) or 8 * 2**30
         return each * self.count
+
+    @property
+    def name(self) -> str:
+        if self._cpu:
+            return f"a CPU of {host.cores()} cores as {self.count} devices"
+        return f"{self.count} x {jax.local_devices()[0].device_kind}"
+
+    @property
+    def free(self) -> int:
+        if self._cpu:
+            return host.host_memory()
+        used = int((jax.local_devices()[0].memory_stats() or {}).get("bytes_in_use", 0))
+        return max(0, self.memory - self.count * used)
 
     def memory_bytes(self, bucket: Size, lanes: int) -> int:
         return self.count * memory.fixed_bytes(self.settings) + lanes * memory.lane_bytes(bucket, self.settings)
@@ -110,12 +123,9 @@ class JaxDevice:
 
     def preferred_batch(self, bucket: Size) -> int:
         pixels = bucket[0] * bucket[1]
-        if self._cpu:  # the number of devices that it is divided into does not matter
-            least, most = CPU_BATCH
-            wanted = max(least, min(most, CPU_PIXELS // pixels))
-        else:
-            wanted = max(1, min(64, ACCELERATOR_PIXELS // pixels)) * self.count
-        return min(wanted, self.max_batch(bucket))
+        least, most = CPU_BATCH if self._cpu else (1, 64)
+        wanted = max(least, min(most, (CPU_PIXELS if self._cpu else ACCELERATOR_PIXELS) // pixels))
+        return min(wanted * self.count, self.max_batch(bucket))
 
     def worth_shrinking(self, group: Group, lanes: int, evaluations: int) -> bool:
         each = lanes if self._cpu else lanes / self.count  # the parts of a CPU share its cores

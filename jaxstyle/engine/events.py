@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
 from jaxstyle.data.rows import Row
 from jaxstyle.planning.plan import Job
 
@@ -47,6 +49,13 @@ class Silent:
     def say(self, text: str) -> None: ...
 
 
+class Example(NamedTuple):
+    """A small copy of a picture and of its result, H x W x 3 uint8 of at most `publish.THUMBNAIL` pixels a side."""
+
+    content: np.ndarray
+    result: np.ndarray
+
+
 @dataclass
 class Summary:
     """How a run ended.
@@ -62,7 +71,8 @@ class Summary:
         occupancy: ticks of lanes that had an image to work on, of all ticks of lanes; 0 where there were none.
         seconds: of this run after its preparations.
         device_seconds: of these in the device's calls.
-        examples: paths of (input, output) of the first results of this run.
+        style_image: at its working size, h x w x 3 in [0, 1].
+        examples: the first results of this run, for a contact sheet.
     """
 
     output: Path
@@ -77,14 +87,19 @@ class Summary:
     occupancy: float = 0.0
     seconds: float = 0.0
     device_seconds: float = 0.0
-    examples: list[tuple[Path, Path]] = field(default_factory=list)
+    style_image: np.ndarray | None = None
+    examples: list[Example] = field(default_factory=list)
 
 
 class Settled(NamedTuple):
-    """A row for the manifest; `job` is the job that it ends, None for an input that never was one."""
+    """A row for the manifest; `job` is the job that it ends, None for an input that never was one.
+
+    The first results of a run bring an `example`.
+    """
 
     row: Row
     job: Job | None = None
+    example: Example | None = None
 
 
 class Tell(NamedTuple):

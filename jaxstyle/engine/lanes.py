@@ -50,6 +50,8 @@ class Ended(Generic[T]):
         evaluations: evaluations spent on the image.
         status: value of `style.status.Status`.
         seconds: its share of the device's time: each chunk's time divided by its running lanes.
+        sizes: sizes of its batches, one after the other; several only where the last images move to smaller ones.
+        notes: for its row.
     """
 
     task: T
@@ -57,6 +59,8 @@ class Ended(Generic[T]):
     evaluations: int
     status: int
     seconds: float
+    sizes: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -90,9 +94,10 @@ class Usage:
 
 @dataclass
 class _Lane(Generic[T]):
-    """One place of the batch: its task, if any, and the evaluations and seconds spent on it."""
+    """One place of the batch: its task, if any, what was spent on it, and the sizes of its batches."""
 
     task: T | None = None
+    sizes: tuple[int, ...] = ()
     evaluations: int = 0
     seconds: float = 0.0
 
@@ -114,26 +119,34 @@ class BatchScheduler(Generic[T]):
     """Runs one group after the other on a device."""
 
     def __init__(
-        self, device: Device, queues: Queues[T], report: Callable[[int, float], None], usage: Usage | None = None
+        self,
+        device: Device,
+        queues: Queues[T],
+        report: Callable[[int, float], None],
+        usage: Usage | None = None,
+        *,
+        shrink: bool = False,
     ):
         """Args:
         report: called after each chunk with the evaluations spent in it and the mean loss of the running lanes; called
             for a lost batch with minus the evaluations spent on its images, and NaN.
         usage: counters to update [default: new ones]
+        shrink: begin with a batch that the tasks fill, and move the last lanes to smaller batches. Otherwise all
+            batches have one size, and lanes without a task are idle: an image's size of batch decides its rounding.
         """
-        self.usage = usage or Usage()
+        self.usage, self._shrink = usage or Usage(), shrink
         self._device, self._queues, self._report = device, queues, report
 
     def run(self, group: Group, pending: int, batch: int, smaller: Callable[[int], None]) -> Iterator[Ended[T]]:
         """Renders the tasks of a group until none is left or a later stage has priority.
 
-        Each lane ends on its own and is refilled. If no task is left, the running lanes move to smaller batches when
-        that saves more time than compiling takes. If the device runs out of memory, the batch is halved and its images
-        start again.
+        Each lane ends on its own and is refilled. With `shrink`, if no task is left, the running lanes move to smaller
+        batches when that saves more time than compiling takes. If the device runs out of memory, the batch is halved
+        and its images start again.
 
         Args:
             pending: least number of tasks to expect, failures aside.
-            batch: most lanes.
+            batch: lanes; with `shrink`, most lanes.
             smaller: called with the new size when the batch is halved.
 
         Raises:
@@ -144,7 +157,7 @@ class BatchScheduler(Generic[T]):
         while True:
             filled: _Filled[T] = _Filled()
             try:
-                yield from self._run(group, batch_size(batch, pending, count), filled, again)
+                yield from self._run(group, batch_size(batch, pending, count) if self._shrink else batch, filled, again)
                 return
             except OutOfMemory as error:
                 lost, size = filled.tasks(), len(filled.lanes)
@@ -172,13 +185,15 @@ class BatchScheduler(Generic[T]):
             active = filled.active()
             if not active:
                 return
-            smaller = self._smaller(group, filled, again)
+            smaller = self._smaller(group, filled, again) if self._shrink else None
             if smaller is not None:
                 with self.usage.call(compiles=True):
                     batch = batch.select(active, smaller)
                 idle = [_Lane[T]() for _ in range(smaller - len(active))]
                 filled.lanes = [filled.lanes[index] for index in active] + idle
                 active, ticks = list(range(len(active))), 1
+                for lane in filled.lanes[: len(active)]:
+                    lane.sizes += (smaller,)
             ticks = max(1, min([ticks, *(self._left(filled.lanes[index]) for index in active)]))
             began = time.perf_counter()
             with self.usage.call():
@@ -202,7 +217,7 @@ class BatchScheduler(Generic[T]):
             task = again.popleft() if again else self._queues.take(group, None if empty else chunk * idle)
             if task is None:
                 return
-            filled.lanes[index] = _Lane(task)
+            filled.lanes[index] = _Lane(task, (len(filled.lanes),))
             with self.usage.call():
                 batch.put(index, task.inputs, task.evaluations)
 
@@ -242,4 +257,4 @@ class BatchScheduler(Generic[T]):
                     result = batch.result(index)
                 lane, filled.lanes[index] = filled.lanes[index], _Lane()
                 assert lane.task is not None
-                yield Ended(lane.task, result, lane.evaluations, status, lane.seconds)
+                yield Ended(lane.task, result, lane.evaluations, status, lane.seconds, lane.sizes)

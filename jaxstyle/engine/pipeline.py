@@ -13,16 +13,19 @@ from jaxstyle.coerce import combined
 from jaxstyle.data import fingerprint, ledger, lock
 from jaxstyle.data.folder import Folder
 from jaxstyle.data.manifest import Manifest
+from jaxstyle.data.mutex import MUTEX_SECONDS
 from jaxstyle.data.rows import Row
 from jaxstyle.data.sinks.folders import drop_unfinished, make_output_folder, sweep
 from jaxstyle.data.sources.base import printable
-from jaxstyle.decode.pool import decoders_for
+from jaxstyle.decode.pool import Decoders, decoders_for
 from jaxstyle.decode.reader import Reader
 from jaxstyle.engine.events import Progress, Silent, Summary
 from jaxstyle.engine.stages import Shared, works
 from jaxstyle.engine.stop import Limits, Stop
 from jaxstyle.engine.threads import Threads
+from jaxstyle.engine.watchdog import Calls, Watchdog
 from jaxstyle.errors import DeviceError, ImageError, JaxstyleError, OutputLocked, StorageError
+from jaxstyle.paths import given_path
 from jaxstyle.planning import preflight
 from jaxstyle.planning.contract import Device, OutOfMemory
 from jaxstyle.planning.plan import skipped_kind
@@ -94,47 +97,71 @@ def render(
         DeviceError: no device works, it has no room for the network, or it does not answer.
     """
     settings = combined(RenderSettings, settings, overrides)
-    ready = preflight.check(inputs, style, output, settings, source=source, sink=sink)
-    output, progress, stop = ready.output, progress or Silent(), stop or Stop()
+    calls, progress, stop = Calls(), progress or Silent(), stop or Stop()
+    with Watchdog(settings.stall_timeout, calls, own_process=own_process) as watchdog, decoders_for(settings) as pool:
+        ready = preflight.check(
+            inputs, style, output, settings, source=source, sink=sink, decoders=pool, watch=calls.of
+        )
+        style = given_path(style, "the style")
+        return _render(ready, style, pool, progress, stop, at_end, watchdog, calls, own_process)
+
+
+def _render(
+    ready: preflight.Ready,
+    style: Path,
+    decoders: Decoders,
+    progress: Progress,
+    stop: Stop,
+    at_end: Callable[[Summary], None] | None,
+    watchdog: Watchdog,
+    calls: Calls,
+    own_process: bool,
+) -> Summary:
+    """A run that has been checked. See `render`."""
+    output, settings = ready.output, ready.settings
+    place = printable(output)
+    if settings.existing != "overwrite" and (text := preflight.rounding(output, ready.run)):
+        progress.say(text)
     for name in ("style", "init"):
         if note := ready.run.about.get(f"{name}_notes"):
             progress.say(f"the {name} picture: {note}")
     part, summary = settings.part(), Summary(output)
-    folder = make_output_folder(output)
+    with calls.of(f"making {place}"):
+        folder = make_output_folder(output)
     ready = dataclasses.replace(ready, folder=folder)
     with ExitStack() as opened:
         overwrite = settings.existing == "overwrite"
         begin = partial(fingerprint.write_fingerprint, folder, ready.run, overwrite=overwrite)
-        opened.enter_context(lock.locked(folder, part, begin))
-        ready.sink.begin(folder, preflight.protected(ready, Path(style)))
-        opened.callback(ready.sink.close)
-        rows = Manifest(folder, part)
-        opened.push(_without_hiding(rows.close))
-        decoders = decoders_for(settings)
+        with calls.of(f"locking {place}", MUTEX_SECONDS):
+            opened.enter_context(lock.locked(folder, part, begin))
+        with calls.of(f"looking at the inputs and at {place}"):
+            ready.sink.begin(folder, preflight.protected(ready, style))
+        opened.callback(calls.watched(ready.sink.close, f"closing {place}"))
+        with calls.of(f"reading the manifest of {place}"):
+            rows = Manifest(folder, part)
+        opened.push(_without_hiding(calls.watched(rows.close, f"closing the manifest of {place}")))
         opened.callback(decoders.close)
         shared = Shared(
-            ready, rows.before, Reader(ready.source, decoders), partial(device_for, own_process=own_process)
+            ready, rows.before, Reader(ready.source, decoders), partial(device_for, own_process=own_process), calls
         )
         opened.callback(shared.spool.close)
-        keeper = _Keeper(
-            ready,
-            rows,
-            summary,
-            progress,
-            {"style": printable(Path(style).name), "seed": settings.seed, "run": rows.run},
-        )
-        threads = Threads(shared, works(shared), progress, keeper.keep)
+        common = {"style": printable(style.name), "seed": settings.seed, "run": rows.run}
+        keeper = _Keeper(ready, rows, summary, progress, common)
+        threads = Threads(shared, works(shared), progress, keeper.keep, watchdog)
         opened.push(_without_hiding(threads.leave))
         limits = Limits(settings)
         threads.supervise(stop, lambda: limits.exceeded(keeper.failed, summary.looked_at))
+        summary.style_image = ready.style_image
         summary.stopped = stop.reason if threads.unfinished else ""
         threads.account(summary)
         summary.done, summary.skipped, summary.failed = map(rows.count, ("done", "skipped", "failed"))
         if at_end is not None:
-            at_end(summary)
+            with calls.of(f"finishing {place}"):
+                at_end(summary)
     if part != (1, 1):
         try:
-            lock.if_unlocked(folder, lambda: _unite(folder))  # if other shards are at work, the last one does it
+            with calls.of(f"uniting the manifests of {place}", MUTEX_SECONDS):
+                lock.if_unlocked(folder, lambda: _unite(folder))  # if other shards are at work, the last one does it
         except (OutputLocked, StorageError) as error:
             progress.say(f"The shards' manifests stay apart until another run unites them: {error}")
     return summary

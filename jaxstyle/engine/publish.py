@@ -1,4 +1,4 @@
-"""From a lane that has ended to an output and its row. An image that came out wrong is found here and not written."""
+"""From a lane that has ended to an output and its row. An image that came out wrong (`judge`) is not written."""
 
 from __future__ import annotations
 
@@ -10,63 +10,20 @@ import numpy as np
 
 from jaxstyle.data import image
 from jaxstyle.data.rows import Row
-from jaxstyle.data.sinks.base import Sink
+from jaxstyle.engine.events import Example
+from jaxstyle.engine.judge import judgement, picture_of, problem, remark
 from jaxstyle.engine.lanes import Ended
 from jaxstyle.engine.prepare import Prepared
 from jaxstyle.errors import ImageError
 from jaxstyle.planning.plan import Job
-from jaxstyle.settings import RenderSettings
+from jaxstyle.planning.preflight import Ready
 from jaxstyle.style.status import Status
 
-IMPROVED = 0.99
-"""A STALLED lane counts as done if its loss is below this part of its start loss."""
-OPTIMAL = 1e-5
-"""A start loss up to this is rounding: the start is the optimum, as for a photograph that is the style picture."""
-BLACK = 2
-"""An image without a pixel above this of 255 is black."""
-GLANCE = 32
-"""Pixels a side of the sample that is looked at first."""
+THUMBNAIL = 256
+"""Longest side in pixels of the small copies for a contact sheet."""
 
 
-def problem(ended: Ended[Prepared]) -> str:
-    """What is wrong with the image of a lane, so that a second try may help; "" if nothing is.
-
-    A loss is compared with the start loss of the same stage: losses of other sizes are not comparable.
-    """
-    result = ended.result
-    if result is None:
-        return ""  # a second try has no more memory
-    optimal = result.start_loss <= OPTIMAL
-    if ended.status == Status.DIVERGED or not np.isfinite(result.image).all():
-        return "diverged: its loss was not finite"
-    if ended.status == Status.STALLED and not (optimal or result.loss < IMPROVED * result.start_loss):
-        return f"stalled: no step lowered its loss from {result.start_loss:.4g}"
-    if ended.evaluations > 1 and not (optimal or result.loss < result.start_loss):
-        return f"came out no better: its loss went from {result.start_loss:.4g} to {result.loss:.4g}"
-    return _looks_wrong(_picture(ended))
-
-
-def _picture(ended: Ended[Prepared]) -> np.ndarray:
-    """The image of a lane without the border that filled its bucket up."""
-    assert ended.result is not None
-    width, height = ended.task.job.work
-    return ended.result.image[:height, :width]
-
-
-def _looks_wrong(picture: np.ndarray) -> str:
-    height, width = picture.shape[:2]
-    sample = image.to_bytes(picture[:: max(1, height // GLANCE), :: max(1, width // GLANCE)])
-    if sample.max() > BLACK and (sample != sample[0, 0]).any():
-        return ""
-    shown = image.to_bytes(picture)
-    if shown.max() <= BLACK:
-        return "came out black"
-    if (shown == shown[0, 0]).all() and width * height > 1:
-        return f"came out as one colour, {tuple(shown[0, 0].tolist())}"
-    return ""
-
-
-def next_job(ended: Ended[Prepared]) -> Job | None:
+def next_job(ended: Ended[Prepared], ready: Ready) -> Job | None:
     """The job that a lane's end leads to: a second try, from the first stage on, or the next stage; None if it is done.
 
     The image of a stage is kept without its border.
@@ -74,14 +31,15 @@ def next_job(ended: Ended[Prepared]) -> Job | None:
     job = ended.task.job
     if ended.result is None:
         return None
-    if wrong := problem(ended):
+    if wrong := problem(ended, ready.settings, ready.style_image):
         return None if job.first_problem else job.second_try(wrong)
     if job.last:
         return None
-    return job.next_stage(_picture(ended).copy(), ended.evaluations, ended.seconds)
+    job = dataclasses.replace(job, note="; ".join(filter(None, (job.note, *ended.notes))))
+    return job.next_stage(picture_of(ended).copy(), ended.evaluations, ended.seconds)
 
 
-def publish(ended: Ended[Prepared], settings: RenderSettings, sink: Sink) -> Row:
+def publish(ended: Ended[Prepared], ready: Ready) -> Row:
     """Writes the image of a lane and returns its row; the caller commits the output before it keeps the row.
 
     Evaluations and seconds are those of all stages of the last try; `start_loss` is that of the last stage, so that
@@ -90,30 +48,32 @@ def publish(ended: Ended[Prepared], settings: RenderSettings, sink: Sink) -> Row
     Raises:
         StorageError: the output cannot be written.
     """
-    task, result = ended.task, ended.result
+    task, result, settings = ended.task, ended.result, ready.settings
     job = task.job
     made: dict[str, Any] = {
         "evaluations": job.evaluations_before + ended.evaluations,
         "seconds": round(job.seconds_before + ended.seconds, 4),
+        "batch": ended.sizes[0] if ended.sizes else 0,
     }
     if result is None:
         return row(task, "failed", reason="out of memory even alone: use a smaller --size", **made)
-    made["ended"] = Status(ended.status).name.lower()
-    if wrong := problem(ended):
+    made |= {"ended": Status(ended.status).name.lower(), "judgement": judgement(ended)}
+    if wrong := problem(ended, settings, ready.style_image):
         twice = f"{wrong} (on the second try; on the first: {job.first_problem})" if job.first_problem else wrong
         return row(task, "failed", reason=twice, **made)
     size = job.output_size(settings)
-    pixels = image.resize(image.to_unit(_picture(ended)), *size)
+    pixels = image.resize(image.to_unit(picture_of(ended)), *size)
     alpha = None if task.alpha is None else task.alpha.astype(np.float32) / 255
     try:
         data = image.encode(pixels, alpha, job.header.format, settings.quality, job.key)
     except ImageError as error:
         return row(task, "failed", reason=str(error), **made)
     try:
-        sink.write(job.key, data)
+        ready.sink.write(job.key, data)
     except ImageError as error:  # of this output only: its name, its place, its folder's permissions
         return row(task, "failed", reason=str(error), **made)
-    again = (f"second try: the first {job.first_problem}",) if job.first_problem else ()
+    again = [f"second try: the first {job.first_problem}"] if job.first_problem else []
+    again += filter(None, [remark(ended, settings)])
     return row(
         task,
         "done",
@@ -123,9 +83,17 @@ def publish(ended: Ended[Prepared], settings: RenderSettings, sink: Sink) -> Row
         output_size=size,
         output_bytes=len(data),
         output_sha256=hashlib.sha256(data).hexdigest(),
-        notes=(*task.notes, *again),
+        notes=(*task.notes, *ended.notes, *again),
         **made,
     )
+
+
+def example(ended: Ended[Prepared]) -> Example:
+    """Makes small copies of a picture and its result."""
+    width, height = ended.task.job.work
+    size = image.work_size(width, height, THUMBNAIL)
+    pair = (ended.task.inputs["content"][:height, :width], image.to_unit(picture_of(ended)))
+    return Example(*(image.to_bytes(image.resize(one, *size)) for one in pair))
 
 
 def row(of: Job | Prepared, status: Literal["done", "failed"], **fields: Any) -> Row:

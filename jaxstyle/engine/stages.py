@@ -10,6 +10,8 @@ Inputs that wait for the plan lie in a file.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import itertools
 import queue
 import threading
 import time
@@ -21,14 +23,15 @@ from typing import Any
 from jaxstyle.data.fingerprint import record_precision
 from jaxstyle.data.ledger import Ledger
 from jaxstyle.data.rows import Row
-from jaxstyle.data.sources.base import Input
+from jaxstyle.data.sources.base import Input, printable
 from jaxstyle.decode.reader import Reader
 from jaxstyle.engine.events import Broken, Settled, Tell
 from jaxstyle.engine.lanes import BatchScheduler, Ended, Usage
 from jaxstyle.engine.prepare import Prepared, prepare
-from jaxstyle.engine.publish import next_job, publish, row
+from jaxstyle.engine.publish import example, next_job, publish, row
 from jaxstyle.engine.queues import Queues
 from jaxstyle.engine.spool import Spool
+from jaxstyle.engine.watchdog import Calls
 from jaxstyle.errors import ImageError
 from jaxstyle.planning.batches import chosen_batch
 from jaxstyle.planning.contract import Device, Group
@@ -39,6 +42,8 @@ WINDOW = 2048
 """Jobs that the planner may be ahead."""
 EVENTS = 4096
 """Events that may wait for the main thread."""
+EXAMPLES = 8
+"""Results of which a run keeps a small copy for its contact sheet."""
 WAIT_SECONDS = 0.2
 """Between two looks of a blocked thread at whether the run is over."""
 TOLD = 100
@@ -67,7 +72,8 @@ class Shared:
         events: for the main thread, from `post` and `tell`.
         usage: what the device does.
         device: once it is made.
-        writing: when each publisher began the output that it writes (time.monotonic), by thread.
+        calls: calls of storage, for the watchdog.
+        results: counts the results, for the examples of a contact sheet.
         jobs: number of jobs offered so far.
         planned: whether the plan is complete.
         left: set when the run is over and no thread may block any more.
@@ -77,13 +83,14 @@ class Shared:
     before: Ledger
     reader: Reader
     device_for: Callable[[Ready], Device]
+    calls: Calls = field(default_factory=Calls)
     queues: Queues[Prepared] = field(init=False)
     spool: Spool = field(default_factory=Spool)
     ended: queue.Queue[Ended[Prepared] | None] = field(default_factory=queue.Queue)
     events: queue.Queue[Event] = field(default_factory=lambda: queue.Queue(maxsize=EVENTS))
     usage: Usage = field(default_factory=Usage)
     device: Device | None = None
-    writing: dict[int, float] = field(default_factory=dict)
+    results: Iterator[int] = field(default_factory=itertools.count)
     jobs: int = 0
     planned: bool = False
     left: threading.Event = field(default_factory=threading.Event)
@@ -124,14 +131,22 @@ def walk(shared: Shared) -> None:
 
     With `limit` the planner asks the source itself, so that no more is listed than it needs.
     """
-    shared.ready.sink.sweep()
+    source, of = shared.ready.source, shared.calls.of
+    with of(f"sweeping {printable(shared.ready.output)}"):
+        shared.ready.sink.sweep()
     if shared.ready.settings.limit is not None:
         return
     number = 0
-    for one in inputs_of(shared.ready.source, shared.ready.settings):
+    inputs = inputs_of(source, shared.ready.settings)
+    while True:
+        with of("listing the inputs"):
+            one = next(inputs, None)
+        if one is None:
+            break
         if shared.queues.stopped:
             return
-        shared.spool.write(one)
+        with of("writing the list of inputs to a temporary file"):
+            shared.spool.write(one)
         number += 1
     shared.spool.complete()
     shared.tell("inputs", number)
@@ -140,7 +155,7 @@ def walk(shared: Shared) -> None:
 def plan(shared: Shared) -> None:
     """Makes jobs and rows of the inputs, until all are planned or the limit is reached."""
     limit, seen, finished = shared.ready.settings.limit, 0, 0
-    for one in planned(shared.ready, shared.before, shared.reader, _inputs(shared)):
+    for one in planned(shared.ready, shared.before, shared.reader, _inputs(shared), shared.calls.of):
         seen += 1
         if isinstance(one, Unchanged):
             finished += 1
@@ -202,26 +217,51 @@ class _Renderer:
     """The device's thread; remembers which batches had no room."""
 
     def __init__(self, shared: Shared):
-        self._shared, self._most_pixels = shared, 2**63
+        self._shared, self._most_pixels, self._warned = shared, 2**63, False
         shared.usage.since = time.monotonic()  # drivers may hang
         self._device = shared.device = shared.device_for(shared.ready)
         shared.usage.since = None
-        record_precision(shared.ready.folder or shared.ready.output, self._device.precision)
+        folder = shared.ready.folder or shared.ready.output
+        began_on = record_precision(folder, self._device.precision, self._device.name)
+        if began_on != self._device.name:
+            text = f"This folder was begun on {began_on}; pictures of {self._device.name} differ by rounding."
+            shared.tell("say", text)
         shared.queues.set_batch(self._batch)
 
     def run(self) -> None:
         """Renders until the queues have nothing more."""
         shared = self._shared
-        scheduler = BatchScheduler(self._device, shared.queues, partial(shared.tell, "advance"), shared.usage)
+        shrink = shared.ready.settings.tail == "shrink"
+        report = partial(shared.tell, "advance")
+        scheduler = BatchScheduler(self._device, shared.queues, report, shared.usage, shrink=shrink)
         while (chosen := shared.queues.choose()) is not None:
             group, pending = chosen
             batch = self._batch(group.bucket)
             shared.ended.maxsize = 2 * batch  # so that all lanes can end at once; only this thread blocks on it
+            self._tell_if_full(group, batch)
             for ended in scheduler.run(group, pending, batch, partial(self._halved, group)):
-                self._hand_on(ended)
+                self._hand_on(dataclasses.replace(ended, notes=self._notes(ended, group)))
+
+    def _tell_if_full(self, group: Group, batch: int) -> None:
+        """Says that a batch may need more memory than is free. Its size is not adapted, since it decides rounding."""
+        needed, free = self._device.memory_bytes(group.bucket, batch), self._device.free
+        if needed > free and not self._warned:
+            self._warned = True
+            text = f"A batch of {batch} needs about {needed / 2**20:,.0f} MiB, and {free / 2**20:,.0f} MiB are free"
+            self._shared.tell("say", f"{text}. If the run is killed, end other programs or give a smaller --batch.")
+
+    def _notes(self, ended: Ended[Prepared], group: Group) -> tuple[str, ...]:
+        """What is unusual about the sizes of an image's batches."""
+        notes, (first, *others) = [], ended.sizes or (0,)
+        wanted = self._wanted(group.bucket)
+        if 0 < first <= self._batch(group.bucket) < wanted:
+            notes.append(f"the device was out of memory: optimised in a batch of {first} instead of {wanted}")
+        if others:
+            notes.append(f"moved to smaller batches: {', '.join(map(str, others))}")
+        return tuple(notes)
 
     def _hand_on(self, ended: Ended[Prepared]) -> None:
-        job = next_job(ended)
+        job = next_job(ended, self._shared.ready)
         if job is None:
             self._shared.put(self._shared.ended, ended)
             return
@@ -232,8 +272,11 @@ class _Renderer:
 
     def _batch(self, bucket: tuple[int, int]) -> int:
         """Lanes side by side: as asked or as the device prefers, and no more pixels than it has had room for."""
-        wanted, count = chosen_batch(self._device, bucket, self._shared.ready.settings.batch), self._device.count
-        return max(count, min(wanted, self._most_pixels // (bucket[0] * bucket[1]) // count * count))
+        count = self._device.count
+        return max(count, min(self._wanted(bucket), self._most_pixels // (bucket[0] * bucket[1]) // count * count))
+
+    def _wanted(self, bucket: tuple[int, int]) -> int:
+        return chosen_batch(self._device, bucket, self._shared.ready.settings.batch)
 
     def _halved(self, group: Group, batch: int) -> None:
         width, height = group.bucket
@@ -244,12 +287,12 @@ class _Renderer:
 
 def publish_ended(shared: Shared) -> None:
     """Writes the images of lanes that have ended."""
-    me = threading.get_ident()
+    output = printable(shared.ready.output)
     while (ended := _next(shared)) is not None:
-        shared.writing[me] = time.monotonic()
-        made = publish(ended, shared.ready.settings, shared.ready.sink)
-        del shared.writing[me]
-        shared.post(Settled(made, ended.task.job))
+        with shared.calls.of(f"writing an output to {output}"):
+            made = publish(ended, shared.ready)
+        wanted = made.status == "done" and next(shared.results) < EXAMPLES
+        shared.post(Settled(made, ended.task.job, example(ended) if wanted else None))
 
 
 def _next(shared: Shared) -> Ended[Prepared] | None:

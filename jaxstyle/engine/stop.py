@@ -1,20 +1,21 @@
-"""What ends a run early: a signal, a limit on failures or time, a call that hangs."""
+"""What ends a run early: a signal, or a limit on failures or time. `watchdog` ends one that hangs."""
 
 from __future__ import annotations
 
+import _thread
+import select
 import signal
+import socket
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 
-from jaxstyle.data.sources.base import printable
-from jaxstyle.errors import DeviceError, StorageError
+from jaxstyle.engine.watchdog import GRACE_SECONDS, end_process
 from jaxstyle.settings import RenderSettings
 
-ASLEEP = 10.0
-"""Seconds between two looks of the watchdog after which it assumes that this process was suspended."""
+QUIT = "jaxstyle: quit; run the same command again to finish what is missing"
 APART = 0.5
 """Seconds within which a second signal does not count: `timeout` sends each to the process and to its group."""
 FEW = 100
@@ -68,60 +69,76 @@ class Limits:
         return ""
 
 
-class Watchdog:
-    """Finds calls that hang. The main thread calls `look` several times a second."""
+class _Listener:
+    """Takes signals on a thread of its own, so that the second one counts although the main thread hangs in a call.
 
-    def __init__(self, limit: float, output: Path):
-        """Args:
-        limit: seconds that a call of the device or the writing of an output may take.
-        output: folder, for the message.
-        """
-        self._limit, self._output = limit, output
-        self._looked = self._awake = time.monotonic()
+    Python runs handlers in the main thread, between two of its calls. Its C handler writes each signal's number to a
+    socket at once; this thread reads them.
+    """
 
-    def look(self, device: float | None, writing: Sequence[float]) -> None:
-        """Checks what is under way.
+    def __init__(self, stop: Stop):
+        self._stop, self._first, self._quit = stop, 0.0, 0
+        self._here, self.socket = socket.socketpair()
+        self.socket.setblocking(False)
+        self._thread = threading.Thread(target=self._listen, name="signals", daemon=True)
 
-        Args:
-            device: when the present call of the device began (time.monotonic), or None.
-            writing: when the outputs that are being written were begun.
+    def start(self) -> None:
+        self._thread.start()
 
-        Raises:
-            DeviceError, StorageError: one takes too long.
-        """
-        now = time.monotonic()
-        if now - self._looked > ASLEEP:
-            self._awake = now
-        self._looked = now
-        if device is not None and now - max(device, self._awake) > self._limit:
-            raise DeviceError(
-                f"the device has not answered for {self._limit:g} s", "Run again, or raise --stall-timeout."
-            )
-        if any(now - max(began, self._awake) > self._limit for began in writing):
-            raise StorageError(
-                f"a file could not be written to {printable(self._output)} within {self._limit:g} s",
-                "Look after the storage and run again, or raise --stall-timeout.",
-            )
+    def close(self) -> None:
+        self.socket.close()
+        self._thread.join()
+        self._here.close()
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """The handler of the main thread: raises `Quit` once, when the thread has decided so."""
+        del number, frame
+        quitting, self._quit = self._quit, 0
+        if quitting:
+            raise Quit(quitting)
+
+    def _listen(self) -> None:
+        while numbers := self._here.recv(64):
+            if any(map(self._heard, numbers)):
+                break
+        else:
+            return
+        until = time.monotonic() + GRACE_SECONDS  # when the process is ended
+        while select.select([self._here], [], [], max(0.0, until - time.monotonic()))[0]:
+            if not self._here.recv(64):  # `interrupt_main` is heard here too
+                return
+        end_process(QUIT, 128 + self._stop.signal)
+
+    def _heard(self, number: int) -> bool:
+        """Takes a signal; returns whether the run must end at once."""
+        if not self._stop.signal:
+            self._first = time.monotonic()
+            self._stop.request(signal.Signals(number).name, number)
+            return False
+        if time.monotonic() - self._first < APART:
+            return False
+        self._stop.signal = self._quit = number
+        _thread.interrupt_main(signal.Signals(number))
+        return True
 
 
 @contextmanager
 def on_signals(stop: Stop) -> Iterator[None]:
-    """Handles SIGINT and SIGTERM: the first asks for a stop, a later one raises `Quit`. For the main thread only."""
-    first = 0.0
+    """Handles SIGINT and SIGTERM: the first asks for a stop, a later one raises `Quit`. For the main thread only.
 
-    def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal first
-        del frame
-        if stop.signal:
-            if time.monotonic() - first < APART:
-                return
-            raise Quit(number)
-        first = time.monotonic()
-        stop.request(signal.Signals(number).name, number)
-
-    old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    If the main thread hangs in a call, the later one ends the process after `watchdog.GRACE_SECONDS`. The main thread
+    blocks both signals, since the system would give them to it, and they would wait for the end of its call.
+    """
+    listener, numbers = _Listener(stop), (signal.SIGINT, signal.SIGTERM)
+    listener.start()  # before the signals are blocked, which threads inherit
+    old = {number: signal.signal(number, listener.handle) for number in numbers}
+    wakeup = signal.set_wakeup_fd(listener.socket.fileno(), warn_on_full_buffer=False)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield
     finally:
+        signal.set_wakeup_fd(wakeup)
+        listener.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # what came meanwhile still meets our handler
         for number, handler in old.items():
             signal.signal(number, handler)

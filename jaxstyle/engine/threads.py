@@ -9,12 +9,13 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from jaxstyle.data.rows import Row
-from jaxstyle.engine.events import Broken, Progress, Settled, Summary, Tell
+from jaxstyle.data.sources.base import printable
+from jaxstyle.engine.events import Broken, Example, Progress, Settled, Summary, Tell
 from jaxstyle.engine.stages import Shared
-from jaxstyle.engine.stop import Stop, Watchdog
+from jaxstyle.engine.stop import Stop
+from jaxstyle.engine.watchdog import Watchdog
 from jaxstyle.planning import scales
 
 COMMIT_SECONDS = 0.5
@@ -23,8 +24,6 @@ LOOK_SECONDS = 0.2
 """Between two looks of the main thread at the clock and at `Stop`."""
 LEAVE_SECONDS = 2.0
 """Time that threads get to end when a run is left early."""
-EXAMPLES = 8
-"""Results that a run remembers for its contact sheet."""
 
 
 class Threads:
@@ -36,17 +35,20 @@ class Threads:
         works: Sequence[Callable[[Shared], None]],
         progress: Progress,
         keep: Callable[[list[Row]], None],
+        watchdog: Watchdog,
     ):
         """Args:
         works: what each thread does.
         keep: puts rows on the disk; called by the thread that calls `supervise`.
+        watchdog: of the run; watches the device too from here on.
         """
         self._shared, self._progress, self._keep = shared, progress, keep
         self._rows: list[Row] = []
         self._written: list[str] = []
-        self._examples: list[tuple[Path, Path]] = []
+        self._examples: list[Example] = []
         self._settled, self._seconds = 0, 0.0
-        self._watchdog = Watchdog(shared.ready.settings.stall_timeout, shared.ready.output)
+        self._watchdog = watchdog
+        watchdog.device = lambda: shared.usage.since
         self._threads = [self._thread(work) for work in works]
 
     def supervise(self, stop: Stop, exceeded: Callable[[], str]) -> None:
@@ -77,13 +79,13 @@ class Threads:
                 raise event.error
             elif event is not None:
                 self._take(event)
+            self._watchdog.check()
             now = time.monotonic()
             if event is None or now - committed >= COMMIT_SECONDS or not working:
                 self._commit()
                 committed = now
                 if reason := exceeded():
                     stop.request(reason)
-                self._watchdog.look(shared.usage.since, list(shared.writing.values()))
             if stop.reason and not stopping:
                 stopping = True
                 self._progress.say(f"Stopping ({stop.reason}): finishing the images on the device.")
@@ -129,8 +131,8 @@ class Threads:
         self._settled += 1
         if event.row.status == "done":
             self._written.append(event.row.key)
-            if isinstance(event.job.locator, Path) and len(self._examples) < EXAMPLES:
-                self._examples.append((event.job.locator, self._shared.ready.output / event.row.key))
+            if event.example is not None:
+                self._examples.append(event.example)
 
     def _drain(self) -> None:
         while not self._shared.events.empty():
@@ -142,10 +144,11 @@ class Threads:
         """Makes outputs durable, then their rows."""
         rows, self._rows = self._rows, []
         written, self._written = self._written, []
-        if written:
-            self._shared.ready.sink.commit(written)
-        if rows:
-            self._keep(rows)
+        with self._shared.calls.of(f"writing rows to {printable(self._shared.ready.output)}"):
+            if written:
+                self._shared.ready.sink.commit(written)
+            if rows:
+                self._keep(rows)
 
     def _thread(self, work: Callable[[Shared], None]) -> threading.Thread:
         def body() -> None:

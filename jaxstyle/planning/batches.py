@@ -1,4 +1,4 @@
-"""How many images are optimised side by side."""
+"""How many images are optimised side by side. The number decides how sums are rounded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def batch_sizes(batch: int, count: int = 1) -> list[int]:
 
 
 def batch_size(batch: int, pending: int, count: int = 1) -> int:
-    """The largest of `batch_sizes` that so many tasks fill; the smallest if they fill none."""
+    """The largest of `batch_sizes` that so many tasks fill; the smallest if they fill none. For `tail` = shrink."""
     return next(size for size in batch_sizes(batch, count) if size <= max(pending, count))
 
 

@@ -90,7 +90,10 @@ class Device(Protocol):
 
     Attributes:
         count: how many; the number of lanes of a batch is a multiple of it.
-        memory: bytes that batches may take, on all of them together.
+        name: kind and number, for messages: rounding may differ between devices of two names.
+        memory: bytes that batches may take, on all of them together. It is the same in every run on this machine,
+            because it decides batches.
+        free: bytes of it that are free at the moment; for messages.
         n_compiled: programs compiled for batches so far.
         precision: of the convolutions, resolved: "float32" or "bfloat16".
     """
@@ -98,7 +101,11 @@ class Device(Protocol):
     @property
     def count(self) -> int: ...
     @property
+    def name(self) -> str: ...
+    @property
     def memory(self) -> int: ...
+    @property
+    def free(self) -> int: ...
     @property
     def n_compiled(self) -> int: ...
     @property
@@ -111,7 +118,7 @@ class Device(Protocol):
         """Most lanes of a bucket that the memory has room for by estimate; at least one a device, to be tried."""
 
     def preferred_batch(self, bucket: Size) -> int:
-        """Lanes of a bucket where the user asks for no number."""
+        """Lanes of a bucket where the user asks for no number: the same in every run on this machine."""
 
     def worth_shrinking(self, group: Group, lanes: int, evaluations: int) -> bool:
         """Whether `evaluations` of so many idle lanes cost more than compiling a smaller batch."""

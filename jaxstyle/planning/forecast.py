@@ -16,7 +16,7 @@ from jaxstyle.data.image import Size
 from jaxstyle.data.rows import Row
 from jaxstyle.data.sinks.folders import existing
 from jaxstyle.data.sources.base import printable
-from jaxstyle.decode.pool import decoders_for
+from jaxstyle.decode.pool import Decoders, decoders_for
 from jaxstyle.decode.reader import Reader
 from jaxstyle.planning import cost, preflight
 from jaxstyle.planning.batches import batch_size, batch_sizes, chosen_batch
@@ -42,7 +42,7 @@ class Bucket:
     Attributes:
         images: number of them; an image of several stages counts in the bucket of each.
         batch: images side by side.
-        programs: most programs that are compiled for them: the last images move to smaller batches.
+        programs: most programs that are compiled for them.
         memory: bytes on the device, by `planning.memory`.
         evaluations: of all images.
     """
@@ -125,24 +125,28 @@ def forecast(
 
     Raises what `pipeline.render` raises before it begins.
     """
-    ready = preflight.check(inputs, style, output, settings)
-    output = ready.output
-    made = Forecast(output)
-    images, evaluations = _count(made, ready)
+    with decoders_for(settings) as decoders:
+        ready = preflight.check(inputs, style, output, settings, decoders=decoders)
+        output = ready.output
+        made = Forecast(output)
+        images, evaluations = _count(made, ready, decoders)
     made.disk_free = shutil.disk_usage(existing(output)).free
     if images:
         device = device_for(ready)
         made.memory = device.memory
         for bucket, number in images.most_common():
-            batch = batch_size(chosen_batch(device, bucket, settings.batch), number, device.count)
-            programs, memory = len(batch_sizes(batch, device.count)), device.memory_bytes(bucket, batch)
+            batch, programs = chosen_batch(device, bucket, settings.batch), 1
+            if settings.tail == "shrink":
+                batch = batch_size(batch, number, device.count)
+                programs = len(batch_sizes(batch, device.count))
+            memory = device.memory_bytes(bucket, batch)
             made.buckets.append(Bucket(*bucket, number, batch, programs, memory, evaluations[bucket]))
         if measure:
             _time(made, ready, device)
     return made
 
 
-def _count(made: Forecast, ready: preflight.Ready) -> tuple[Counter[Size], Counter[Size]]:
+def _count(made: Forecast, ready: preflight.Ready, decoders: Decoders) -> tuple[Counter[Size], Counter[Size]]:
     """Fills in what becomes of the inputs; returns the images and the evaluations of each bucket."""
     settings = ready.settings
     overwrite = settings.existing == "overwrite" or not ready.output.exists()
@@ -150,23 +154,22 @@ def _count(made: Forecast, ready: preflight.Ready) -> tuple[Counter[Size], Count
     reasons: Counter[str] = Counter()
     images: Counter[Size] = Counter()
     evaluations: Counter[Size] = Counter()
-    with decoders_for(settings) as decoders:
-        for one in planned(ready, before, Reader(ready.source, decoders), inputs_of(ready.source, settings)):
-            if isinstance(one, Unchanged):
-                made.finished += 1
-            elif isinstance(one, Row):
-                made.skipped += one.status == "skipped"
-                made.failed += one.status == "failed"
-                reasons[one.reason] += 1
-            else:
-                for stage in one.stages:
-                    images[stage.bucket] += 1
-                    evaluations[stage.bucket] += stage.evaluations
-                width, height = one.output_size(settings)
-                made.disk += round(width * height * BYTES.get(one.header.format, 3))
-                made.render += 1
-                if made.render == settings.limit:
-                    break
+    for one in planned(ready, before, Reader(ready.source, decoders), inputs_of(ready.source, settings)):
+        if isinstance(one, Unchanged):
+            made.finished += 1
+        elif isinstance(one, Row):
+            made.skipped += one.status == "skipped"
+            made.failed += one.status == "failed"
+            reasons[one.reason] += 1
+        else:
+            for stage in one.stages:
+                images[stage.bucket] += 1
+                evaluations[stage.bucket] += stage.evaluations
+            width, height = one.output_size(settings)
+            made.disk += round(width * height * BYTES.get(one.header.format, 3))
+            made.render += 1
+            if made.render == settings.limit:
+                break
     made.reasons = reasons.most_common(REASONS)
     return images, evaluations
 

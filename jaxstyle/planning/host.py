@@ -24,24 +24,38 @@ def host_memory(root: Path = Path("/")) -> int:
     Inactive page cache is not counted as used, since the kernel evicts it first. If the system does not report the
     available RAM, the result is the whole RAM; if it does not report that either, 4 GiB.
     """
-    offers = [*_meminfo(root), *_groups(root)]
-    if offers:
-        return max(0, min(offers))
+    offers = [*_meminfo(root, "MemAvailable:"), *(most - taken for most, taken in _limits(root))]
+    return max(0, min(offers)) if offers else _physical()
+
+
+def total_memory(root: Path = Path("/")) -> int:
+    """Returns the bytes of RAM of the machine, or the lowest limit of this process's control groups.
+
+    It does not depend on what is in use at the moment, so that what is chosen by it is the same in every run.
+
+    Args:
+        root: see `host_memory`.
+    """
+    offers = [*_meminfo(root, "MemTotal:"), *(most for most, _ in _limits(root))]
+    return min(offers) if offers else _physical()
+
+
+def _physical() -> int:
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):  # Windows lacks os.sysconf, other systems lack these names
         return _UNKNOWN
 
 
-def _meminfo(root: Path) -> Iterator[int]:
-    """Yields MemAvailable in bytes."""
+def _meminfo(root: Path, name: str) -> Iterator[int]:
+    """Yields an entry of /proc/meminfo in bytes."""
     for line in _text(root / "proc/meminfo").splitlines():
-        if line.startswith("MemAvailable:"):
+        if line.startswith(name):
             yield int(line.split()[1]) * 1024
 
 
-def _groups(root: Path) -> Iterator[int]:
-    """Yields the bytes left in each control group with a limit, from the process's own upwards; versions 1 and 2."""
+def _limits(root: Path) -> Iterator[tuple[int, int]]:
+    """Yields (limit, bytes in use) of each control group with a limit, from its own upwards; versions 1 and 2."""
     for line in _text(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "":
@@ -59,7 +73,7 @@ def _groups(root: Path) -> Iterator[int]:
             if most.isdecimal() and taken.isdecimal():
                 stat = (entry.split() for entry in _text(folder / "memory.stat").splitlines())
                 cache = sum(int(entry[1]) for entry in stat if entry[0] == cached)
-                yield int(most) - max(0, int(taken) - cache)
+                yield int(most), max(0, int(taken) - cache)
 
 
 def _text(path: Path) -> str:

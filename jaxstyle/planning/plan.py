@@ -6,8 +6,9 @@ import dataclasses
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from jaxstyle.data.layout import is_reserved
 from jaxstyle.data.ledger import Ledger
 from jaxstyle.data.pictures import kinds
 from jaxstyle.data.rows import Row
-from jaxstyle.data.sources.base import Input, Locator, Source
+from jaxstyle.data.sources.base import Input, Locator, Source, printable
 from jaxstyle.decode.reader import Reader
 from jaxstyle.decode.worker import UNKNOWN, Probed, Stat
 from jaxstyle.planning import scales
@@ -134,9 +135,24 @@ def in_shard(key: str, part: tuple[int, int]) -> bool:
     return parts == 1 or int.from_bytes(digest, "little") % parts == index - 1
 
 
-def planned(ready: Ready, before: Ledger, reader: Reader, inputs: Iterable[Input]) -> Iterator[Job | Row | Unchanged]:
-    """The plan of a run, given the rows of earlier runs into its folder. See `plan`."""
-    return plan(inputs, ready.settings, lambda one: is_unchanged(one, before, ready), reader)
+def planned(
+    ready: Ready,
+    before: Ledger,
+    reader: Reader,
+    inputs: Iterable[Input],
+    watch: Callable[[str], AbstractContextManager[Any]] = nullcontext,
+) -> Iterator[Job | Row | Unchanged]:
+    """The plan of a run, given the rows of earlier runs into its folder. See `plan`.
+
+    Args:
+        watch: a context for each call of storage, given what it does.
+    """
+
+    def unchanged(one: Input) -> bool:
+        with watch(f"looking at the input {printable(one.key)}"):
+            return is_unchanged(one, before, ready)
+
+    return plan(inputs, ready.settings, unchanged, reader)
 
 
 def plan(

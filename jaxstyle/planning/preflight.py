@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import jaxstyle
-from jaxstyle.data import fingerprint, image, layout, ledger
+from jaxstyle.data import fingerprint, layout, ledger
 from jaxstyle.data.fingerprint import Fingerprint
 from jaxstyle.data.folder import Folder
 from jaxstyle.data.ledger import Ledger
@@ -22,11 +24,18 @@ from jaxstyle.data.sinks.base import Sink
 from jaxstyle.data.sinks.folders import check_writable
 from jaxstyle.data.sources import SOURCES
 from jaxstyle.data.sources.base import Input, Locator, Source, printable
+from jaxstyle.decode.pool import Decoders
+from jaxstyle.decode.worker import Decoded
 from jaxstyle.errors import ImageError, InputError
 from jaxstyle.model import weights
 from jaxstyle.paths import given_path
 from jaxstyle.settings import INITS, RenderSettings
 
+ROUNDING = ("batch", "tail", "devices")
+"""Settings that change an output by rounding: settings.json shows them, and a run with others may go on in the folder.
+Refusing it would leave no way on where the memory turns out too small; each row has its own batch."""
+INIT_SIZES = 2
+"""Long side at which the picture that `init` names is kept, in working sizes: it is resized to each picture's."""
 BLOCK = 2**20
 """Bytes of an input that are read at a time for its checksum."""
 
@@ -62,32 +71,40 @@ def check(
     *,
     source: str = "folders",
     sink: str = "folders",
+    decoders: Decoders,
+    watch: Callable[[str], AbstractContextManager[Any]] = nullcontext,
 ) -> Ready:
     """Checks everything that can be wrong before the first byte is written, the quick things first.
 
     Args:
         source, sink: names in `SOURCES` and `SINKS`.
+        decoders: decode the style, and the picture that `init` names.
+        watch: a context for each call of storage, given what it does.
 
     Raises what `pipeline.render` raises.
     """
     given = [given_path(one, "an input") for one in ([inputs] if isinstance(inputs, str | Path) else inputs)]
     output, style = given_path(output, "the output"), given_path(style, "the style")
-    outputs = SINKS[sink](output, settings.part())
-    sources = SOURCES[source](given, case_insensitive=outputs.case_insensitive)
-    sources.check(output)
-    check_output(style, output, settings)
-    style_picture = own_picture(style, "style", settings)
-    style_image = style_picture.pixels
-    size = settings.style_size or settings.size
-    style_image = image.resize(style_image, *image.work_size(style_image.shape[1], style_image.shape[0], size))
-    init = None if settings.init in INITS else own_picture(Path(settings.init), "init picture", settings)
-    start = None if init is None else init.pixels
-    check_writable(output)
+    place = printable(output)
+    with watch(f"looking at the inputs and at {place}"):
+        outputs = SINKS[sink](output, settings.part())
+        sources = SOURCES[source](given, case_insensitive=outputs.case_insensitive)
+        sources.check(output)
+        check_output(style, output, settings)
+    painted = own_picture(style, "style", settings.style_size or settings.size, decoders)
+    start = None
+    if settings.init not in INITS:
+        start = own_picture(Path(settings.init), "init picture", INIT_SIZES * settings.size, decoders)
+    with watch(f"looking at {place}"):
+        check_writable(output)
     network = weights.load(settings.weights, settings.network)
-    run = with_notes(describe(style, settings, network), style=style_picture.notes, init=init.notes if init else ())
+    run = describe(style, settings, network, painted.sha256, None if start is None else start.sha256)
+    run = with_notes(run, style=painted.notes, init=() if start is None else start.notes)
     if settings.existing != "overwrite":
-        fingerprint.compare(output, run)
-    return Ready(sources, outputs, output, settings, style_image, start, network, run)
+        with watch(f"reading the settings of {place}"):
+            fingerprint.compare(output, run)
+    pixels = None if start is None else start.pixels
+    return Ready(sources, outputs, output, settings, painted.pixels, pixels, network, run)
 
 
 def protected(ready: Ready, style: Path) -> list[Path]:
@@ -131,8 +148,8 @@ def check_output(style: Path, output: Path, settings: RenderSettings) -> None:
         )
 
 
-def own_picture(path: Path, name: str, settings: RenderSettings) -> image.Picture:
-    """Reads a picture that the whole run depends on.
+def own_picture(path: Path, name: str, size: int, decoders: Decoders) -> Decoded:
+    """Decodes a picture that the whole run depends on, with its long side reduced to `size` pixels.
 
     Args:
         name: of the picture in messages.
@@ -140,30 +157,30 @@ def own_picture(path: Path, name: str, settings: RenderSettings) -> image.Pictur
     Raises:
         InputError: it cannot be read.
     """
-    if not path.is_file():
-        raise InputError(f"the {name} {printable(path)} is not a file", "Give the path of one picture.")
     try:
-        return image.read(path, settings.max_pixels)
+        return decoders.read(path, size, full_alpha=False)
     except ImageError as error:
-        raise InputError(f"the {name} {printable(path)}: {error.what}", "Give another picture.") from error
-    except OSError as error:
-        raise InputError(f"the {name} {printable(path)} cannot be read ({error.strerror})", "Give another.") from error
+        remedy = error.remedy or "Give the path of one picture."
+        raise InputError(f"the {name} {printable(path)}: {error.what}", remedy) from error
 
 
-def describe(style: Path, settings: RenderSettings, network: weights.Weights) -> Fingerprint:
-    """The fingerprint of a run, for settings.json."""
-    decides = {
-        "settings": settings.pixels(),
-        "style": hashlib.sha256(style.read_bytes()).hexdigest(),
-        "weights": network.digest,
-    }
-    if settings.init not in INITS:
-        decides["init"] = hashlib.sha256(Path(settings.init).read_bytes()).hexdigest()
+def describe(
+    style: Path, settings: RenderSettings, network: weights.Weights, style_sha256: str, init_sha256: str | None = None
+) -> Fingerprint:
+    """The fingerprint of a run, for settings.json.
+
+    Args:
+        style_sha256, init_sha256: checksums of the style's file, and of the picture that `init` names.
+    """
+    decides = {"settings": settings.pixels(), "style": style_sha256, "weights": network.digest}
+    if init_sha256 is not None:
+        decides["init"] = init_sha256
     about = {
         "jaxstyle": jaxstyle.__version__,
         "jax": version("jax"),
         "style": printable(style),
         "weights": network.source,
+        "rounding": {name: getattr(settings, name) for name in ROUNDING},
     }
     return Fingerprint(decides, {"settings": settings.defaults(), "init": None}, about)
 
@@ -172,6 +189,18 @@ def with_notes(run: Fingerprint, **notes: Sequence[str]) -> Fingerprint:
     """Adds the notes on the pictures that the whole run depends on to its facts, as `style_notes` and `init_notes`."""
     told = {f"{name}_notes": "; ".join(found) for name, found in notes.items() if found}
     return dataclasses.replace(run, about={**run.about, **told})
+
+
+def rounding(output: Path, run: Fingerprint) -> str:
+    """Says which settings of `ROUNDING` the runs before had otherwise; "" if none."""
+    here, there = run.about["rounding"], (fingerprint.read_about(output) or {}).get("rounding")
+    there = there if isinstance(there, dict) else here  # of an older version
+    differing = [
+        f"{name} is {here[name]!r} now and was {there.get(name)!r}" for name in here if here[name] != there.get(name)
+    ]
+    return (
+        f"Results of earlier runs in this folder may be rounded otherwise: {', '.join(differing)}." if differing else ""
+    )
 
 
 def is_unchanged(one: Input, before: Ledger, ready: Ready) -> bool:

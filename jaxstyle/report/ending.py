@@ -1,8 +1,22 @@
-"""What a run says at its end where it has rendered nothing."""
+"""What a run says at its end: the kinds of files that it skipped, and why it has rendered nothing."""
 
 from __future__ import annotations
 
+from collections import Counter
+
+from jaxstyle.data.sources.base import printable
 from jaxstyle.engine.events import Summary
+
+KINDS_SHOWN = 8
+"""Most kinds of skipped inputs that are named."""
+
+
+def by_kind(kinds: Counter[str]) -> str:
+    """Lists the most common kinds with their numbers."""
+    most = kinds.most_common(KINDS_SHOWN)
+    others = kinds.total() - sum(number for _, number in most)
+    shown = [f"{number} {printable(kind)}" for kind, number in most]
+    return ", ".join([*shown, f"{others} others"] if others else shown)
 
 
 def why_nothing(summary: Summary, shard: str | None) -> str:

@@ -1,4 +1,4 @@
-"""Draws contact sheets: the style image, photographs and their results in one PNG."""
+"""Draws contact sheets: the style image, photographs and their results in one PNG. It opens no picture file."""
 
 from __future__ import annotations
 
@@ -10,87 +10,71 @@ from PIL import Image
 
 from jaxstyle.data import image
 from jaxstyle.data.sinks.folders import write_file
-from jaxstyle.errors import ImageError
 
-CELL = 320
-"""Longest side of a picture on the sheet, in pixels."""
 GAP = 12
 PAPER = (247, 245, 240)
 
+Pixels = np.ndarray | None
+"""A picture, H x W x 3 uint8, or None for an empty cell."""
 
-def contact_sheet(
-    path: Path, style: Path, pairs: Sequence[tuple[Path, Path]], max_pixels: int, columns: int = 4
-) -> None:
+
+def contact_sheet(path: Path, style: Pixels, pairs: Sequence[tuple[Pixels, Pixels]], columns: int = 4) -> None:
     """Draws the style image at the top left and each photograph above its result, `columns` pairs a row.
 
     Args:
         path: the PNG to write.
-        style: path of the style image.
-        pairs: (photograph, result) files. The cell of a file that cannot be read stays empty.
-        max_pixels: see `RenderSettings`; larger pictures are not read.
+        style: the style image; it is reduced to the size of the results.
+        pairs: (photograph, result).
 
     Raises:
         StorageError: the PNG cannot be written.
     """
-    results = [_thumbnail(result, max_pixels) for _, result in pairs]
-    photographs = [_beside(each, result, max_pixels) for (each, _), result in zip(pairs, results, strict=True)]
-    grid: list[list[Image.Image | None]] = []
+    grid: list[list[Pixels]] = []
     for at in range(0, len(pairs), columns):
-        head = _thumbnail(style, max_pixels, _longest(results)) if at == 0 else None
-        grid += [[head, *photographs[at : at + columns]], [None, *results[at : at + columns]]]
+        part = pairs[at : at + columns]
+        head = _reduced(style, [result for _, result in pairs]) if at == 0 else None
+        grid += [[head, *(photograph for photograph, _ in part)], [None, *(result for _, result in part)]]
     save(path, grid)
 
 
-def style_sheet(
-    path: Path, photographs: Sequence[Path], rows: Sequence[tuple[Path, Sequence[Path]]], max_pixels: int
-) -> None:
+def style_sheet(path: Path, photographs: Sequence[Pixels], rows: Sequence[tuple[Pixels, Sequence[Pixels]]]) -> None:
     """Draws the photographs in the first row, then a row for each style image with its results in the same order.
 
     Args and Raises: see `contact_sheet`.
     """
-    results = [[_thumbnail(result, max_pixels) for result in row] for _, row in rows]
-    top = [_beside(each, result, max_pixels) for each, result in zip(photographs, results[0], strict=True)]
-    grid: list[list[Image.Image | None]] = [[None, *top]]
-    grid += [
-        [_thumbnail(style, max_pixels, _longest(row)), *row] for (style, _), row in zip(rows, results, strict=True)
-    ]
+    grid: list[list[Pixels]] = [[None, *photographs]]
+    grid += [[_reduced(style, results), *results] for style, results in rows]
     save(path, grid)
 
 
-def save(path: Path, grid: Sequence[Sequence[Image.Image | None]]) -> None:
+def save(path: Path, grid: Sequence[Sequence[Pixels]]) -> None:
     """Draws a grid of pictures, each centred in its cell; columns and rows fit their largest picture.
 
     Raises:
         StorageError: the PNG cannot be written.
     """
-    width = max(map(len, grid))
-    columns = [max((cell.width for row in grid for cell in row[c : c + 1] if cell), default=0) for c in range(width)]
-    heights = [max((cell.height for cell in row if cell), default=0) for row in grid]
-    size = (sum(columns) + GAP * (len(columns) + 1), sum(heights) + GAP * (len(heights) + 1))
-    sheet, y = Image.new("RGB", size, PAPER), GAP
+    number = max(map(len, grid))
+    columns = [[row[c] for row in grid if len(row) > c] for c in range(number)]
+    widths = [max((cell.shape[1] for cell in column if cell is not None), default=0) for column in columns]
+    heights = [max((cell.shape[0] for cell in row if cell is not None), default=0) for row in grid]
+    size = (sum(heights) + GAP * (len(heights) + 1), sum(widths) + GAP * (len(widths) + 1), 3)
+    sheet, y = np.full(size, PAPER, np.uint8), GAP
     for row, height in zip(grid, heights, strict=True):
         x = GAP
-        for cell, column in zip(row, columns, strict=False):
-            if cell:
-                sheet.paste(cell, (x + (column - cell.width) // 2, y + (height - cell.height) // 2))
-            x += column + GAP
+        for cell, width in zip(row, widths, strict=False):
+            if cell is not None:
+                top, left = y + (height - cell.shape[0]) // 2, x + (width - cell.shape[1]) // 2
+                sheet[top : top + cell.shape[0], left : left + cell.shape[1]] = cell
+            x += width + GAP
         y += height + GAP
-    write_file(path, image.encode(np.asarray(sheet, np.float32) / 255, None, "PNG", 0))
+    write_file(path, image.encode(image.to_float(sheet), None, "PNG", 0))
 
 
-def _thumbnail(path: Path, max_pixels: int, longest: int = CELL) -> Image.Image | None:
-    """Reads a picture and reduces its long side to `longest` pixels; None if it cannot be read."""
-    try:
-        return Image.fromarray(image.to_bytes(image.read(path, max_pixels, longest).pixels))
-    except (ImageError, OSError):
-        return None
-
-
-def _beside(photograph: Path, result: Image.Image | None, max_pixels: int) -> Image.Image | None:
-    """Reads a photograph at the size of its result."""
-    small = _thumbnail(photograph, max_pixels)
-    return small.resize(result.size, Image.Resampling.LANCZOS) if small and result else small
-
-
-def _longest(pictures: Sequence[Image.Image | None]) -> int:
-    return max((max(picture.size) for picture in pictures if picture), default=CELL)
+def _reduced(style: Pixels, results: Sequence[Pixels]) -> Pixels:
+    """Reduces the style image to the longest side of the results."""
+    longest = max((max(one.shape[:2]) for one in results if one is not None), default=0)
+    if style is None or not longest:
+        return style
+    height, width = style.shape[:2]
+    size = image.work_size(width, height, longest)
+    return np.asarray(Image.fromarray(style).resize(size, Image.Resampling.LANCZOS))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -55,8 +57,12 @@ class FolderSource:
         return replace(one, failed=f"is a link into the output folder, to {printable(target)}: copy that file")
 
     def open(self, locator: Locator) -> BinaryIO:
-        """Opens the file."""
-        return Path(locator).open("rb")
+        """Opens the file, which must be a regular one: another kind may have taken its place."""
+        file = open(locator, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            file.close()
+            raise OSError(errno.EINVAL, "Not a regular file", str(locator))
+        return file
 
     def stamp(self, locator: Locator) -> Stamp:
         """Returns the file's length and its modification time (st_mtime_ns)."""
