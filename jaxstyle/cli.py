@@ -103,12 +103,10 @@ def render(
     drawn = []
 
     def draw_sheet(summary: Summary) -> None:
-        if not summary.examples:
-            return
         try:
-            style_image = None if summary.style_image is None else to_bytes(summary.style_image)
-            contact_sheet(output / SHEET, style_image, summary.examples)
-            drawn.append(output / SHEET)
+            if summary.examples and summary.style_image is not None:
+                contact_sheet(output / SHEET, to_bytes(summary.style_image), summary.examples)
+                drawn.append(output / SHEET)
         except StorageError as error:  # the run itself is finished
             listener.say(f"The contact sheet was not drawn: {error}")
 
