@@ -333,7 +333,7 @@ DATA = _in(
      'return {"what": _plain(error.what), ', 'return {"what": "cannot be decoded", ',
      "pool::many_threads_get_what_one_process_would_find"),
     ("exit-code", "`python -m jaxstyle` exits with 0 after an error", "cli.py",
-     "code = error.exit_code", "code = EXIT_OK",
+     "return told.exit_code", "return EXIT_OK",
      "cli::a_render_on_a_platform_that_jax_does_not_have_exits_1_and_says_so"),
 )  # fmt: skip
 

@@ -167,3 +167,41 @@ def test_what_changes_the_pixels_makes_another_run():
         assert RenderSettings(**change).pixels() != base.pixels()
     assert RenderSettings(style_size=512).pixels() == base.pixels()  # the default said aloud
     assert RenderSettings(style_layers=Objective().style_layers).pixels() == base.pixels()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("evaluations", 2.0), ("evaluations", "2"), ("seed", True), ("style_weight", "3"),
+        ("style_weight", b"3"), ("style_weight", True), ("style_weight", 10**400), ("style_weight", 1j),
+        ("style_weight", [1.0]), ("retry_failed", 1), ("retry_failed", "yes"), ("style_layers", {"relu1_1"}),
+        ("style_layers", {"relu1_1": 1}), ("style_layers", ["relu1_1", 2]), ("style_layers", b"relu1_1"),
+        ("style_layer_weights", ["1"]), ("style_layer_weights", [True]), ("style_layer_weights", 5),
+        ("max_duration", True), ("max_duration", float("inf")), ("shard", b"1/2"), ("weights", 3), ("weights", b"w"),
+        ("weights", ""), ("init", ""), ("init", 5), ("preset", 3), ("preset", None), ("batch", 2.0), ("limit", 2**63),
+        ("evaluations", 10**9 + 1), ("stall_timeout", float("inf")),
+    ],
+)  # fmt: skip
+def test_no_value_is_bent_to_fit_its_type(field, value):
+    with pytest.raises(SettingsError, match=field) as caught:
+        RenderSettings(**{field: value})
+    assert caught.value.remedy and len(str(caught.value)) < 400
+
+
+def test_a_number_of_thousands_of_digits_is_told_in_words():
+    for field, what in (("seed", "a number of thousands of digits"), ("style_weight", "a number of thousands")):
+        with pytest.raises(SettingsError, match=f"{field} is {what}"):
+            RenderSettings(**{field: 10**5000})
+
+
+def test_truth_of_numpy_is_truth_and_no_number():
+    numpy = pytest.importorskip("numpy")
+    assert RenderSettings(retry_failed=numpy.True_).retry_failed is True
+    for field in ("seed", "style_weight"):
+        with pytest.raises(SettingsError):
+            RenderSettings(**{field: numpy.True_})
+
+
+def test_a_fraction_of_a_second_and_of_failures_may_be_a_number():
+    assert RenderSettings(max_duration=0.5).seconds() == 0.5
+    assert RenderSettings(max_failures=0.25).failures() == (None, 0.25)
