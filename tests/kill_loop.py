@@ -17,6 +17,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -117,6 +118,7 @@ class Loop:
         else:
             shutil.rmtree(output)
         found.counts["series"] += 1
+        print(f"{name}: {len(found.faults)} faults so far", file=sys.stderr, flush=True)
 
     def _disturbed(self, output, shards, how, chance, found, name) -> None:
         kind, point = how

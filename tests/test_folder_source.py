@@ -50,6 +50,7 @@ def test_an_output_beside_the_inputs_is_no_overlap(tmp_path, given):
     (tmp_path / "in").mkdir()
     (tmp_path / "in/a.jpg").write_bytes(OLD)
     (tmp_path / "in-put").mkdir()
+    (tmp_path / "in-put/b.jpg").write_bytes(OLD)
     output = tmp_path / "in-put-out" / "deep"
     before = sorted(tmp_path.rglob("*"))
     FolderSource([tmp_path / given]).check(output)
