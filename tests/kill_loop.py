@@ -85,7 +85,7 @@ class Loop:
             "--evaluations",
             6 if self.real else 10,
             "--batch",
-            1 if self.real else 4,
+            "auto" if self.real else 4,
             "--workers",
             0,
         )
