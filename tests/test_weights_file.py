@@ -234,11 +234,3 @@ def test_a_format_that_is_not_known_is_refused(text, message, copy):
         file.attrs["format"] = text
     with pytest.raises(WeightsError, match=message):
         W.read(copy)
-
-
-def test_a_layer_of_zeros_is_refused(network):
-    """Every picture would be the optimum."""
-    layer = network.parameters["block3_conv1"]
-    parameters = network.parameters | {"block3_conv1": {"kernel": 0 * layer["kernel"], "bias": layer["bias"]}}
-    with pytest.raises(WeightsError, match="all values of block3_conv1/kernel are 0"):
-        W.checked(parameters, "here", VGG16)

@@ -120,8 +120,6 @@ def checked(
                 array = array.astype(np.float32)
             if not np.isfinite(array).all():
                 raise WeightsError(f"{origin}: {name}/{part} has values that are not finite", "The file is damaged.")
-            if part == "kernel" and not array.any():
-                raise WeightsError(f"{origin}: all values of {name}/{part} are 0", "The file is damaged or untrained.")
             array.flags.writeable = False  # all callers of `load` share the array
             good.setdefault(name, {})[part] = array
     return good
