@@ -19,9 +19,9 @@ app = App(name="weights", help="List, convert and verify weights of the networks
 @app.command(name="list")
 def show() -> int:
     """List the default weights of each network, and other converted files in the cache."""
+    from jaxstyle.cache import cache_directory, has_cache
     from jaxstyle.model import weights
     from jaxstyle.model.packages import PACKAGES
-    from jaxstyle.settings import cache_directory, has_cache
 
     if not has_cache():
         print("There is no home folder for a cache, so that each run converts its package's weights: JAXSTYLE_CACHE.")
@@ -78,8 +78,8 @@ def verify(path: Annotated[Path | None, named("PATH")] = None, *, network: Netwo
     network
         Network whose default weights are checked if PATH is not given.
     """
+    from jaxstyle.cache import has_cache
     from jaxstyle.model import weights
-    from jaxstyle.settings import has_cache
 
     loaded = weights.read(path) if path else weights.load(network=network)
     where = path or (weights.default_path(network) if has_cache() else None)

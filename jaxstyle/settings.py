@@ -294,29 +294,3 @@ def deciding(resolved: Mapping[str, Any]) -> dict[str, Any]:
     """Drops the settings that do not change the pixels: `NO_PIXELS`, and those that the solver does not use."""
     unused = "history" if resolved.get("solver") == "adam" else "learning_rate"
     return {name: value for name, value in resolved.items() if name not in NO_PIXELS and name != unused}
-
-
-def cache_directory() -> Path:
-    """Returns the folder of converted weights: $JAXSTYLE_CACHE, else the user's cache directory.
-
-    Raises:
-        SettingsError: there is neither; see `has_cache`.
-    """
-    import platformdirs
-
-    if told := os.environ.get("JAXSTYLE_CACHE"):
-        return given_path(told, "JAXSTYLE_CACHE", SettingsError)
-    try:
-        return Path(platformdirs.user_cache_dir("jaxstyle"))
-    except RuntimeError as error:
-        raise SettingsError(
-            "there is no home folder, and HOME is not set", "Set JAXSTYLE_CACHE to a folder."
-        ) from error
-
-
-def has_cache() -> bool:
-    """Whether there is a cache directory. A user without a home folder has none, and renders without."""
-    try:
-        return bool(cache_directory())
-    except SettingsError:
-        return bool(os.environ.get("JAXSTYLE_CACHE"))  # a wrong one is told

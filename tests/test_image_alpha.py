@@ -12,9 +12,9 @@ from pictures import page, photo, png, png16, tiff
 from PIL import Image
 
 from jaxstyle.data import image
+from jaxstyle.decode.pool import Decoders
 from jaxstyle.errors import ImageError, InputError
 from jaxstyle.planning.preflight import own_picture
-from jaxstyle.settings import RenderSettings
 
 LIMIT = 10**6
 
@@ -92,7 +92,7 @@ def test_a_picture_that_shows_nothing_is_refused_as_input_and_as_style(tmp_path,
         read(INVISIBLE[kind])
     (tmp_path / "style").write_bytes(INVISIBLE[kind])
     with pytest.raises(InputError, match=r"the style .* shows nothing"):
-        own_picture(tmp_path / "style", "style", RenderSettings())
+        own_picture(tmp_path / "style", "style", 64, Decoders(0, max_pixels=10**6, timeout=60))
 
 
 def test_a_picture_with_one_visible_pixel_is_read():

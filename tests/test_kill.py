@@ -34,11 +34,13 @@ import time
 from pathlib import Path
 from jaxstyle.data import image
 here, read = Path(__file__).parent, image.read
-def slowly(*arguments):
+def slowly(file, *arguments):
+    if file.name.endswith("style.png"):
+        return read(file, *arguments)
     (here / "decoding").touch()
     while not (here / "go").exists():
         time.sleep(0.005)
-    found = read(*arguments)
+    found = read(file, *arguments)
     (here / "decoded").touch()
     return found
 image.read = slowly

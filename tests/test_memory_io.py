@@ -54,7 +54,7 @@ def test_a_run_from_memory_to_memory(memory, workers):
     summary = memory.run(workers=workers)
     assert (summary.done, summary.skipped, summary.failed, len(summary.examples)) == (5, 1, 1, 5)
     assert set(memory.outputs) == {"0.png", "1.png", "2.png", "3.png", "sub/5.png"} == memory.sinks[0].committed
-    assert memory.sinks[0].calls == ["sweep", "close"]
+    assert memory.sinks[0].calls == ["begin", "sweep", "close"]
     for key, data in memory.outputs.items():
         with Image.open(io.BytesIO(data)) as made, Image.open(io.BytesIO(memory.content[key])) as source:
             np.testing.assert_array_equal(np.asarray(made), 255 - np.asarray(source))

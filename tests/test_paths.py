@@ -8,9 +8,10 @@ from command import run
 
 import jaxstyle
 from jaxstyle import paths
+from jaxstyle.cache import cache_directory, has_cache
 from jaxstyle.errors import InputError, SettingsError
 from jaxstyle.paths import given_path
-from jaxstyle.settings import RenderSettings, cache_directory, has_cache
+from jaxstyle.settings import RenderSettings
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ import jax
 from filelock import FileLock
 from jax.experimental.compilation_cache import compilation_cache
 
+from jaxstyle.cache import cache_directory, has_cache
 from jaxstyle.planning.host import cores
-from jaxstyle.settings import cache_directory, has_cache
 from jaxstyle.trust import CORRECT_CACHE, private_folder, tell_once
 
 MOST_BYTES = 2**30

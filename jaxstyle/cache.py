@@ -1,0 +1,35 @@
+"""The cache directory of a user, for converted weights and compiled programs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from jaxstyle.errors import SettingsError
+from jaxstyle.paths import given_path
+
+
+def cache_directory() -> Path:
+    """Returns the folder of the cache: $JAXSTYLE_CACHE, else the user's cache directory.
+
+    Raises:
+        SettingsError: there is neither; see `has_cache`.
+    """
+    import platformdirs
+
+    if told := os.environ.get("JAXSTYLE_CACHE"):
+        return given_path(told, "JAXSTYLE_CACHE", SettingsError)
+    try:
+        return Path(platformdirs.user_cache_dir("jaxstyle"))
+    except RuntimeError as error:
+        raise SettingsError(
+            "there is no home folder, and HOME is not set", "Set JAXSTYLE_CACHE to a folder."
+        ) from error
+
+
+def has_cache() -> bool:
+    """Whether there is a cache directory. A user without a home folder has none, and renders without."""
+    try:
+        return bool(cache_directory())
+    except SettingsError:
+        return bool(os.environ.get("JAXSTYLE_CACHE"))  # a wrong one is told
