@@ -348,7 +348,7 @@ import os, time
 from jaxstyle.data import image
 def hanging(*_):
     if not os.fork():
-        time.sleep(600)  # it holds the pipes of the worker open, as one that hangs in the kernel would
+        time.sleep(20)  # it holds the pipes of the worker open, as one that hangs in the kernel would
     time.sleep(600)
 image.read = hanging
 """

@@ -129,7 +129,10 @@ def _flocked(folder: Folder, name: str) -> Held | None:
         try:
             file, made = _opened(folder, name), False
         except FileNotFoundError:
-            file, made = _opened(folder, name, os.O_CREAT), True
+            try:
+                file, made = _opened(folder, name, os.O_CREAT | os.O_EXCL), True  # so that no other's is removed below
+            except FileExistsError:
+                continue
         try:
             if not _flock(file):
                 break
