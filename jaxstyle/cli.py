@@ -17,7 +17,7 @@ from cyclopts import App, Parameter
 
 from jaxstyle import __version__, arguments, cli_weights
 from jaxstyle.data.sources.base import printable
-from jaxstyle.engine.stop import Quit
+from jaxstyle.engine.stop import Quit, Stop, on_signals
 from jaxstyle.errors import DeviceError, JaxstyleError, SettingsError, StorageError, refused_by_the_system
 from jaxstyle.settings import RenderSettings
 from jaxstyle.streams import lenient
@@ -87,20 +87,12 @@ def render(
     measure
         With --dry-run: time some evaluations, see plan.
     """
-    from jaxstyle.data.image import to_bytes
-    from jaxstyle.data.layout import SHEET
-    from jaxstyle.engine.pipeline import render as run
-    from jaxstyle.engine.stop import Stop, on_signals
-    from jaxstyle.report.ending import by_kind, why_nothing
-    from jaxstyle.report.progress import progress
-    from jaxstyle.report.sheet import contact_sheet
-
     if dry_run:
         return plan(inputs, style=style, output=output, json=json, measure=measure, settings=settings)
     if json or not measure:
         raise SettingsError("--json or --no-measure is given without --dry-run", "Add --dry-run, or leave it out.")
 
-    drawn = []
+    stop, drawn = Stop(), []
 
     def draw_sheet(summary: Summary) -> None:
         try:
@@ -110,11 +102,18 @@ def render(
         except StorageError as error:  # the run itself is finished
             listener.say(f"The contact sheet was not drawn: {error}")
 
-    stop = Stop()
-    with on_signals(stop), progress(sys.stderr) as listener:
-        summary = run(
-            inputs, style, output, settings, progress=listener, stop=stop, at_end=draw_sheet, own_process=True
-        )
+    with on_signals(stop):  # before the imports: NumPy's turns Ctrl-C into an ImportError
+        from jaxstyle.data.image import to_bytes
+        from jaxstyle.data.layout import SHEET
+        from jaxstyle.engine.pipeline import render as run
+        from jaxstyle.report.ending import by_kind, why_nothing
+        from jaxstyle.report.progress import progress
+        from jaxstyle.report.sheet import contact_sheet
+
+        with progress(sys.stderr) as listener:
+            summary = run(
+                inputs, style, output, settings, progress=listener, stop=stop, at_end=draw_sheet, own_process=True
+            )
     _echo(f"{summary.done} done, {summary.skipped} skipped, {summary.failed} failed: {output}/manifest.jsonl")
     if summary.skipped_kinds:
         _echo(f"Skipped: {by_kind(summary.skipped_kinds)}")

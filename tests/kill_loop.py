@@ -143,8 +143,9 @@ class Loop:
             codes.append(one.returncode)
             expected = {0, self.code} | (ENDED.get(kind, {-9, 137}) if one is process else set())
             expected |= {2} if shards > 1 and "in use by" in said else set()
-            quiet = "Traceback" not in said or one.returncode == -2  # Python's own, before the program's start
-            if one.returncode not in expected or not quiet:
+            early = one.returncode == -2 or (kind == "SIGINT" and "numpy" in said and "ImportError" in said)
+            quiet = "Traceback" not in said or early  # Python's own, while the stub imports NumPy
+            if not (one.returncode in expected or early) or not quiet:
                 found.faults.append(f"{name}: {kind} ended with {one.returncode}: {said[-1500:]}")
         hit = codes[victim] not in (0, self.code)
         found.counts[f"{kind}{'' if hit or kind.startswith('SIGSTOP') else ' (too late)'}"] += 1

@@ -120,3 +120,11 @@ def test_a_value_out_of_range_is_told_with_its_file(folder, capfd, text, flags, 
     base = ["render", folder / "in", "--style", folder / "style.png", "-o", folder / "out"]
     assert run(*base, "--config", folder / "run.toml", *flags) == 2
     assert message.format(folder / "run.toml") in capfd.readouterr().err
+
+
+def test_the_file_may_name_the_weights_like_every_setting(folder, capfd):
+    """`weights` is a command as well, and cyclopts leaves names of commands out."""
+    (folder / "run.toml").write_text('weights = "none.h5"\n')
+    base = ["plan", folder / "in", "--style", folder / "style.png", "-o", folder / "out", "--no-measure"]
+    assert run(*base, "--config", folder / "run.toml") == 2
+    assert "no weights file none.h5" in capfd.readouterr().err

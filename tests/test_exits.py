@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -152,3 +153,22 @@ def test_shards_share_a_folder_and_leave_one_manifest(folder, base, devices):
     assert len(rows) == len({row["key"] for row in rows}) == 10 and {row["status"] for row in rows} == {"done"}
     assert not list((folder / "out").glob("manifest-*"))
     assert run("verify", folder / "out") == 0
+
+
+def test_a_signal_during_the_imports_stops_the_run(folder, base, devices, monkeypatch, capfd):
+    """NumPy's import turns a KeyboardInterrupt into an ImportError."""
+    import builtins
+
+    imported, begin = [], builtins.__import__
+
+    def importing(name, *more):
+        if name == "jaxstyle.report.sheet" and not imported:
+            imported.append(name)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.5)  # another thread hears it
+        return begin(name, *more)
+
+    monkeypatch.setattr(builtins, "__import__", importing)
+    assert run(*base) == 130 and imported
+    assert "SIGINT" in (told := capfd.readouterr().err) and "Traceback" not in told
+    monkeypatch.undo()
