@@ -50,7 +50,7 @@ def test_each_image_ran_in_a_batch_of_the_size_that_was_asked_for(place):
     assert not any(row["notes"] for row in rows(place / "whole").values())
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_runs_that_are_stopped_cut_short_and_limited_make_the_same_bytes(place, tmp_path, seed):
     chance = random.Random(seed)
     for _ in range(4):
@@ -65,14 +65,14 @@ def test_runs_that_are_stopped_cut_short_and_limited_make_the_same_bytes(place, 
     assert made(tmp_path / "out") == made(place / "whole")
 
 
-@pytest.mark.parametrize("parts", [2, 5])
+@pytest.mark.parametrize("parts", [3])
 def test_shards_make_the_same_bytes(place, tmp_path, parts):
     for index in range(parts, 0, -1):
         again(place, tmp_path / "out", shard=f"{index}/{parts}")
     assert made(tmp_path / "out") == made(place / "whole")
 
 
-@pytest.mark.parametrize("number", [1, 3, 9])
+@pytest.mark.parametrize("number", [1, 9])
 def test_fewer_inputs_in_another_order_make_the_same_bytes(place, tmp_path, number):
     chosen = random.Random(number).sample(range(NUMBER), number)
     for k in chosen[: number // 2]:  # a folder that has results already
