@@ -1,5 +1,6 @@
 """Pictures made by formula, for tests: no file of anybody's is needed."""
 
+import io
 import struct
 import zlib
 
@@ -29,6 +30,13 @@ def save(path, array, **options):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(array).save(path, **options)
     return path
+
+
+def encoded(picture: np.ndarray | Image.Image, format: str, **options) -> bytes:
+    """The bytes of a picture file."""
+    buffer = io.BytesIO()
+    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(buffer, format, **options)
+    return buffer.getvalue()
 
 
 def icc(gamma: float, *colorants: tuple[float, float, float]) -> bytes:

@@ -8,8 +8,7 @@ import zlib
 
 import numpy as np
 import pytest
-from pictures import page, photo, png, png16, tiff
-from PIL import Image
+from pictures import encoded, page, photo, png, png16, tiff
 
 from jaxstyle.data import image
 from jaxstyle.decode.pool import Decoders
@@ -21,12 +20,6 @@ LIMIT = 10**6
 
 def read(data: bytes, **options) -> image.Picture:
     return image.read(io.BytesIO(data), LIMIT, **options)
-
-
-def encoded(picture: np.ndarray, format: str, **options) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format, **options)
-    return buffer.getvalue()
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4, 8])

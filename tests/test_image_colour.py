@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import pytest
 from fuzz import ADOBE, SRGB, adobe_to_srgb, encode_gamma
-from pictures import icc, page, photo, png, png16, tiff
+from pictures import encoded, icc, page, photo, png, png16, tiff
 from PIL import Image
 
 from jaxstyle.data import image
@@ -21,12 +21,6 @@ PATCH = np.array([[[200, 100, 100], [90, 160, 120], [0, 255, 0], [128, 128, 128]
 
 def read(data: bytes, **options) -> image.Picture:
     return image.read(io.BytesIO(data), LIMIT, **options)
-
-
-def encoded(picture: np.ndarray | Image.Image, format: str, **options) -> bytes:
-    buffer = io.BytesIO()
-    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(buffer, format, **options)
-    return buffer.getvalue()
 
 
 def shown(data: bytes) -> np.ndarray:

@@ -8,7 +8,7 @@ import zlib
 
 import numpy as np
 import pytest
-from pictures import page, photo, png, tiff
+from pictures import encoded, page, photo, png, tiff
 from PIL import Image
 
 from jaxstyle.data import image
@@ -22,12 +22,6 @@ PHOTO = photo(160, 120)
 
 def read(data: bytes) -> image.Picture:
     return image.read(io.BytesIO(data), LIMIT)
-
-
-def encoded(picture: np.ndarray | Image.Image, format: str, **options) -> bytes:
-    buffer = io.BytesIO()
-    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(buffer, format, **options)
-    return buffer.getvalue()
 
 
 def others() -> dict:

@@ -8,8 +8,7 @@ import zlib
 
 import numpy as np
 import pytest
-from pictures import page, png, png16, tiff
-from PIL import Image
+from pictures import encoded, page, png, png16, tiff
 
 from jaxstyle.data import image
 from jaxstyle.errors import ImageError
@@ -21,12 +20,6 @@ RGB, GRAY, ALPHA = DEEP[..., :3], DEEP[..., 0], DEEP[..., 3]
 
 def read(data: bytes, **options) -> image.Picture:
     return image.read(io.BytesIO(data), LIMIT, **options)
-
-
-def encoded(values: np.ndarray, format: str, **options) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(values).save(buffer, format, **options)
-    return buffer.getvalue()
 
 
 def on_white(values: np.ndarray, alpha: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import simplejpeg
 from fuzz import ADOBE, LIMIT
-from pictures import icc, photo
+from pictures import encoded, icc, photo
 from PIL import Image
 from test_image import ORIENTATION
 
@@ -19,13 +19,6 @@ SIZE = 40
 PHOTO = photo(150, 110)
 GRAY = PHOTO[..., 0]
 ALPHA = np.linspace(0, 255, GRAY.size).astype(np.uint8).reshape(GRAY.shape)
-
-
-def encoded(array: np.ndarray | Image.Image, format: str, **options) -> bytes:
-    picture = array if isinstance(array, Image.Image) else Image.fromarray(array)
-    buffer = io.BytesIO()
-    picture.save(buffer, format, **options)
-    return buffer.getvalue()
 
 
 def read(data: bytes, *arguments) -> image.Picture:

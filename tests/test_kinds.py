@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import page, photo, tiff
-from PIL import Image
+from pictures import encoded, page, photo, tiff
 
 from jaxstyle.data import image
 from jaxstyle.data.pictures import kinds
@@ -21,12 +20,6 @@ from jaxstyle.settings import RenderSettings
 
 LIMIT = 10**6
 PHOTO = photo(20, 16)
-
-
-def encoded(array: np.ndarray, format: str, **options) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, format, **options)
-    return buffer.getvalue()
 
 
 def judged(folder: Path, name: str, data: bytes) -> Job | Row:
