@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from jaxstyle.data.opening import CLOSED, NOT_THROUGH_LINKS, open_regular, read_regular
-from jaxstyle.data.problems import storage_error, unreadable
+from jaxstyle.data.problems import disturbed, storage_error, unreadable
 from jaxstyle.data.sources.base import printable
 from jaxstyle.errors import StorageError
 
@@ -168,10 +168,7 @@ class Folder:
         except OSError as error:
             raise unreadable(where, error) from error
         if moved:
-            raise StorageError(
-                f"{printable(where)} was moved, deleted or replaced during the run",
-                "Leave the folder alone while a run is at work, then run again.",
-            )
+            raise disturbed(where)
 
     def is_writable(self) -> bool:
         """Whether a file can be made in the folder itself at the moment. The file is removed again."""

@@ -13,9 +13,8 @@ from typing import IO
 from jaxstyle.data.folder import Folder, identity
 from jaxstyle.data.layout import MANIFEST, ledger_name
 from jaxstyle.data.ledger import Ledger, compact, ledgers
-from jaxstyle.data.problems import NO_ROOM, storage_error
+from jaxstyle.data.problems import NO_ROOM, disturbed, storage_error
 from jaxstyle.data.rows import LAST_RUN, STATUSES, Row
-from jaxstyle.data.sources.base import printable
 from jaxstyle.errors import StorageError
 
 
@@ -73,10 +72,7 @@ class Manifest:
             assert self._file is not None
             self._folder.check()
             if os.fstat(self._file.fileno()).st_size != self._end:
-                raise StorageError(
-                    f"{printable(self.path)} was changed by another program during the run",
-                    "Leave the folder alone while a run is at work, then run again.",
-                )
+                raise disturbed(self.path, "changed by another program")
             if self._file.write(lines) != len(lines):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(self._file.fileno())

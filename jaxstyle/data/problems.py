@@ -79,6 +79,13 @@ def picture_error(what: object, error: OSError | ValueError) -> ImageError:
     return ImageError(f"its output {printable(what)} cannot be written ({reason(error)})", f"{remedy} {AGAIN}")
 
 
+def disturbed(path: object, how: str = "moved, deleted or replaced") -> StorageError:
+    """Builds the error for a folder or file of the run that others have disturbed."""
+    return StorageError(
+        f"{printable(path)} was {how} during the run", "Leave the folder alone while a run is at work, then run again."
+    )
+
+
 def unreadable(path: object, error: OSError) -> StorageError:
     """Builds the error for a file or folder that cannot be read."""
     return StorageError(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from jaxstyle.data.folder import Folder, Identity, as_folder, identity, require_free, sync
 from jaxstyle.data.layout import TEMPORARY, UNFINISHED, is_ledger
-from jaxstyle.data.problems import OF_A_NAME, OF_A_SUBFOLDER, picture_error, storage_error
+from jaxstyle.data.problems import OF_A_NAME, OF_A_SUBFOLDER, disturbed, picture_error, storage_error
 from jaxstyle.data.sinks.guard import Guard
 from jaxstyle.data.sources.base import printable
 from jaxstyle.data.writing import finish, is_own, unfinished
@@ -221,10 +221,7 @@ class FolderSink:
             except OSError:
                 moved = True
             if moved:
-                raise StorageError(
-                    f"{printable(path)} was moved, deleted or replaced during the run",
-                    "Leave the output folder alone while a run is at work, then run again.",
-                )
+                raise disturbed(path)
         folder.check()
 
     def has(self, key: str) -> bool:
