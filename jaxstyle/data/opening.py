@@ -10,14 +10,19 @@ from typing import IO
 
 CLOSED = getattr(os, "O_CLOEXEC", 0)
 NOT_THROUGH_LINKS = getattr(os, "O_NOFOLLOW", 0)
-UNBLOCKED = CLOSED | getattr(os, "O_NONBLOCK", 0) | NOT_THROUGH_LINKS
-"""Flags of every file that is opened by name in an output folder."""
+_UNBLOCKED = CLOSED | getattr(os, "O_NONBLOCK", 0)
 
 _MODES = {"rb": os.O_RDONLY, "r+b": os.O_RDWR, "xb": os.O_WRONLY | os.O_CREAT | os.O_EXCL}
 
 
 def open_regular(
-    path: Path | str, mode: str = "rb", buffering: int = -1, *, within: int | None = None, extra: int = 0
+    path: Path | str,
+    mode: str = "rb",
+    buffering: int = -1,
+    *,
+    within: int | None = None,
+    extra: int = 0,
+    follow: bool = False,
 ) -> IO[bytes]:
     """Opens a regular file like `open`.
 
@@ -27,14 +32,16 @@ def open_regular(
         mode: rb, r+b, or xb for a file that must not exist.
         within: descriptor of the folder that a relative path begins in.
         extra: more flags of `os.open`, such as O_CREAT.
+        follow: follow a symbolic link, as for a file that the user has given.
 
     Raises:
         OSError: the file cannot be opened, or is not a regular file.
     """
+    flags = _MODES[mode] | _UNBLOCKED | extra | (0 if follow else NOT_THROUGH_LINKS)
     try:
-        handle = os.open(path, _MODES[mode] | UNBLOCKED | extra, 0o666, dir_fd=within)
+        handle = os.open(path, flags, 0o666, dir_fd=within)
     except OSError as error:
-        if error.errno == errno.ELOOP:
+        if error.errno == errno.ELOOP and not follow:
             raise OSError(errno.ELOOP, "Is a symbolic link", str(path)) from error
         raise
     try:

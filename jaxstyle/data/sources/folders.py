@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from jaxstyle.data.mounts import real_places
+from jaxstyle.data.opening import open_regular
 from jaxstyle.data.sources.base import Input, Locator, Stamp, printable
 from jaxstyle.data.sources.walk import discover
 from jaxstyle.errors import InputError
@@ -58,11 +57,7 @@ class FolderSource:
 
     def open(self, locator: Locator) -> BinaryIO:
         """Opens the file, which must be a regular one: another kind may have taken its place."""
-        file = open(locator, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            file.close()
-            raise OSError(errno.EINVAL, "Not a regular file", str(locator))
-        return file
+        return cast(BinaryIO, open_regular(locator, follow=True))
 
     def stamp(self, locator: Locator) -> Stamp:
         """Returns the file's length and its modification time (st_mtime_ns)."""
