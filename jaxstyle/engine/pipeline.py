@@ -25,7 +25,6 @@ from jaxstyle.engine.stop import Limits, Stop
 from jaxstyle.engine.threads import Threads
 from jaxstyle.engine.watchdog import Calls, Watchdog
 from jaxstyle.errors import DeviceError, ImageError, JaxstyleError, OutputLocked, StorageError
-from jaxstyle.paths import given_path
 from jaxstyle.planning import preflight
 from jaxstyle.planning.contract import Device, OutOfMemory
 from jaxstyle.planning.plan import skipped_kind
@@ -102,23 +101,20 @@ def render(
         ready = preflight.check(
             inputs, style, output, settings, source=source, sink=sink, decoders=pool, watch=calls.of
         )
-        style = given_path(style, "the style")
-        return _render(ready, style, pool, progress, stop, at_end, watchdog, calls, own_process)
+        return _render(ready, pool, progress, stop, at_end, watchdog, own_process)
 
 
 def _render(
     ready: preflight.Ready,
-    style: Path,
     decoders: Decoders,
     progress: Progress,
     stop: Stop,
     at_end: Callable[[Summary], None] | None,
     watchdog: Watchdog,
-    calls: Calls,
     own_process: bool,
 ) -> Summary:
     """A run that has been checked. See `render`."""
-    output, settings = ready.output, ready.settings
+    output, settings, calls = ready.output, ready.settings, watchdog.calls
     place = printable(output)
     if settings.existing != "overwrite" and (text := preflight.rounding(output, ready.run)):
         progress.say(text)
@@ -135,7 +131,7 @@ def _render(
         with calls.of(f"locking {place}", MUTEX_SECONDS):
             opened.enter_context(lock.locked(folder, part, begin))
         with calls.of(f"looking at the inputs and at {place}"):
-            ready.sink.begin(folder, preflight.protected(ready, style))
+            ready.sink.begin(folder, preflight.protected(ready))
         opened.callback(calls.watched(ready.sink.close, f"closing {place}"))
         with calls.of(f"reading the manifest of {place}"):
             rows = Manifest(folder, part)
@@ -145,7 +141,7 @@ def _render(
             ready, rows.before, Reader(ready.source, decoders), partial(device_for, own_process=own_process), calls
         )
         opened.callback(shared.spool.close)
-        common = {"style": printable(style.name), "seed": settings.seed, "run": rows.run}
+        common = {"style": printable(ready.style.name), "seed": settings.seed, "run": rows.run}
         keeper = _Keeper(ready, rows, summary, progress, common)
         threads = Threads(shared, works(shared), progress, keeper.keep, watchdog)
         opened.push(_without_hiding(threads.leave))

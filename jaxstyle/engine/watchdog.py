@@ -73,6 +73,7 @@ class Watchdog:
     """Ends a run in which a call hangs. A context manager, whose end is that of the run.
 
     Attributes:
+        calls: of the run.
         error: what has hung; the caller's thread raises it as soon as it can. If the process is there for this run
             and has not ended `GRACE_SECONDS` later, it is ended with the error's exit code. A library call whose own
             thread hangs returns when that call does.
@@ -86,7 +87,7 @@ class Watchdog:
         self.error: JaxstyleError | None = None
         self.device: Callable[[], float | None] = lambda: None
         """When the present call of the device began (time.monotonic), or None."""
-        self._limit, self._calls, self._own_process = limit, calls, own_process
+        self.calls, self._limit, self._own_process = calls, limit, own_process
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
@@ -121,7 +122,7 @@ class Watchdog:
         if device is not None and now - max(device, awake) > self._limit:
             what = f"the device has not answered for {self._limit:g} s"
             return DeviceError(what, "Run again, or raise --stall-timeout.")
-        for call in self._calls.under_way():
+        for call in self.calls.under_way():
             if now - max(call.began, awake) > self._limit + call.extra:
                 remedy = "Look after the storage and run again, or raise --stall-timeout."
                 return StorageError(f"{call.what} takes longer than {self._limit + call.extra:g} s", remedy)

@@ -45,6 +45,7 @@ class Ready:
     """A run that has been checked, with nothing written yet.
 
     Attributes:
+        style: file of the style image.
         output: folder of the manifest.
         style_image: at its working size, h x w x 3 in [0, 1].
         start: the picture that `init` names, or None.
@@ -54,6 +55,7 @@ class Ready:
 
     source: Source
     sink: Sink
+    style: Path
     output: Path
     settings: RenderSettings
     style_image: np.ndarray
@@ -104,15 +106,15 @@ def check(
         with watch(f"reading the settings of {place}"):
             fingerprint.compare(output, run)
     pixels = None if start is None else start.pixels
-    return Ready(sources, outputs, output, settings, painted.pixels, pixels, network, run)
+    return Ready(sources, outputs, style, output, settings, painted.pixels, pixels, network, run)
 
 
-def protected(ready: Ready, style: Path) -> list[Path]:
+def protected(ready: Ready) -> list[Path]:
     """The files and folders of this machine that no output may be written into or replace."""
     settings = ready.settings
     init = [] if settings.init in INITS else [Path(settings.init)]
     network = [] if settings.weights is None else [Path(settings.weights)]
-    return [*ready.source.roots, style, *init, *network]
+    return [*ready.source.roots, ready.style, *init, *network]
 
 
 def check_output(style: Path, output: Path, settings: RenderSettings) -> None:
