@@ -31,7 +31,6 @@ ALLOWED = {
         "cache",
         "coerce",
         "errors",
-        "paths",
         "settings",
         "trust",
         "model",
