@@ -6,6 +6,8 @@ constants, so that a white page or a night photograph is no problem and a black 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from jaxstyle.engine.lanes import Ended
@@ -87,18 +89,21 @@ def remark(ended: Ended[Prepared], settings: RenderSettings) -> str:
     return ""
 
 
-def problem(ended: Ended[Prepared], settings: RenderSettings, style: np.ndarray) -> str:
+def problem(
+    ended: Ended[Prepared], settings: RenderSettings, style: np.ndarray, found: Mapping[str, float] | None = None
+) -> str:
     """Says what is wrong with the image of a lane, so that a second try may help; "" if nothing is.
 
     A loss is compared with the start loss of the same stage: losses of other sizes are not comparable.
 
     Args:
         style: the style image, h x w x 3 in [0, 1].
+        found: the figures of `judgement` [default: computed here]
     """
     result = ended.result
     if result is None:
         return ""  # a second try has no more memory
-    found = judgement(ended)
+    found = judgement(ended) if found is None else found
     if ended.status == Status.DIVERGED or not found:
         return "diverged: its loss was not finite"
     if ended.task.evaluations == ended.evaluations == 1:  # whatever the start looks like, it was asked for
@@ -115,7 +120,7 @@ def problem(ended: Ended[Prepared], settings: RenderSettings, style: np.ndarray)
     return _looks_wrong(found, sample(ended.task.inputs["content"][:height, :width]), sample(style))
 
 
-def _looks_wrong(found: dict[str, float], content: np.ndarray, style: np.ndarray) -> str:
+def _looks_wrong(found: Mapping[str, float], content: np.ndarray, style: np.ndarray) -> str:
     """Says whether an image is darker, brighter, flatter or more saturated than the input and the style explain."""
     bright, least = found["brightness"], [255 * float(one.mean()) for one in (content, style)]
     beside = f"the input has {least[0]:.3g}, the style {least[1]:.3g}"

@@ -57,8 +57,9 @@ def publish(ended: Ended[Prepared], ready: Ready) -> Row:
     }
     if result is None:
         return row(task, "failed", reason="out of memory even alone: use a smaller --size", **made)
-    made |= {"ended": Status(ended.status).name.lower(), "judgement": judgement(ended)}
-    if wrong := problem(ended, settings, ready.style_image):
+    found = judgement(ended)
+    made |= {"ended": Status(ended.status).name.lower(), "judgement": found}
+    if wrong := problem(ended, settings, ready.style_image, found):
         twice = f"{wrong} (on the second try; on the first: {job.first_problem})" if job.first_problem else wrong
         return row(task, "failed", reason=twice, **made)
     size = job.output_size(settings)
