@@ -103,3 +103,15 @@ def test_an_input_can_be_opened_and_its_stamp_changes_with_it(tmp_path):
 
 def test_the_registry_has_the_folders():
     assert SOURCES["folders"] is FolderSource and isinstance(SOURCES["folders"]([]), FolderSource)
+
+
+def test_an_input_is_opened_behind_a_link_and_not_waited_for_as_a_pipe(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(OLD)
+    (tmp_path / "link.jpg").symlink_to(path)
+    os.mkfifo(tmp_path / "pipe.jpg")
+    source = FolderSource([tmp_path])
+    with source.open(tmp_path / "link.jpg") as file:
+        assert file.read() == OLD
+    with pytest.raises(OSError, match="Not a regular file"):
+        source.open(tmp_path / "pipe.jpg")

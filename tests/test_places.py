@@ -378,6 +378,14 @@ def test_what_is_in_the_way_of_some_outputs_costs_them_and_no_others(pictures):
     assert run(pictures, retry_failed=True).done == 4
 
 
+def test_the_style_is_among_the_files_that_no_output_replaces(pictures):
+    (pictures / "out").mkdir()
+    (pictures / "out/z.png").hardlink_to(pictures / "style.png")
+    assert run(pictures, existing="overwrite").failed == 1
+    assert "would replace" in rows(pictures / "out")["z.png"]["reason"]
+    assert (pictures / "out/z.png").samefile(pictures / "style.png")
+
+
 @pytest.mark.parametrize("how", ["moved", "replaced"])
 def test_a_run_whose_folder_goes_away_says_so(pictures, how):
     def take():
