@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from jaxstyle.planning import cost, memory
-from jaxstyle.settings import Objective, RenderSettings, StylizeSettings
+from jaxstyle.presets import Objective
+from jaxstyle.settings import RenderSettings, StylizeSettings
 
 TESTS = Path(__file__).parent.parent / "tests"
 """Where the stand-in renderer is."""

@@ -25,7 +25,8 @@ from jaxstyle import cli, cli_weights  # noqa: E402
 from jaxstyle.architecture import ARCHITECTURES  # noqa: E402
 from jaxstyle.data.rows import Row  # noqa: E402
 from jaxstyle.model.packages import PACKAGES  # noqa: E402
-from jaxstyle.settings import PRESETS, Objective, RenderSettings  # noqa: E402
+from jaxstyle.presets import PRESETS, Objective  # noqa: E402
+from jaxstyle.settings import RenderSettings  # noqa: E402
 
 FOLDERS = ("jaxstyle", "tests", "bench")
 """Folders whose Python files are in the map."""

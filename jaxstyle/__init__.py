@@ -12,7 +12,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from jaxstyle.engine.jax_setup import set_up as set_up_jax
     from jaxstyle.engine.pipeline import Summary, render
-    from jaxstyle.settings import Objective, RenderSettings, StylizeSettings
+    from jaxstyle.presets import Objective
+    from jaxstyle.settings import RenderSettings, StylizeSettings
     from jaxstyle.style.status import Status
     from jaxstyle.style.stylize import Solution, stylize
     from jaxstyle.style.stylizer import Stylizer
@@ -25,7 +26,7 @@ _HOMES = {
     "set_up_jax": "engine.jax_setup.set_up",
     "render": "engine.pipeline.render",
     "Summary": "engine.pipeline.Summary",
-    "Objective": "settings.Objective",
+    "Objective": "presets.Objective",
     "StylizeSettings": "settings.StylizeSettings",
     "RenderSettings": "settings.RenderSettings",
 }

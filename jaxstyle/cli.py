@@ -6,19 +6,17 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
-from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import cyclopts
 from cyclopts import App, Parameter
 
-from jaxstyle import __version__, arguments, cli_weights
-from jaxstyle.data.sources.base import printable
+from jaxstyle import __version__, arguments, cli_tools, cli_weights
 from jaxstyle.engine.stop import Quit, Stop, on_signals
-from jaxstyle.errors import DeviceError, JaxstyleError, SettingsError, StorageError, refused_by_the_system
+from jaxstyle.errors import JaxstyleError, SettingsError, StorageError, refused_by_the_system
+from jaxstyle.printing import Json, echo, show
 from jaxstyle.settings import RenderSettings
 from jaxstyle.streams import lenient
 
@@ -35,19 +33,16 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 app.command(cli_weights.app)
+for command in (cli_tools.demo, cli_tools.bench, cli_tools.doctor):
+    app.command(command)
 app.meta.suppress_keyboard_interrupt = False
 app.meta.group_parameters = cyclopts.Group("Session")
 
 Settings = Annotated[RenderSettings | None, Parameter(name="*")]
 
 
-def _echo(text: str) -> None:
-    print(printable(text), file=sys.stderr)
-
-
 Inputs = Annotated[list[Path], Parameter(name="INPUT", negative=())]
 Output = Annotated[Path, Parameter(name=("--output", "-o"))]
-Json = Annotated[bool, Parameter(help="Print JSON.")]
 Folder = Annotated[Path, arguments.named("OUTPUT"), Parameter(help="The output folder of a run.")]
 Measure = Annotated[bool, Parameter(negative="--no-measure")]
 
@@ -114,19 +109,19 @@ def render(
             summary = run(
                 inputs, style, output, settings, progress=listener, stop=stop, at_end=draw_sheet, own_process=True
             )
-    _echo(f"{summary.done} done, {summary.skipped} skipped, {summary.failed} failed: {output}/manifest.jsonl")
+    echo(f"{summary.done} done, {summary.skipped} skipped, {summary.failed} failed: {output}/manifest.jsonl")
     if summary.skipped_kinds:
-        _echo(f"Skipped: {by_kind(summary.skipped_kinds)}")
+        echo(f"Skipped: {by_kind(summary.skipped_kinds)}")
     if not summary.rendered and not summary.stopped:
-        _echo(why_nothing(summary, settings.shard if settings else None))
+        echo(why_nothing(summary, settings.shard if settings else None))
     if summary.rendered:
         rate = f"{summary.rendered / summary.seconds:.3g} images/s"
         busy = f"device busy {summary.device_seconds / summary.seconds:.0%}, lanes {summary.occupancy:.0%}"
-        _echo(f"{summary.rendered} rendered in {summary.seconds:.0f} s: {rate}, {busy}")
+        echo(f"{summary.rendered} rendered in {summary.seconds:.0f} s: {rate}, {busy}")
     if drawn:
-        _echo(f"Contact sheet: {drawn[0]}")
+        echo(f"Contact sheet: {drawn[0]}")
     if summary.stopped:
-        _echo(f"Stopped ({summary.stopped}) with inputs left: run the same command again to finish them.")
+        echo(f"Stopped ({summary.stopped}) with inputs left: run the same command again to finish them.")
         return 128 + stop.signal if stop.signal else EXIT_LIMIT
     return EXIT_SOME_FAILED if summary.failed else EXIT_OK
 
@@ -158,7 +153,7 @@ def plan(
     from jaxstyle.planning.forecast import forecast
 
     device_for = partial(pipeline.device_for, own_process=True)
-    _print(forecast(inputs, style, output, settings or RenderSettings(), device_for, measure=measure), json)
+    show(forecast(inputs, style, output, settings or RenderSettings(), device_for, measure=measure), json)
     return EXIT_OK
 
 
@@ -167,7 +162,7 @@ def status(output: Folder, *, json: Json = False) -> int:
     """Print the progress of the runs into a folder, and the runs that hold its lock."""
     from jaxstyle.data import audit
 
-    _print(audit.status(output), json)
+    show(audit.status(output), json)
     return EXIT_OK
 
 
@@ -180,76 +175,8 @@ def verify(output: Folder, *, json: Json = False) -> int:
     from jaxstyle.data import audit
 
     verdict = audit.verify(output)
-    _print(verdict, json)
+    show(verdict, json)
     return EXIT_OK if verdict.ok else EXIT_SOME_FAILED
-
-
-def _print(report, as_json: bool) -> None:
-    print(dumps(report.as_json()) if as_json else "\n".join(report.lines()))
-
-
-@app.command
-def demo(output: Annotated[Path, Parameter(name=("--output", "-o"))] = Path("jaxstyle-demo")) -> int:
-    """Stylize three photographs of the package in the style of images that it draws.
-
-    Parameters
-    ----------
-    output
-        Folder for the pictures and the contact sheet.
-    """
-    from jaxstyle.demo.demo import run
-    from jaxstyle.report.progress import progress
-
-    with progress(sys.stderr) as listener:
-        sheet = run(output, listener)
-    _echo("Photographs, styles and results side by side:")
-    print(sheet)
-    return EXIT_OK
-
-
-@app.command
-def bench(
-    *,
-    output: Annotated[Path, Parameter(name=("--output", "-o"))] = Path("jaxstyle-bench"),
-    full: bool = False,
-    json: Json = False,
-    precision: Literal["auto", "float32", "bfloat16"] = "auto",
-) -> int:
-    """Measure how fast this device renders: images/s by size and batch, compile time, memory, a whole run.
-
-    Parameters
-    ----------
-    output
-        Folder for bench.json and, if matplotlib is installed, the plot bench.png.
-    full
-        More sizes and batches; takes up to half an hour instead of two minutes.
-    precision
-        Number type of the convolutions, see render.
-    """
-    from jaxstyle.bench.measure import run
-
-    _print(run(output, full=full, precision=precision, tell=_echo), json)
-    return EXIT_OK
-
-
-@app.command
-def doctor(*, json: Json = False) -> int:
-    """List versions, weights, devices and formats, and render a test picture.
-
-    Exit code 1 if a check fails.
-    """
-    from jaxstyle.doctor import examine, lines
-
-    findings = []
-    for finding in examine():
-        findings.append(finding)
-        if not json:
-            print(*lines(finding), sep="\n", flush=True)
-    if json:
-        print(dumps([asdict(finding) for finding in findings]))
-    failed = any(finding.state == "failed" for finding in findings)
-    _echo("Something does not work." if failed else "Everything works.")
-    return DeviceError.exit_code if failed else EXIT_OK
 
 
 def _as_it_is(_: object, words: Sequence[cyclopts.Token]) -> str:
@@ -270,7 +197,7 @@ def launch(
     """
     command, words = tokens[0] if tokens else "", [*arguments.apart(tokens)]
     if note := arguments.check_variables(command):
-        _echo(f"jaxstyle: {note}")
+        echo(f"jaxstyle: {note}")
     app.config = tuple(arguments.sources(command, config))
     try:
         return app(words, exit_on_error=False, print_error=False, result_action="return_value")
@@ -287,7 +214,7 @@ def main(words: list[str] | None = None) -> None:
         code = _exit_code(words)
         sys.stdout.flush()
         if output is not None and output.problem is not None:
-            _echo(f"jaxstyle: standard output cannot be written ({output.problem.strerror}). Free space, or send it "
+            echo(f"jaxstyle: standard output cannot be written ({output.problem.strerror}). Free space, or send it "
                   "elsewhere.")  # fmt: skip
             code = code or StorageError.exit_code
         sys.stderr.flush()
@@ -301,18 +228,18 @@ def _exit_code(words: list[str] | None) -> int:
     try:
         code = app.meta(words, exit_on_error=False, print_error=False, result_action="return_value")
     except cyclopts.CycloptsError as error:
-        _echo(f"jaxstyle: {arguments.misuse(error, '', ())}")
+        echo(f"jaxstyle: {arguments.misuse(error, '', ())}")
         return EXIT_USAGE
     except KeyboardInterrupt:
-        _echo("jaxstyle: interrupted; run the same command again to finish what is missing")
+        echo("jaxstyle: interrupted; run the same command again to finish what is missing")
         return EXIT_INTERRUPTED
     except Quit as quit_at_once:
-        _echo("jaxstyle: quit; run the same command again to finish what is missing")
+        echo("jaxstyle: quit; run the same command again to finish what is missing")
         return 128 + quit_at_once.signal
     except Exception as error:
         told = refused_by_the_system(error) or error
         if not isinstance(told, JaxstyleError):
             raise
-        _echo(f"jaxstyle: {told}")
+        echo(f"jaxstyle: {told}")
         return told.exit_code
     return code if isinstance(code, int) else EXIT_OK

@@ -11,7 +11,7 @@ from cyclopts import App
 from jaxstyle.architecture import Network
 from jaxstyle.arguments import named
 from jaxstyle.data.sources.base import printable
-from jaxstyle.settings import Objective
+from jaxstyle.presets import Objective
 
 app = App(name="weights", help="List, convert and verify weights of the networks.")
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from jaxstyle.architecture import ARCHITECTURES, VGG16, VGG19
 from jaxstyle.model.weights_file import Weights
 from jaxstyle.planning import cost, host, memory
-from jaxstyle.settings import PRESETS, Objective, StylizeSettings
+from jaxstyle.presets import PRESETS, Objective
+from jaxstyle.settings import StylizeSettings
 from jaxstyle.style.initial import lane_inputs
 from jaxstyle.style.stylizer import Stylizer
 

@@ -12,7 +12,7 @@ from documents import PATHS, ROOT, TEXTS, anchors, blocks, commands, generate
 from pictures import painting, photo, save
 
 from jaxstyle import cli, errors
-from jaxstyle.settings import PRESETS
+from jaxstyle.presets import PRESETS
 
 README = TEXTS["README.md"]
 OURS = [command for _, command in commands() if shlex.split(command)[0].endswith("jaxstyle")]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from jaxstyle.model.vgg import FeatureMap
-from jaxstyle.settings import PRESETS, Objective, StylizeSettings
+from jaxstyle.presets import PRESETS, Objective
+from jaxstyle.settings import StylizeSettings
 from jaxstyle.style import objective as O
 from jaxstyle.style.objective import Targets
 from jaxstyle.style.terms import TERMS, Term, content, gram, variation

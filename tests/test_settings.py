@@ -7,7 +7,8 @@ import pytest
 
 from jaxstyle.architecture import VGG16
 from jaxstyle.errors import SettingsError
-from jaxstyle.settings import PRESETS, Objective, RenderSettings, StylizeSettings
+from jaxstyle.presets import PRESETS, Objective
+from jaxstyle.settings import RenderSettings, StylizeSettings
 
 
 def test_layers_are_those_of_the_network():

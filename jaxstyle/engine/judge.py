@@ -12,7 +12,8 @@ import numpy as np
 
 from jaxstyle.engine.lanes import Ended
 from jaxstyle.engine.prepare import Prepared
-from jaxstyle.settings import Objective, RenderSettings
+from jaxstyle.presets import Objective
+from jaxstyle.settings import RenderSettings
 from jaxstyle.style.status import Status
 
 ROUNDING = {"float32": 1e-6, "bfloat16": 1e-3}

@@ -11,7 +11,7 @@ from jaxstyle.cache import cache_directory, has_cache
 from jaxstyle.errors import WeightsError
 from jaxstyle.model.packages import PACKAGES, Package
 from jaxstyle.model.weights_file import Weights, read, save
-from jaxstyle.settings import Objective
+from jaxstyle.presets import Objective
 from jaxstyle.trust import CORRECT_CACHE, distrust, make_private, tell_once
 
 _CONVERT = "`jaxstyle weights convert` makes a file for `--weights` from one of Keras, torch or safetensors"

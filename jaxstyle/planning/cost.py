@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from jaxstyle.architecture import Architecture
-from jaxstyle.settings import Objective
+from jaxstyle.presets import Objective
 
 
 def positions(bucket: tuple[int, int], layer: str) -> int:

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 
 from jaxstyle.architecture import Architecture
 from jaxstyle.planning.cost import compared_layers, layers_used, map_size, positions
-from jaxstyle.settings import Objective, StylizeSettings
+from jaxstyle.presets import Objective
+from jaxstyle.settings import StylizeSettings
 from jaxstyle.style.solvers import SOLVERS
 
 IMAGES = 8

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from jaxstyle.model.ops import Inside
 from jaxstyle.model.vgg import FeatureMap
-from jaxstyle.settings import Objective
+from jaxstyle.presets import Objective
 
 Image = Float[Array, "H W 3"]
 Maps = dict[str, FeatureMap]

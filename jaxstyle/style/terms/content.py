@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxstyle.model.vgg import FeatureMap
-from jaxstyle.settings import Objective
+from jaxstyle.presets import Objective
 from jaxstyle.style.terms.base import Term, View, count, sum_square, wide
 
 

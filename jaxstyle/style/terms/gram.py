@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from jaxstyle.model.ops import gram_sum
 from jaxstyle.model.vgg import FeatureMap
-from jaxstyle.settings import Objective
+from jaxstyle.presets import Objective
 from jaxstyle.style.terms.base import Term, View, count, sum_square
 
 
