@@ -73,13 +73,16 @@ def alone(inputs: Path, style: Path, settings: RenderSettings) -> Callable[[], f
     with decoders_for(settings) as decoders:
         ready = preflight.check(inputs, style, inputs.with_name("nothing"), settings, decoders=decoders)
         reader = Reader(ready.source, decoders)
-        tasks = [prepare(job, reader, ready) for job in plan(ready.source.inputs(), settings, lambda _: False, reader)]
+        style = ready.styles.one
+        tasks = [
+            prepare(job, reader, ready, style) for job in plan(ready.source.inputs(), settings, lambda _: False, reader)
+        ]
     device, lanes = pipeline.device_for(ready), int(settings.batch)
     for width, height in {task.job.bucket for task in tasks}:
         blank = np.zeros((height, width, 3), np.float32)
         for size in batch_sizes(lanes, device.count):
             batch = device.batch(Group((width, height)), size)
-            batch.put(0, lane_inputs(blank, blank, height, width), 1)
+            batch.put(0, lane_inputs(blank, blank, height, width), 1, style)
             batch.advance(1)
             batch.result(0)
             for smaller in batch_sizes(size, device.count)[1:]:

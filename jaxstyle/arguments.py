@@ -26,6 +26,10 @@ OTHER_VARIABLES = ("CACHE", "CONFIG")
 
 LAYER = r"(relu|block|conv)\d+_(conv)?\d+"
 NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
+STYLE = "--style"
+_HINTS = [*typing.get_type_hints(RenderSettings).items(), *(pair for flags in FLAGS.values() for pair in flags.items())]
+SWITCHES = {"--no-measure", *(f"--{name.replace('_', '-')}" for name, hint in _HINTS if hint is bool)}
+"""Flags that take no word."""
 SEVERAL = {"--content-layers": LAYER, "--style-layers": LAYER, "--style-layer-weights": NUMBER}
 """Flags that take several words, and what their words look like. Another word after them is an input."""
 
@@ -72,27 +76,31 @@ def apart(words: Iterable[str]) -> Iterator[str]:
     """Yields the words with each value of a flag in `SEVERAL` behind a flag of its own.
 
     So `--style-layers relu1_1 relu2_1 photos` takes two layers and leaves the input. The first word after the flag
-    always belongs to it, so that a misspelt layer is called one.
+    always belongs to it, so that a misspelt layer is called one. The words after --style are styles if an input came
+    before; else only the first is one.
     """
-    waiting, flag = list(words), ""
+    waiting, flag, inputs = list(words), "", -1  # the first word is the command
     while waiting:
         word = waiting.pop(0)
         if word == "--":
             yield from (word, *waiting)
             return
-        if word == "-":
-            raise SettingsError("an argument is -", "Standard input is not read: give a path, ./- for a file named -.")
-        name = word.partition("=")[0].replace("_", "-")
-        if name in SEVERAL:
-            flag = name
-            yield word
-            if "=" not in word and waiting:
-                yield waiting.pop(0)
-        elif flag and re.fullmatch(SEVERAL[flag], word):
+        if word.startswith("-"):
+            flag = word.partition("=")[0].replace("_", "-")
+            yield _known(word)
+            if "=" not in word and flag not in SWITCHES and waiting:
+                yield _known(waiting.pop(0))
+        elif (flag == STYLE and inputs > 0) or (flag in SEVERAL and re.fullmatch(SEVERAL[flag], word)):
             yield from (flag, word)
         else:
-            flag = ""
+            flag, inputs = "", inputs + 1
             yield word
+
+
+def _known(word: str) -> str:
+    if word == "-":
+        raise SettingsError("an argument is -", "Standard input is not read: give a path, ./- for a file named -.")
+    return word
 
 
 def sources(command: str, config: Path | None) -> list[Any]:

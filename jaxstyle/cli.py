@@ -42,6 +42,7 @@ Settings = Annotated[RenderSettings | None, Parameter(name="*")]
 
 
 Inputs = Annotated[list[Path], Parameter(name="INPUT", negative=())]
+Style = Annotated[list[str], Parameter(negative=(), env_var_split=lambda text: [text])]
 Output = Annotated[Path, Parameter(name=("--output", "-o"))]
 Folder = Annotated[Path, arguments.named("OUTPUT"), Parameter(help="The output folder of a run.")]
 Measure = Annotated[bool, Parameter(negative="--no-measure")]
@@ -51,7 +52,7 @@ Measure = Annotated[bool, Parameter(negative="--no-measure")]
 def render(
     inputs: Inputs,
     *,
-    style: Path,
+    style: Style,
     output: Output,
     dry_run: bool = False,
     json: Json = False,
@@ -72,7 +73,8 @@ def render(
     inputs
         Photographs, or folders that are searched recursively.
     style
-        The style image.
+        Style images: files, folders (recursively), quoted patterns such as 'paintings/*.jpg', or .txt lists of paths.
+        Several where the photographs come first, or --style again; :2 behind one is a weight. See --styles, --assign.
     output
         Folder for the results, outside the inputs; it mirrors their folders.
     dry_run
@@ -91,8 +93,9 @@ def render(
 
     def draw_sheet(summary: Summary) -> None:
         try:
-            if summary.examples and summary.style_image is not None:
-                contact_sheet(output / SHEET, to_bytes(summary.style_image), summary.examples)
+            if summary.examples:
+                style = None if summary.style_image is None else to_bytes(summary.style_image)
+                contact_sheet(output / SHEET, style, summary.examples)
                 drawn.append(output / SHEET)
         except StorageError as error:  # the run itself is finished
             listener.say(f"The contact sheet was not drawn: {error}")
@@ -130,7 +133,7 @@ def render(
 def plan(
     inputs: Inputs,
     *,
-    style: Path,
+    style: Style,
     output: Output,
     json: Json = False,
     measure: Measure = True,
@@ -143,7 +146,7 @@ def plan(
     inputs
         See render.
     style
-        The style image.
+        See render.
     output
         See render.
     measure

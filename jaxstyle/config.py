@@ -23,9 +23,10 @@ MOST_BYTES = 64 * 1024
 MOST_DOTS = 200
 """Dots and brackets in a line. The time to parse a key grows with the square of its dots."""
 
+STYLES = str | tuple[str, ...]
 FLAGS: dict[str, dict[str, Any]] = {
-    "render": {"style": Path, "output": Path, "dry_run": bool, "json": bool, "measure": bool},
-    "plan": {"style": Path, "output": Path, "json": bool, "measure": bool},
+    "render": {"style": STYLES, "output": Path, "dry_run": bool, "json": bool, "measure": bool},
+    "plan": {"style": STYLES, "output": Path, "json": bool, "measure": bool},
 }
 """Keys of each command's table beside the settings."""
 
@@ -40,7 +41,7 @@ def read(path: Path, command: str) -> dict[str, Any]:
     where = f"the settings file {printable(path)}"
     tables = _parsed(_text(path, where), where)
     top = {name: value for name, value in tables.items() if not (name in FLAGS and isinstance(value, Mapping))}
-    parts = [("", top, {"style": Path, "output": Path})]
+    parts = [("", top, {"style": STYLES, "output": Path})]
     parts += [(f"[{name}] ", tables[name], FLAGS[name]) for name in FLAGS if isinstance(tables.get(name), Mapping)]
     values: dict[str, Any] = {}
     for table, entries, more in parts:

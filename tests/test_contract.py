@@ -11,6 +11,7 @@ from stub import StubDevice
 from jaxstyle.engine.device import JaxDevice
 from jaxstyle.planning.batches import batch_size, batch_sizes, chosen_batch
 from jaxstyle.planning.contract import Group, OutOfMemory
+from jaxstyle.planning.painting import Painting
 from jaxstyle.settings import RenderSettings
 from jaxstyle.style.initial import lane_inputs
 from jaxstyle.style.status import Status
@@ -18,6 +19,7 @@ from jaxstyle.style.status import Status
 BUCKET = (64, 32)
 GROUP = Group(BUCKET)
 SETTINGS = RenderSettings(size=64, style_layers=("relu1_1",), content_layers=("relu2_1",))  # quickly compiled
+STYLE = Painting.of(painting().astype(np.float32) / 255)
 MAKERS = {
     "stub": lambda: StubDevice(),
     "two stubs": lambda: StubDevice(count=2),
@@ -28,7 +30,7 @@ MAKERS = {
 @pytest.fixture(params=[*MAKERS, "jax"])
 def device(request):
     if request.param == "jax":
-        return JaxDevice(SETTINGS, request.getfixturevalue("network"), painting().astype(np.float32) / 255)
+        return JaxDevice(SETTINGS, request.getfixturevalue("network"), STYLE)
     return MAKERS[request.param]()
 
 
@@ -41,7 +43,7 @@ def inputs(seed, width=60, height=30):
 def filled(device, size=4, evaluations=6, group=GROUP):
     batch = device.batch(group, size)
     for lane in range(size):
-        batch.put(lane, inputs(lane), evaluations)
+        batch.put(lane, inputs(lane), evaluations, STYLE)
     return batch
 
 
@@ -68,8 +70,8 @@ def test_a_new_batch_is_idle(device):
 
 def test_a_lane_ends_with_its_own_budget_and_holds_its_own_image(device):
     batch = device.batch(GROUP, 4)
-    batch.put(1, inputs(1), 3)
-    batch.put(2, inputs(2), 5)
+    batch.put(1, inputs(1), 3, STYLE)
+    batch.put(2, inputs(2), 5, STYLE)
     snapshot = batch.advance(2)
     assert snapshot.evaluations.tolist() == [0, 2, 2, 0] and snapshot.status[1] == snapshot.status[2] == Status.RUNNING
     snapshot = batch.advance(2)
@@ -85,7 +87,7 @@ def test_an_ended_lane_stays_as_it_is_and_can_be_filled_again(device):
     batch = filled(device, evaluations=2)
     batch.advance(2)
     before = batch.result(0).image
-    batch.put(3, inputs(9), 4)
+    batch.put(3, inputs(9), 4, STYLE)
     snapshot = batch.advance(4)
     assert snapshot.evaluations.tolist() == [2, 2, 2, 4]
     np.testing.assert_array_equal(batch.result(0).image, before)
@@ -93,8 +95,8 @@ def test_an_ended_lane_stays_as_it_is_and_can_be_filled_again(device):
 
 def test_a_result_does_not_depend_on_the_lane_or_on_what_lies_beside_it(device):
     one, other = device.batch(GROUP, 4), filled(device)
-    one.put(3, inputs(7), 4)
-    other.put(0, inputs(7), 4)
+    one.put(3, inputs(7), 4, STYLE)
+    other.put(0, inputs(7), 4, STYLE)
     one.advance(1), other.advance(4)
     one.advance(3)  # nor on where the host looks
     np.testing.assert_array_equal(one.result(3).image, other.result(0).image)
@@ -121,7 +123,7 @@ def test_a_smaller_batch_may_have_idle_lanes(device):
 def test_only_making_batches_compiles(device):
     batch = device.batch(GROUP, 4)
     made = device.n_compiled
-    batch.put(0, inputs(0), 3)
+    batch.put(0, inputs(0), 3, STYLE)
     batch.advance(1), batch.advance(2), batch.result(0)
     assert device.n_compiled == made
     assert made >= 1 or isinstance(device, JaxDevice)  # which shares the programs of earlier ones
@@ -142,14 +144,14 @@ def test_the_stub_runs_out_of_memory_where_it_is_told(call):
         steps.append("batch")
         batch = device.batch(GROUP, 4)
         steps.append("put")
-        batch.put(0, inputs(0), 4)
+        batch.put(0, inputs(0), 4, STYLE)
         steps.append("advance")
         batch.advance(1)
         steps.append("select")
         batch.select([0], 2)
     assert steps[-1] == call
     small = StubDevice(full=call, room=3).batch(GROUP, 2)
-    small.put(0, inputs(0), 4)
+    small.put(0, inputs(0), 4, STYLE)
     small.advance(1)
 
 

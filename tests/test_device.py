@@ -13,6 +13,7 @@ from jaxstyle.engine.lanes import BatchScheduler
 from jaxstyle.engine.pipeline import render
 from jaxstyle.engine.queues import Queues
 from jaxstyle.planning.contract import Group, OutOfMemory
+from jaxstyle.planning.painting import Painting
 from jaxstyle.planning.plan import in_shard
 from jaxstyle.planning.preflight import Ready
 from jaxstyle.settings import RenderSettings
@@ -27,7 +28,12 @@ FEW = dict(style_layers=("relu1_1", "relu2_1", "relu3_1"), content_layers=("relu
 SETTINGS = RenderSettings(size=SIZE, evaluations=24, tolerance=0.325, **FEW)  # lanes end at different times
 
 
+STYLE = Painting.of(painting().astype(np.float32) / 255)
+
+
 class Task:
+    style = STYLE
+
     def __init__(self, number, evaluations=SETTINGS.evaluations):
         self.number, self.evaluations = number, evaluations
         self.content = self.init = photo(SIZE, SIZE, seed=number).astype(np.float32) / 255
@@ -36,7 +42,7 @@ class Task:
 
 @pytest.fixture(scope="module")
 def device(network):
-    return JaxDevice(SETTINGS, network, painting().astype(np.float32) / 255)
+    return JaxDevice(SETTINGS, network, STYLE)
 
 
 def rendered(device, numbers, batch):
@@ -81,7 +87,7 @@ def test_the_lanes_of_the_property_end_at_different_times(reference):
 
 
 def test_batches_of_other_sizes_agree_to_rounding_after_ten_evaluations_unless_a_kink_is_crossed(network):
-    short = JaxDevice(RenderSettings(size=SIZE, evaluations=10, **FEW), network, painting().astype(np.float32) / 255)
+    short = JaxDevice(RenderSettings(size=SIZE, evaluations=10, **FEW), network, STYLE)
     found = {}
     for batch in (1, 2, 4):
         queues = Queues(lambda _, batch=batch: batch, window=100)
@@ -104,7 +110,7 @@ def test_batches_of_other_sizes_agree_to_rounding_after_ten_evaluations_unless_a
 def test_a_smaller_batch_goes_on_where_the_larger_was(device):
     batch = device.batch(GROUP, 4)
     for lane in range(4):
-        batch.put(lane, Task(lane).inputs, 24)
+        batch.put(lane, Task(lane).inputs, 24, STYLE)
     before = batch.advance(5)
     images = [batch.result(lane).image for lane in range(4)]
     smaller = batch.select([3, 1], 2)
@@ -127,8 +133,8 @@ def test_nothing_is_computed_once_all_lanes_have_ended_and_lanes_that_were_never
     tick = base.tick
     monkeypatch.setattr(base, "tick", counted)
     few = RenderSettings(size=SIZE, evaluations=3, precision="float32", history=3, **FEW)  # traced with the counter
-    batch = JaxDevice(few, network, painting().astype(np.float32) / 255).batch(GROUP, 2)
-    batch.put(0, Task(0).inputs, 3)
+    batch = JaxDevice(few, network, STYLE).batch(GROUP, 2)
+    batch.put(0, Task(0).inputs, 3, STYLE)
     look = batch.advance(50)
     jax.effects_barrier()
     assert list(look.status) == [Status.BUDGET, Status.BUDGET] and list(look.evaluations) == [3, 0]
@@ -137,7 +143,7 @@ def test_nothing_is_computed_once_all_lanes_have_ended_and_lanes_that_were_never
 
 def test_the_start_loss_is_that_of_the_start(device):
     batch = device.batch(GROUP, 1)
-    batch.put(0, Task(0).inputs, 24)
+    batch.put(0, Task(0).inputs, 24, STYLE)
     first = batch.advance(1)
     start = batch.result(0).start_loss
     assert start == pytest.approx(float(first.loss[0])) and np.isfinite(start)
@@ -148,7 +154,7 @@ def test_a_careful_lane_takes_a_smaller_first_step_in_float32(device):
     moved = {}
     for careful in (False, True):
         batch = device.batch(Group(GROUP.bucket, careful), 1)
-        batch.put(0, Task(0).inputs, 24)
+        batch.put(0, Task(0).inputs, 24, STYLE)
         batch.advance(2)  # the start, and the first step
         moved[careful] = float(np.abs(batch.result(0).image - Task(0).init).mean())
     assert moved[False] == pytest.approx(FIRST_STEP, rel=1e-3)
@@ -156,10 +162,10 @@ def test_a_careful_lane_takes_a_smaller_first_step_in_float32(device):
 
 
 def test_programs_are_counted_from_when_the_device_was_made(device, network):
-    again = JaxDevice(SETTINGS, network, device.style_image)
+    again = JaxDevice(SETTINGS, network, STYLE)
     assert again.n_compiled == 0
     batch = again.batch(GROUP, 1)
-    batch.put(0, Task(0).inputs, 24)
+    batch.put(0, Task(0).inputs, 24, STYLE)
     batch.advance(1)
     assert (
         again.n_compiled <= 1
@@ -170,7 +176,7 @@ def test_programs_are_counted_from_when_the_device_was_made(device, network):
 
 def test_memory_that_is_free_at_the_moment_decides_nothing(device, network, monkeypatch):
     monkeypatch.setattr("jaxstyle.planning.host.host_memory", lambda: 1)
-    now = JaxDevice(SETTINGS, network, device.style_image)
+    now = JaxDevice(SETTINGS, network, STYLE)
     for bucket in (GROUP.bucket, (512, 384)):
         assert (now.max_batch(bucket), now.preferred_batch(bucket), now.memory, now.count) == (
             device.max_batch(bucket), device.preferred_batch(bucket), device.memory, device.count,
@@ -196,7 +202,7 @@ def test_an_allocation_that_cannot_be_is_out_of_memory():
 
 
 def test_ready_is_all_that_a_device_needs():
-    assert {"settings", "network", "style_image"} <= set(Ready.__annotations__)
+    assert {"settings", "network", "styles"} <= set(Ready.__annotations__)
 
 
 @pytest.mark.parametrize("check", CHECKS)

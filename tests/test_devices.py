@@ -15,6 +15,7 @@ import jax, numpy as np
 from pictures import painting, photo
 from jaxstyle.style.initial import lane_inputs
 from jaxstyle.engine.device import JaxDevice
+from jaxstyle.planning.painting import Painting
 from jaxstyle.planning.contract import Group
 from jaxstyle.engine.queues import Queues
 from jaxstyle.engine.lanes import BatchScheduler
@@ -22,7 +23,11 @@ from jaxstyle.errors import SettingsError
 from jaxstyle.model import weights
 from jaxstyle.settings import RenderSettings
 
+STYLE = Painting.of((painting() / 255).astype(np.float32))
+
 class Task:
+    style = STYLE
+
     def __init__(self, number):
         self.number, self.evaluations = number, 10
         self.content = self.init = photo(32, 32, seed=number).astype(np.float32) / 255
@@ -31,7 +36,7 @@ class Task:
 def rendered(devices, batch, order=range(6)):
     few = dict(style_layers=("relu1_1", "relu2_1"), content_layers=("relu2_2",))  # quickly compiled
     settings = RenderSettings(size=32, evaluations=10, devices=devices, **few)
-    device = JaxDevice(settings, weights.load(None), painting().astype(np.float32) / 255)
+    device = JaxDevice(settings, weights.load(None), Painting.of(painting().astype(np.float32) / 255))
     queues = Queues(lambda _: batch, window=100)
     for number in order:
         queues.ready(Group((32, 32)), Task(number))
@@ -48,7 +53,7 @@ same = [bool((shared[n].result.image == moved[n].result.image).all()) for n in m
 apart = [abs(loss(shared[n]) / loss(alone[n]) - 1) for n in alone]
 batch = four.batch(Group((32, 32)), 4)
 for lane in range(4):
-    batch.put(lane, Task(lane).inputs, 24)
+    batch.put(lane, Task(lane).inputs, 24, STYLE)
 engine, lanes = batch._engine, batch._batch.lanes
 rest = dataclasses.replace(batch._batch, lanes=None)
 limits = engine._on_all((np.int32(2), np.float32(0)))
@@ -58,19 +63,19 @@ collectives = [name for name in ("all-reduce", "all-gather", "all-to-all", "coll
 starts = [engine._start._cache_size()]
 smaller = four.batch(Group((32, 32)), 8)
 for lane in range(8):
-    smaller.put(lane, Task(lane).inputs, 24)
+    smaller.put(lane, Task(lane).inputs, 24, STYLE)
 picked = smaller.select([6, 1, 3], 4)
 programs = [one.n_compiled, four.n_compiled]
 starts.append(engine._start._cache_size())
 jax.config.update("jax_transfer_guard", "disallow")
 guarded = four.batch(Group((32, 32)), 4)
-guarded.put(1, Task(1).inputs, 3)
+guarded.put(1, Task(1).inputs, 3, STYLE)
 guarded = guarded.select([1], 4)
 guarded.advance(3)
 guarded = guarded.result(0).loss
 jax.config.update("jax_transfer_guard", "allow")
 try:
-    JaxDevice(RenderSettings(devices=5), weights.load(None), painting() / 255)
+    JaxDevice(RenderSettings(devices=5), weights.load(None), Painting.of((painting() / 255).astype(np.float32)))
     refused = ""
 except SettingsError as error:
     refused = str(error)
@@ -144,7 +149,7 @@ from jaxstyle.settings import RenderSettings
 jax_setup.cores = lambda: int(sys.argv[2])
 jax_setup.set_up()
 host.total_memory = lambda: int(float(sys.argv[3]) * 2**30)
-made = device.JaxDevice(RenderSettings(size=512, devices=eval(sys.argv[4])), weights.load(None), painting() / 255)
+made = device.JaxDevice(RenderSettings(size=512, devices=eval(sys.argv[4])), weights.load(None), Painting.of((painting() / 255).astype(np.float32)))
 sizes = [made.preferred_batch(bucket) for bucket in ((512, 384), (64, 48))]
 print(json.dumps([jax.local_device_count(), made.count, *sizes]))
 """

@@ -12,6 +12,7 @@ from jaxstyle.engine.lanes import Ended
 from jaxstyle.engine.pipeline import render
 from jaxstyle.errors import SettingsError
 from jaxstyle.planning.contract import Result
+from jaxstyle.planning.painting import Painting
 from jaxstyle.settings import RenderSettings
 from jaxstyle.style.status import Status
 
@@ -22,9 +23,12 @@ INK = np.round(np.random.default_rng(0).random((32, 32, 1))).repeat(3, 2).astype
 """A drawing in black on white."""
 
 
-def ended(loss, status=Status.BUDGET, evaluations=10, start=4.0, image=None, init=None, content=PHOTO, budget=10):
+def ended(
+    loss, status=Status.BUDGET, evaluations=10, start=4.0, image=None, init=None, content=PHOTO, budget=10, style=STYLE
+):
     height, width = content.shape[:2]
     task = SimpleNamespace(job=SimpleNamespace(work=(width, height), stage=0), evaluations=budget)
+    task.style = Painting.of(style)
     task.inputs = {"content": content, "init": content if init is None else init}
     shown = content[::-1] * 0.9 if image is None else image
     terms = {"content": loss / 4, "style": loss * 3 / 4 - 1e-7}  # whose sum is rounded another way
@@ -63,7 +67,7 @@ def ended(loss, status=Status.BUDGET, evaluations=10, start=4.0, image=None, ini
     ],
 )
 def test_an_image_that_came_out_wrong_is_a_problem_whatever_its_status(status, case, words):
-    found = problem(ended(status=status, **case), SETTINGS, STYLE)
+    found = problem(ended(status=status, **case), SETTINGS)
     assert words in found and bool(found) == bool(words)
 
 
@@ -83,38 +87,38 @@ def test_an_image_that_came_out_wrong_is_a_problem_whatever_its_status(status, c
     ],
 )
 def test_what_its_input_or_style_explains_is_no_problem(content, style, image):
-    assert problem(ended(3.0, image=image, content=content, init=content * 0.99 + 0.003), SETTINGS, style) == ""
+    assert problem(ended(3.0, image=image, content=content, init=content * 0.99 + 0.003, style=style), SETTINGS) == ""
 
 
 def test_a_lane_without_an_acceptable_step_must_show_more():
-    assert "stalled: no step lowered its loss" in problem(ended(3.97, Status.STALLED), SETTINGS, STYLE)
-    assert problem(ended(3.95, Status.STALLED), SETTINGS, STYLE) == ""
-    assert problem(ended(0.0, Status.STALLED, start=0.0), SETTINGS, STYLE) == ""
-    assert "diverged" in problem(ended(3.0, Status.DIVERGED), SETTINGS, STYLE)
+    assert "stalled: no step lowered its loss" in problem(ended(3.97, Status.STALLED), SETTINGS)
+    assert problem(ended(3.95, Status.STALLED), SETTINGS) == ""
+    assert problem(ended(0.0, Status.STALLED, start=0.0), SETTINGS) == ""
+    assert "diverged" in problem(ended(3.0, Status.DIVERGED), SETTINGS)
 
 
 def test_an_optimum_is_measured_by_the_weights():
     small = RenderSettings(size=32, content_weight=1e-10, style_weight=1e-10, tv_weight=1e-10)
-    assert "no better" in problem(ended(1e-9, start=1e-9), small, STYLE)
-    assert "no better" not in problem(ended(1e-9, start=1e-9), SETTINGS, STYLE)
+    assert "no better" in problem(ended(1e-9, start=1e-9), small)
+    assert "no better" not in problem(ended(1e-9, start=1e-9), SETTINGS)
 
 
 def test_the_precision_decides_what_is_rounding():
     case = ended(4 * (1 - 2e-4))
-    assert problem(case, SETTINGS, STYLE) == ""
+    assert problem(case, SETTINGS) == ""
     coarse = Ended(case.task, case.result._replace(precision="bfloat16"), 10, Status.BUDGET, 0.1)
-    assert "no better" in problem(coarse, SETTINGS, STYLE)
+    assert "no better" in problem(coarse, SETTINGS)
 
 
 def test_the_border_does_not_count():
     case = ended(3.0, content=PHOTO[:20, :24], image=PHOTO)
     assert picture_of(case).shape == (20, 24, 3)
-    assert judgement(case)["moved"] == 0 and "as it began" in problem(case, SETTINGS, STYLE)
+    assert judgement(case)["moved"] == 0 and "as it began" in problem(case, SETTINGS)
 
 
 def test_a_lane_without_a_result_gets_no_second_try():
     none = Ended(SimpleNamespace(job=None), None, 0, Status.RUNNING, 0.0)
-    assert problem(none, SETTINGS, STYLE) == "" and judgement(none) == {}
+    assert problem(none, SETTINGS) == "" and judgement(none) == {}
 
 
 def test_figures_are_numbers_that_json_knows():

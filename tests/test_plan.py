@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -128,7 +129,8 @@ def every(inputs, finished=(), case_insensitive=False, **overrides) -> list[Job 
     source = FolderSource(inputs, case_insensitive=case_insensitive)
     with Decoders(0, max_pixels=made.max_pixels, timeout=60) as decoders:
         unchanged = lambda one: one.key in finished  # noqa: E731
-        return list(plan(inputs_of(source, made), made, unchanged, Reader(source, decoders)))
+        ready = SimpleNamespace(source=source, settings=made, styles=SimpleNamespace(assignment=None))
+        return list(plan(inputs_of(ready), made, unchanged, Reader(source, decoders)))
 
 
 def planned(folder, finished=(), **overrides) -> dict[str, Job | Row | Unchanged]:

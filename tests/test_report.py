@@ -146,12 +146,12 @@ def colours(path):
 
 
 def test_a_contact_sheet_shows_every_pair_and_survives_missing_pictures(tmp_path):
-    pairs = [(flat(10 * k), flat(10 * k + 5)) for k in range(6)]
-    contact_sheet(tmp_path / "sheet.png", painting(500, 400), [*pairs, (None, None)])
+    pairs = [(flat(10 * k), flat(10 * k + 5), None) for k in range(6)]
+    contact_sheet(tmp_path / "sheet.png", painting(500, 400), [*pairs, (None, None, None)])
     shown, size = colours(tmp_path / "sheet.png")
     assert {(level,) * 3 for pair in pairs for level in (pair[0][0, 0, 0], pair[1][0, 0, 0])} <= shown
     assert size == (90 * 5 + 12 * 6, 72 + 3 * 60 + 12 * 5)  # the style has the results' longest side
-    contact_sheet(tmp_path / "none.png", None, [(None, None)])
+    contact_sheet(tmp_path / "none.png", None, [(None, None, None)])
     assert colours(tmp_path / "none.png")[0] == {PAPER}
 
 

@@ -33,6 +33,7 @@ from jaxstyle.planning import cost
 from jaxstyle.planning.buckets import bucket
 from jaxstyle.planning.contract import Batch, Group, OutOfMemory
 from jaxstyle.planning.host import cores
+from jaxstyle.planning.painting import Painting
 from jaxstyle.report.plot import NoMatplotlib
 from jaxstyle.settings import RenderSettings
 from jaxstyle.style.initial import initial, lane_inputs
@@ -184,7 +185,8 @@ class _Bench:
     def _device(self) -> JaxDevice:
         size = self.settings.style_size or PROBE
         endless = dataclasses.replace(self.settings, evaluations=ENDLESS, tolerance=0.0)
-        return JaxDevice(endless, self.network, image.resize(self.style, size, size))
+        self.painting = Painting.of(image.resize(self.style, size, size))
+        return JaxDevice(endless, self.network, self.painting)
 
     def _content(self, shape: Size, number: int) -> np.ndarray:
         """Returns a photograph cropped to a shape and shifted, so that all images differ."""
@@ -198,7 +200,7 @@ class _Bench:
         for lane in range(batch):
             content = self._content(shape, lane)
             start = initial(self.settings, content, self.style, str(lane))
-            lanes.put(lane, lane_inputs(content, start, shape[1], shape[0]), ENDLESS)
+            lanes.put(lane, lane_inputs(content, start, shape[1], shape[0]), ENDLESS, self.painting)
         return lanes
 
     def start(self, kept: bool, size: int) -> tuple[Start, float]:

@@ -31,12 +31,16 @@ class PastRow(NamedTuple):
         status: status of the row.
         length, modified: length in bytes and time of the last change in nanoseconds of the input file.
         checksum: first 64 bits of the input's SHA-256; 0 if the row has none.
+        style: 64 bits of its style's key and of the stamp of the style's file, see `style_stamp`.
+        style_checksum: first 64 bits of the SHA-256 of the style's file; 0 if the row has none.
     """
 
     status: str
     length: int
     modified: int
     checksum: int
+    style: int = 0
+    style_checksum: int = 0
 
 
 def ledgers(output: Path | Folder) -> list[str]:
@@ -69,6 +73,11 @@ def checksum_bits(sha256: str) -> int:
 def hashed(key: str) -> int:
     """Hashes a key to 64 bits; among ten million keys the probability of a collision is 3e-6."""
     return int.from_bytes(hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+
+
+def style_stamp(key: str, length: int, modified: int) -> int:
+    """Hashes a style's key and the stamp of its file to 64 bits."""
+    return hashed(f"{key}\0{length}\0{modified}")
 
 
 def raw_lines(file: IO[bytes]) -> Iterator[bytes]:
@@ -176,6 +185,7 @@ class Ledger:
         """Reads ledgers of a folder in this order; raises the errors of `lines`."""
         keys, status = Keys(), array("b")
         length, modified, checksum = array("q"), array("q"), array("Q")
+        style, style_checksum = array("Q"), array("Q")
         for name in names:
             keys.begin_ledger()
             with as_folder(output) as folder:
@@ -185,9 +195,14 @@ class Ledger:
                     length.append(row.input_bytes)
                     modified.append(row.input_modified)
                     checksum.append(checksum_bits(row.input_sha256))
+                    several = row.style_bytes != 0  # else the run had one style
+                    stamp = style_stamp(row.style, row.style_bytes, row.style_modified) if several else 0
+                    style.append(stamp)
+                    style_checksum.append(checksum_bits(row.style_sha256) if several else 0)
         self.rows, self.latest_run = len(keys), keys.latest_run
         self._keys, last = keys.last_rows()
-        self._fields = [np.array(column)[last] for column in (status, length, modified, checksum)]
+        columns = (status, length, modified, checksum, style, style_checksum)
+        self._fields = [np.array(column)[last] for column in columns]
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -197,8 +212,8 @@ class Ledger:
         at = find(self._keys, key)
         if at is None:
             return None
-        status, length, modified, checksum = (int(column[at]) for column in self._fields)
-        return PastRow(STATUSES[status], length, modified, checksum)
+        status, *others = (int(column[at]) for column in self._fields)
+        return PastRow(STATUSES[status], *others)
 
     def count(self, status: str) -> int:
         """Counts the keys with this status."""

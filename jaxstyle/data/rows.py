@@ -22,7 +22,10 @@ class Row:
         key: the input's path below the input folder, and its output's path below OUT.
         status: done; skipped, such as a file that is not a picture; failed.
         reason: why an input was skipped or has failed.
+        image: the input's path, where the output has another because an image has several styles; else empty.
         style: key of the style image.
+        style_sha256, style_bytes, style_modified: checksum, length and time of the last change (nanoseconds) of the
+            style's file; length and time are 0 where all images have one style, whose checksum settings.json has.
         seed: seed of the run.
         ended: how the optimisation ended: budget, converged, stalled or diverged.
         loss: terms of the objective at the result with their weights applied, and their total.
@@ -49,7 +52,11 @@ class Row:
     key: str
     status: Literal["done", "skipped", "failed"]
     reason: str = ""
+    image: str = ""
     style: str = ""
+    style_sha256: str = ""
+    style_bytes: int = 0
+    style_modified: int = 0
     seed: int = 0
     ended: str = ""
     loss: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -181,7 +188,7 @@ _BY_TYPE: dict[str, Callable[[Any], Any]] = {
     "tuple[str, ...]": _notes,
     "Mapping[str, float]": _loss,
 }
-_BY_NAME = {"status": _status, "run": _run, "input_sha256": _sha256, "output_sha256": _sha256}
+_BY_NAME = {"status": _status, "run": _run, "input_sha256": _sha256, "style_sha256": _sha256, "output_sha256": _sha256}
 _READ = _BY_NAME | {
     field.name: _BY_TYPE[str(field.type)] for field in dataclasses.fields(Row) if field.name not in _BY_NAME
 }

@@ -7,18 +7,22 @@ a stub.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxstyle.data.image import Size
+from jaxstyle.data.image import Size, to_float
 from jaxstyle.errors import DeviceError, SettingsError
 from jaxstyle.model.weights import Weights
 from jaxstyle.planning import cost, host, memory
+from jaxstyle.planning.buckets import bucket
 from jaxstyle.planning.contract import Batch, Group, OutOfMemory, Result, Snapshot
+from jaxstyle.planning.painting import Painting
 from jaxstyle.settings import RenderSettings
 from jaxstyle.style.batch import Batch as LaneBatch
 from jaxstyle.style.initial import lane_inputs
@@ -34,6 +38,8 @@ COMPILE_FLOPS = {"cpu": 5e11}
 """Floating-point operations of a device in about the time of compiling a program: 2 s on two cores."""
 COMPILE_FLOPS_ACCELERATOR = 4e15
 """The same for accelerators: 10 s at 400 TFLOP/s; an estimate, not measured."""
+TARGETS = 64
+"""Styles whose targets are kept on the device. Those of VGG16's five default layers take 2.3 MiB."""
 CAREFUL_STEP = 0.1
 """Factor on the first step of a careful second try."""
 
@@ -47,9 +53,9 @@ class JaxDevice:
         n_compiled: programs compiled for batches since this object was made.
     """
 
-    def __init__(self, settings: RenderSettings, network: Weights, style_image: np.ndarray):
+    def __init__(self, settings: RenderSettings, network: Weights, style: Painting | None):
         """Args:
-            style_image: h x w x 3 in [0, 1].
+            style: of all images, whose targets the lanes of a batch then share; None if images have different ones.
 
         Raises:
             SettingsError: the settings ask for more devices than JAX has.
@@ -68,9 +74,10 @@ class JaxDevice:
             self._float32 = stylizer(dataclasses.replace(settings, precision="float32"), network, self.count)
         self.precision = self._usual.settings.precision
         self.settings = dataclasses.replace(settings, precision=self.precision)
-        self.style_image = style_image
+        self._style = style
         self._before = self._count()
-        self._targets: dict[Stylizer, Any] = {}
+        self._targets: OrderedDict[tuple[Stylizer, str], Any] = OrderedDict()
+        self._style_bytes = 0 if style is not None else self._usual.target_bytes
         self.memory = self._memory()
 
     @staticmethod
@@ -116,10 +123,13 @@ class JaxDevice:
         return max(0, self.memory - self.count * used)
 
     def memory_bytes(self, bucket: Size, lanes: int) -> int:
-        return self.count * memory.fixed_bytes(self.settings) + lanes * memory.lane_bytes(bucket, self.settings)
+        each = memory.lane_bytes(bucket, self.settings) + self._style_bytes
+        return self.count * memory.fixed_bytes(self.settings) + lanes * each
 
     def max_batch(self, bucket: Size) -> int:
-        return self.count * max(1, memory.largest_batch(bucket, self.settings, self.memory // self.count))
+        most = memory.largest_batch(bucket, self.settings, self.memory // self.count)
+        lane = memory.lane_bytes(bucket, self.settings)
+        return self.count * max(1, most * lane // (lane + self._style_bytes))
 
     def preferred_batch(self, bucket: Size) -> int:
         pixels = bucket[0] * bucket[1]
@@ -136,25 +146,51 @@ class JaxDevice:
         engine = self._float32 if group.careful else self._usual
         step_scale = CAREFUL_STEP if group.careful else 1.0
         with _memory_errors():
-            if engine not in self._targets:
-                self._targets[engine] = engine.style_targets(self.style_image)
-            style, (width, height) = self._targets[engine], group.bucket
+            shared = self._style is not None
+            style = engine.no_targets() if self._style is None else self._targets_of(engine, self._style)
+            width, height = group.bucket
             blank = np.zeros((height, width, 3), np.float32)
             one = engine.start(lane_inputs(blank, blank, height, width), style)
-            idle = engine.advance(engine.fill(one, size), 0)  # compiles
-            return _JaxBatch(engine, idle, style, self.settings.tolerance, step_scale)
+            idle = engine.advance(engine.fill(one, size, shared=shared), 0)  # compiles
+            return _JaxBatch(engine, idle, partial(self._targets_of, engine), self.settings.tolerance, step_scale)
+
+    def _targets_of(self, engine: Stylizer, style: Painting) -> Any:
+        """The targets of a style: computed, or kept since they were. All styles have few shapes, each compiled once."""
+        of = engine, style.sha256
+        if of not in self._targets:
+            targets = [
+                engine.style_targets(to_float(part.levels), None if self._style else self._shape(part.levels))
+                for part in style.parts
+            ]
+            self._targets[of] = engine.blend(targets, [part.weight for part in style.parts])
+            while len(self._targets) > TARGETS:
+                self._targets.popitem(last=False)
+        self._targets.move_to_end(of)
+        return self._targets[of]
+
+    def _shape(self, levels: np.ndarray) -> Size:
+        """Width and height of the array that a style is padded to."""
+        height, width = levels.shape[:2]
+        return bucket((width, height), max(height, width, self.settings.painted_size))
 
 
 class _JaxBatch:
     """See `planning.contract.Batch`. Empty lanes are marked as ended."""
 
-    def __init__(self, engine: Stylizer, batch: LaneBatch, style: Any, tolerance: float, step_scale: float):
-        self._engine, self._batch, self._style = engine, batch, style
+    def __init__(
+        self,
+        engine: Stylizer,
+        batch: LaneBatch,
+        targets: Callable[[Painting], Any],
+        tolerance: float,
+        step_scale: float,
+    ):
+        self._engine, self._batch, self._targets = engine, batch, targets
         self._tolerance, self._step_scale = tolerance, step_scale
 
-    def put(self, lane: int, inputs: Mapping[str, np.ndarray], evaluations: int) -> None:
+    def put(self, lane: int, inputs: Mapping[str, np.ndarray], evaluations: int, style: Painting) -> None:
         with _memory_errors():
-            one = self._engine.start(inputs, self._style, evaluations, self._step_scale)
+            one = self._engine.start(inputs, self._targets(style), evaluations, self._step_scale)
             self._batch = self._engine.put(self._batch, lane, one)
 
     def advance(self, ticks: int) -> Snapshot:
@@ -172,7 +208,7 @@ class _JaxBatch:
     def select(self, lanes: Sequence[int], size: int) -> Batch:
         with _memory_errors():
             smaller = self._engine.advance(self._engine.pick(self._batch, lanes, size), 0)  # compiles
-            return _JaxBatch(self._engine, smaller, self._style, self._tolerance, self._step_scale)
+            return _JaxBatch(self._engine, smaller, self._targets, self._tolerance, self._step_scale)
 
 
 @contextmanager

@@ -50,10 +50,12 @@ class Silent:
 
 
 class Example(NamedTuple):
-    """A small copy of a picture and of its result, H x W x 3 uint8 of at most `publish.THUMBNAIL` pixels a side."""
+    """Small copies of a picture, of its result and of its style, H x W x 3 uint8 of at most `publish.THUMBNAIL` pixels
+    a side."""
 
     content: np.ndarray
     result: np.ndarray
+    style: np.ndarray
 
 
 @dataclass
@@ -71,7 +73,7 @@ class Summary:
         occupancy: ticks of lanes that had an image to work on, of all ticks of lanes; 0 where there were none.
         seconds: of this run after its preparations.
         device_seconds: of these in the device's calls.
-        style_image: at its working size, h x w x 3 in [0, 1].
+        style_image: of all images, at its working size, h x w x 3 in [0, 1]; None where they have different ones.
         examples: the first results of this run, for a contact sheet.
     """
 

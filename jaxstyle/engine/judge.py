@@ -90,15 +90,12 @@ def remark(ended: Ended[Prepared], settings: RenderSettings) -> str:
     return ""
 
 
-def problem(
-    ended: Ended[Prepared], settings: RenderSettings, style: np.ndarray, found: Mapping[str, float] | None = None
-) -> str:
+def problem(ended: Ended[Prepared], settings: RenderSettings, found: Mapping[str, float] | None = None) -> str:
     """Says what is wrong with the image of a lane, so that a second try may help; "" if nothing is.
 
     A loss is compared with the start loss of the same stage: losses of other sizes are not comparable.
 
     Args:
-        style: the style image, h x w x 3 in [0, 1].
         found: the figures of `judgement` [default: computed here]
     """
     result = ended.result
@@ -118,7 +115,7 @@ def problem(
         if found["moved"] < UNMOVED and not ended.task.job.stage:  # a later stage starts from a result
             return f"came out as it began: a value changed by {found['moved']:.2g} of 255 on average"
     width, height = ended.task.job.work
-    return _looks_wrong(found, sample(ended.task.inputs["content"][:height, :width]), sample(style))
+    return _looks_wrong(found, sample(ended.task.inputs["content"][:height, :width]), sample(ended.task.style.picture))
 
 
 def _looks_wrong(found: Mapping[str, float], content: np.ndarray, style: np.ndarray) -> str:

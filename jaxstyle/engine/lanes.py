@@ -15,6 +15,7 @@ from jaxstyle.engine.queues import Queues
 from jaxstyle.errors import DeviceError
 from jaxstyle.planning.batches import batch_size, batch_sizes
 from jaxstyle.planning.contract import Batch, Device, Group, OutOfMemory, Result, Snapshot
+from jaxstyle.planning.painting import Painting
 from jaxstyle.style.status import Status
 
 COMPILE_SECONDS = 3600.0
@@ -29,12 +30,15 @@ class Task(Protocol):
     Attributes:
         inputs: arrays, see `planning.contract.Batch.put`.
         evaluations: most evaluations of the picture.
+        style: style of the picture.
     """
 
     @property
     def inputs(self) -> Mapping[str, np.ndarray]: ...
     @property
     def evaluations(self) -> int: ...
+    @property
+    def style(self) -> Painting: ...
 
 
 T = TypeVar("T", bound=Task)
@@ -219,7 +223,7 @@ class BatchScheduler(Generic[T]):
                 return
             filled.lanes[index] = _Lane(task, (len(filled.lanes),))
             with self.usage.call():
-                batch.put(index, task.inputs, task.evaluations)
+                batch.put(index, task.inputs, task.evaluations, task.style)
 
     def _smaller(self, group: Group, filled: _Filled[T], again: deque[T]) -> int | None:
         """Returns a smaller batch size for the running lanes; None if a task is pending or it would save no time."""

@@ -48,7 +48,7 @@ def device_for(ready: preflight.Ready, *, own_process: bool = False) -> Device:
 
         set_up()
     try:
-        return JaxDevice(ready.settings, ready.network, ready.style_image)
+        return JaxDevice(ready.settings, ready.network, ready.styles.one)
     except OutOfMemory as error:
         raise DeviceError(
             f"the device has no room for the network ({error})",
@@ -58,7 +58,7 @@ def device_for(ready: preflight.Ready, *, own_process: bool = False) -> Device:
 
 def render(
     inputs: Path | str | Iterable[Path | str],
-    style: Path | str,
+    style: Path | str | Iterable[Path | str],
     output: Path | str,
     settings: RenderSettings | Mapping[str, Any] | None = None,
     *,
@@ -70,14 +70,14 @@ def render(
     sink: str = "folders",
     **overrides: Any,
 ) -> Summary:
-    """Renders files and folders of photographs in one style, several at a time.
+    """Renders files and folders of photographs in one style or in many, several at a time.
 
     Every input gets one row in OUTPUT/manifest.jsonl; a picture that cannot be read is a row, not an error. Called
     again, it renders what is missing.
 
     Args:
         inputs: a file or folder, or several; folders are searched recursively, and mirrored in the output.
-        style: the style picture's file.
+        style: a picture's file, or several files, folders, patterns and lists, see `data.styles.listed`.
         output: folder for the results; made if absent.
         settings: defaults of `RenderSettings` where left out, or a dict of its fields. Sizes are in pixels.
         progress: listens to the run; called by the calling thread.
@@ -141,13 +141,17 @@ def _render(
             ready, rows.before, Reader(ready.source, decoders), partial(device_for, own_process=own_process), calls
         )
         opened.callback(shared.spool.close)
-        common = {"style": printable(ready.style.name), "seed": settings.seed, "run": rows.run}
+        for key in ready.styles.begin(rows.before):
+            progress.say(f"The style {printable(key)} could not be read by an earlier run and is left out.")
+        common: dict[str, Any] = {"seed": settings.seed, "run": rows.run}
+        if ready.styles.one is not None:
+            common["style"] = ready.styles.one.name
         keeper = _Keeper(ready, rows, summary, progress, common)
         threads = Threads(shared, works(shared), progress, keeper.keep, watchdog)
         opened.push(_without_hiding(threads.leave))
         limits = Limits(settings)
         threads.supervise(stop, lambda: limits.exceeded(keeper.failed, summary.looked_at))
-        summary.style_image = ready.style_image
+        summary.style_image = None if ready.styles.one is None else ready.styles.one.picture
         summary.stopped = stop.reason if threads.unfinished else ""
         threads.account(summary)
         summary.done, summary.skipped, summary.failed = map(rows.count, ("done", "skipped", "failed"))

@@ -13,6 +13,7 @@ from jaxstyle.decode.reader import Reader
 from jaxstyle.decode.worker import Stat
 from jaxstyle.errors import ImageError
 from jaxstyle.planning import scales
+from jaxstyle.planning.painting import Painting
 from jaxstyle.planning.plan import Job
 from jaxstyle.planning.preflight import Ready
 from jaxstyle.style.initial import initial, lane_inputs
@@ -27,6 +28,7 @@ class Prepared:
         alpha: H x W uint8 at the output's size, or None.
         notes: what was done to the picture that its owner might not expect.
         inputs: arrays of the bucket's size, see `style.initial.lane_inputs`.
+        style: its style.
     """
 
     job: Job
@@ -34,6 +36,7 @@ class Prepared:
     alpha: np.ndarray | None
     notes: tuple[str, ...]
     inputs: Mapping[str, np.ndarray]
+    style: Painting
 
     @property
     def evaluations(self) -> int:
@@ -41,7 +44,7 @@ class Prepared:
         return self.job.evaluations
 
 
-def prepare(job: Job, reader: Reader, ready: Ready) -> Prepared:
+def prepare(job: Job, reader: Reader, ready: Ready, style: Painting) -> Prepared:
     """Decodes a picture, computes where its optimisation starts, and fills both up to the bucket.
 
     Raises:
@@ -59,7 +62,8 @@ def prepare(job: Job, reader: Reader, ready: Ready) -> Prepared:
         job = dataclasses.replace(job, previous=None)
     else:
         picture = None if ready.start is None else image.resize(ready.start, *job.work)
-        init = initial(settings, content, ready.style_image, job.key, picture)
+        init = initial(settings, content, style.picture, job.key, picture)
     width, height = job.bucket
+    notes = [f"its style: {note}" for note in style.notes] if job.style else []
     inputs = lane_inputs(content, init, height, width)
-    return Prepared(job, decoded.sha256, decoded.alpha, decoded.notes, inputs)
+    return Prepared(job, decoded.sha256, decoded.alpha, (*decoded.notes, *notes), inputs, style)

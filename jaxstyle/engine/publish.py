@@ -31,7 +31,7 @@ def next_job(ended: Ended[Prepared], ready: Ready) -> Job | None:
     job = ended.task.job
     if ended.result is None:
         return None
-    if wrong := problem(ended, ready.settings, ready.style_image):
+    if wrong := problem(ended, ready.settings):
         return None if job.first_problem else job.second_try(wrong)
     if job.last:
         return None
@@ -59,7 +59,7 @@ def publish(ended: Ended[Prepared], ready: Ready) -> Row:
         return row(task, "failed", reason="out of memory even alone: use a smaller --size", **made)
     found = judgement(ended)
     made |= {"ended": Status(ended.status).name.lower(), "judgement": found}
-    if wrong := problem(ended, settings, ready.style_image, found):
+    if wrong := problem(ended, settings, found):
         twice = f"{wrong} (on the second try; on the first: {job.first_problem})" if job.first_problem else wrong
         return row(task, "failed", reason=twice, **made)
     size = job.output_size(settings)
@@ -90,11 +90,14 @@ def publish(ended: Ended[Prepared], ready: Ready) -> Row:
 
 
 def example(ended: Ended[Prepared]) -> Example:
-    """Makes small copies of a picture and its result."""
+    """Makes small copies of a picture, its result and its style."""
     width, height = ended.task.job.work
     size = image.work_size(width, height, THUMBNAIL)
     pair = (ended.task.inputs["content"][:height, :width], image.to_unit(picture_of(ended)))
-    return Example(*(image.to_bytes(image.resize(one, *size)) for one in pair))
+    style = ended.task.style.picture
+    small = image.resize(style, *image.work_size(style.shape[1], style.shape[0], THUMBNAIL))
+    content, result = (image.to_bytes(image.resize(one, *size)) for one in pair)
+    return Example(content, result, image.to_bytes(small))
 
 
 def row(of: Job | Prepared, status: Literal["done", "failed"], **fields: Any) -> Row:
@@ -103,6 +106,8 @@ def row(of: Job | Prepared, status: Literal["done", "failed"], **fields: Any) ->
     filled = Row(
         job.key,
         status,
+        image=job.image,
+        style=job.style,
         input_bytes=job.length,
         input_modified=job.modified,
         input_sha256=sha256,
@@ -110,6 +115,9 @@ def row(of: Job | Prepared, status: Literal["done", "failed"], **fields: Any) ->
         work_size=job.stages[-1].work,
         frames=job.header.frames,
     )
+    if isinstance(of, Prepared) and of.job.style:
+        style = of.style
+        fields |= {"style_sha256": style.sha256, "style_bytes": style.length, "style_modified": style.modified}
     fields.setdefault("notes", () if isinstance(of, Job) else of.notes)
     notes = (*fields.pop("notes"), *((job.note,) if job.note else ()))
     return dataclasses.replace(filled, notes=notes, **fields)

@@ -35,8 +35,10 @@ from jaxstyle.engine.watchdog import Calls
 from jaxstyle.errors import ImageError
 from jaxstyle.planning.batches import chosen_batch
 from jaxstyle.planning.contract import Device, Group
-from jaxstyle.planning.plan import Unchanged, inputs_of, planned
+from jaxstyle.planning.painting import Painting
+from jaxstyle.planning.plan import NO_STYLE, Job, Unchanged, inputs_of, planned
 from jaxstyle.planning.preflight import Ready
+from jaxstyle.planning.styles import BrokenStyle
 
 WINDOW = 2048
 """Jobs that the planner may be ahead."""
@@ -131,13 +133,13 @@ def walk(shared: Shared) -> None:
 
     With `limit` the planner asks the source itself, so that no more is listed than it needs.
     """
-    source, of = shared.ready.source, shared.calls.of
+    of = shared.calls.of
     with of(f"sweeping {printable(shared.ready.output)}"):
         shared.ready.sink.sweep()
     if shared.ready.settings.limit is not None:
         return
     number = 0
-    inputs = inputs_of(source, shared.ready.settings)
+    inputs = inputs_of(shared.ready)
     while True:
         with of("listing the inputs"):
             one = next(inputs, None)
@@ -182,7 +184,7 @@ def plan(shared: Shared) -> None:
 
 def _inputs(shared: Shared) -> Iterator[Input]:
     if shared.ready.settings.limit is not None:
-        return inputs_of(shared.ready.source, shared.ready.settings)
+        return inputs_of(shared.ready)
     return shared.spool.read(lambda: shared.queues.stopped)
 
 
@@ -191,7 +193,16 @@ def decode(shared: Shared) -> None:
     while (taken := shared.queues.job()) is not None:
         group, job = taken
         try:
-            task = prepare(job, shared.reader, shared.ready)
+            task = prepare(job, shared.reader, shared.ready, _style_of(job, shared))
+        except BrokenStyle as broken:
+            if broken.row is not None:
+                shared.post(Settled(broken.row))
+            if (other := _in_other_style(job, shared.ready)) is not None:
+                shared.queues.requeue(other)
+            else:
+                shared.post(Settled(row(job, "failed", reason=NO_STYLE), job))
+            shared.queues.decoded(group, None)
+            continue
         except ImageError as error:
             shared.post(Settled(row(job, "failed", reason=str(error)), job))
             shared.queues.decoded(group, None)
@@ -201,6 +212,28 @@ def decode(shared: Shared) -> None:
         else:
             shared.queues.requeue(task.job)
             shared.queues.decoded(group, None)
+
+
+def _style_of(job: Job, shared: Shared) -> Painting:
+    """The style of a job, decoded.
+
+    Raises:
+        BrokenStyle: it cannot be read.
+    """
+    styles = shared.ready.styles
+    if styles.one is not None:
+        return styles.one
+    style, mended = styles.get(job.style)
+    if mended is not None:
+        shared.post(Settled(mended))
+    return style
+
+
+def _in_other_style(job: Job, ready: Ready) -> Job | None:
+    """The job in the next style of its image's order; None if there is none."""
+    assert ready.styles.assignment is not None
+    other = ready.styles.assignment.instead(job.image or job.key, job.position)
+    return None if other is None else job.in_style(ready.styles.listed.files[other].key)
 
 
 def render(shared: Shared) -> None:

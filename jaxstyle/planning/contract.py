@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from jaxstyle.data.image import Size
+from jaxstyle.planning.painting import Painting
 
 
 class OutOfMemory(Exception):
@@ -66,13 +67,14 @@ class Result(NamedTuple):
 class Batch(Protocol):
     """Lanes side by side on a device. Every method may raise OutOfMemory, after which the batch is lost."""
 
-    def put(self, lane: int, inputs: Mapping[str, np.ndarray], evaluations: int) -> None:
+    def put(self, lane: int, inputs: Mapping[str, np.ndarray], evaluations: int, style: Painting) -> None:
         """Starts an image in a lane.
 
         Args:
             inputs: of `style.initial.lane_inputs`, of the bucket's size H x W: "content" and "init", H x W x 3 float32,
                 and "inside", H x W bool: True on the picture, False on the border that fills the bucket up.
             evaluations: budget of this image.
+            style: its style; the style of all images on a device that was made for one.
         """
 
     def advance(self, ticks: int) -> Snapshot:

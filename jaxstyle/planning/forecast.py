@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jaxstyle.data import image, ledger
+import numpy as np
+
+from jaxstyle.data import ledger
 from jaxstyle.data.image import Size
 from jaxstyle.data.rows import Row
 from jaxstyle.data.sinks.folders import existing
@@ -21,6 +23,7 @@ from jaxstyle.decode.reader import Reader
 from jaxstyle.planning import cost, preflight
 from jaxstyle.planning.batches import batch_size, batch_sizes, chosen_batch
 from jaxstyle.planning.contract import Device, Group
+from jaxstyle.planning.painting import Painting
 from jaxstyle.planning.plan import Unchanged, inputs_of, planned
 from jaxstyle.settings import RenderSettings
 from jaxstyle.style.initial import lane_inputs
@@ -31,6 +34,8 @@ PROBE = 128
 """Side in pixels of the image that is timed."""
 TICKS = 5
 """Ticks that are timed."""
+STYLES = 10
+"""Styles that are listed for people."""
 REASONS = 5
 """Reasons that are listed."""
 
@@ -64,6 +69,7 @@ class Forecast:
         render, finished, skipped, failed: inputs by what would become of them.
         reasons: of skipped and failed, the most common first: (reason, inputs).
         memory: bytes that the device has for batches.
+        styles: images by the style that they would get, the most frequent first; empty if all have the same.
         disk, disk_free: bytes that the outputs would take, estimated, and that there are.
         seconds_an_evaluation: of an image of 512 x 512, from a measurement on this device; None if not measured.
         seconds: for all evaluations; None if not measured.
@@ -76,6 +82,7 @@ class Forecast:
     failed: int = 0
     reasons: list[tuple[str, int]] = field(default_factory=list)
     buckets: list[Bucket] = field(default_factory=list)
+    styles: dict[str, int] = field(default_factory=dict)
     memory: int = 0
     disk: int = 0
     disk_free: int = 0
@@ -87,6 +94,7 @@ class Forecast:
         values = dataclasses.asdict(self)
         values["output"] = printable(self.output)
         values["reasons"] = [{"reason": printable(reason), "inputs": n} for reason, n in self.reasons]
+        values["styles"] = {printable(key): n for key, n in self.styles.items()}
         values["programs"] = sum(bucket.programs for bucket in self.buckets)
         return values
 
@@ -97,6 +105,7 @@ class Forecast:
         for one in self.buckets:
             memory = f"{one.memory / 2**20:,.0f} MiB"
             told.append(f"  {one.width} x {one.height}: {one.images} images, {one.batch} at a time, {memory}")
+        told += self._of_styles()
         told.append(f"at most {sum(bucket.programs for bucket in self.buckets)} programs to compile")
         told.append(f"memory for batches: {self.memory / 2**30:,.1f} GiB")
         told.append(f"disk: about {self.disk / 2**20:,.0f} MiB of {self.disk_free / 2**20:,.0f} MiB free")
@@ -107,10 +116,19 @@ class Forecast:
             told.append(f"time: about {hours} h {minutes:02} min on this device")
         return told
 
+    def _of_styles(self) -> list[str]:
+        numbers = list(self.styles.values())
+        if not numbers:
+            return []
+        told = [f"{len(numbers)} styles in use, {min(numbers)} to {max(numbers)} images each"]
+        shown = [*self.styles.items()][:STYLES]
+        more = [f"  and {len(numbers) - STYLES} more"] if len(numbers) > STYLES else []
+        return told + [f"  {printable(key)}: {n}" for key, n in shown] + more
+
 
 def forecast(
     inputs: Path | str | Iterable[Path | str],
-    style: Path | str,
+    style: Path | str | Iterable[Path | str],
     output: Path | str,
     settings: RenderSettings,
     device_for: Callable[[preflight.Ready], Device],
@@ -151,10 +169,12 @@ def _count(made: Forecast, ready: preflight.Ready, decoders: Decoders) -> tuple[
     settings = ready.settings
     overwrite = settings.existing == "overwrite" or not ready.output.exists()
     before = ledger.Ledger(ready.output, [] if overwrite else ledger.ledgers(ready.output))
+    ready.styles.begin(before)
     reasons: Counter[str] = Counter()
+    styles: Counter[str] = Counter()
     images: Counter[Size] = Counter()
     evaluations: Counter[Size] = Counter()
-    for one in planned(ready, before, Reader(ready.source, decoders), inputs_of(ready.source, settings)):
+    for one in planned(ready, before, Reader(ready.source, decoders), inputs_of(ready)):
         if isinstance(one, Unchanged):
             made.finished += 1
         elif isinstance(one, Row):
@@ -167,10 +187,12 @@ def _count(made: Forecast, ready: preflight.Ready, decoders: Decoders) -> tuple[
                 evaluations[stage.bucket] += stage.evaluations
             width, height = one.output_size(settings)
             made.disk += round(width * height * BYTES.get(one.header.format, 3))
+            styles.update([one.style] if one.style else [])
             made.render += 1
             if made.render == settings.limit:
                 break
     made.reasons = reasons.most_common(REASONS)
+    made.styles = dict(styles.most_common())
     return images, evaluations
 
 
@@ -179,10 +201,11 @@ def _time(made: Forecast, ready: preflight.Ready, device: Device) -> None:
     group, objective = Group((PROBE, PROBE)), ready.settings.objective()
     size = device.preferred_batch(group.bucket)
     batch = device.batch(group, size)
-    picture = image.resize(ready.style_image, PROBE, PROBE)
+    picture = np.random.default_rng(0).random((PROBE, PROBE, 3), np.float32)
+    style = ready.styles.one or Painting.of(picture)
     inputs = lane_inputs(picture, picture[:, ::-1], PROBE, PROBE)
     for lane in range(size):
-        batch.put(lane, inputs, 3 * TICKS)
+        batch.put(lane, inputs, 3 * TICKS, style)
     batch.advance(TICKS)
     began = time.perf_counter()
     batch.advance(TICKS)

@@ -18,16 +18,21 @@ from jaxstyle.data.layout import is_reserved
 from jaxstyle.data.ledger import Ledger
 from jaxstyle.data.pictures import kinds
 from jaxstyle.data.rows import Row
-from jaxstyle.data.sources.base import Input, Locator, Source, printable
+from jaxstyle.data.sources.base import Input, Locator, printable
+from jaxstyle.data.styles import output_key
 from jaxstyle.decode.reader import Reader
 from jaxstyle.decode.worker import UNKNOWN, Probed, Stat
 from jaxstyle.planning import scales
+from jaxstyle.planning.assign import Assignment
 from jaxstyle.planning.contract import Group
 from jaxstyle.planning.preflight import Ready, is_unchanged
+from jaxstyle.planning.styles import Styles
 from jaxstyle.settings import RenderSettings
 
 GROUP = 64
 """Most headers that are asked for at a time."""
+NOT_MAPPED, NO_STYLE = "the mapping gives it no style", "no style can be read"
+"""Reasons of inputs without a style."""
 NOT_A_PICTURE = "not a picture"
 """How the reason begins for which an input is skipped by its content."""
 
@@ -37,7 +42,7 @@ class Job:
     """One picture to render.
 
     Attributes:
-        key, locator: see `data.sources.base.Input`.
+        key, locator, image, style, position: see `data.sources.base.Input`.
         length, modified: stamp of the input, in bytes and nanoseconds.
         header: of the picture.
         stages: at which sizes it is optimised, in their order.
@@ -55,6 +60,9 @@ class Job:
     header: image.Header
     stages: tuple[scales.Stage, ...]
     note: str = ""
+    image: str = ""
+    style: str = ""
+    position: int = 0
     stage: int = 0
     previous: np.ndarray | None = dataclasses.field(default=None, compare=False, repr=False)
     evaluations_before: int = 0
@@ -107,6 +115,11 @@ class Job:
             self, stage=0, previous=None, evaluations_before=0, seconds_before=0.0, first_problem=problem
         )
 
+    def in_style(self, style: str) -> Job:
+        """The job with another style."""
+        key = output_key(self.image, style) if self.image else self.key
+        return dataclasses.replace(self, key=key, style=style)
+
     def output_size(self, settings: RenderSettings) -> Size:
         """Width and height of the picture that will be written."""
         return (self.header.width, self.header.height) if settings.output_size == "input" else self.stages[-1].work
@@ -118,14 +131,44 @@ class Unchanged(NamedTuple):
     key: str
 
 
-def inputs_of(source: Source, settings: RenderSettings) -> Iterator[Input]:
-    """The inputs of this run: those of its shard.
+def inputs_of(ready: Ready) -> Iterator[Input]:
+    """The inputs of this run, those of its shard, with their styles; an input of several styles comes several times.
 
     Raises:
         InputError: see `Source.inputs`.
     """
-    part = settings.part()
-    return (one for one in source.inputs() if in_shard(one.key, part))
+    part, assignment = ready.settings.part(), ready.styles.assignment
+    positions = _positions(ready.settings) if assignment is not None and assignment.by_position else lambda key: 0
+    for one in ready.source.inputs():
+        position = positions(one.key)
+        if in_shard(one.key, part):
+            yield from [one] if assignment is None else _in_its_styles(one, position, ready.styles, assignment)
+
+
+def _positions(settings: RenderSettings) -> Callable[[str], int]:
+    """Counts the inputs of each folder, or all of them. The inputs of a folder follow one another."""
+    last, number = None, -1
+
+    def position(key: str) -> int:
+        nonlocal last, number
+        folder = key.rpartition("/")[0] if settings.balance_by == "parent" else ""
+        last, number = folder, (number + 1 if folder == last else 0)
+        return number
+
+    return position
+
+
+def _in_its_styles(one: Input, position: int, styles: Styles, assignment: Assignment) -> Iterator[Input]:
+    if one.failed or one.skipped:
+        yield one
+        return
+    keys = [styles.listed.files[n].key for n in assignment.styles(one.key, position)]
+    if not keys:
+        mapped = assignment.mapped
+        yield dataclasses.replace(one, skipped=NOT_MAPPED) if mapped else dataclasses.replace(one, failed=NO_STYLE)
+    for key in keys:
+        named = {"key": output_key(one.key, key), "image": one.key} if assignment.several else {}
+        yield dataclasses.replace(one, style=key, position=position, **named)
 
 
 def in_shard(key: str, part: tuple[int, int]) -> bool:
@@ -184,9 +227,9 @@ def plan(
 
 def _judge(one: Input, probed: Probed, settings: RenderSettings) -> Job | Row:
     """A job, or a row: what nobody calls a picture is skipped, and a picture that cannot be rendered has failed."""
-    own = one.key.split("/")[0]
+    own, named = one.key.split("/")[0], one.image or one.key
     if probed.header is None:
-        kind = kinds.by_name(one.key)
+        kind = kinds.by_name(named)
         if not probed.picture and not kind:
             return _row(one, "skipped", f"{NOT_A_PICTURE}: {probed.problem}", probed.stat)
         unread = not probed.picture and kind not in kinds.FORMATS
@@ -195,11 +238,13 @@ def _judge(one: Input, probed: Probed, settings: RenderSettings) -> Job | Row:
     stat, header = probed.stat, probed.header
     if is_reserved(one.key):
         return _row(one, "failed", f"its output would take the place of the run's own {own}: rename it", stat)
-    if problem := kinds.refused(one.key, header.format):
+    if problem := kinds.refused(named, header.format):
         return _row(one, "failed", problem, stat)
     stages = scales.stages(header, settings)
-    note = "; ".join(filter(None, (one.note, kinds.naming_note(one.key, header.format))))
-    return Job(one.key, one.locator, stat.length, stat.modified, header, stages, note)
+    note = "; ".join(filter(None, (one.note, kinds.naming_note(named, header.format))))
+    return Job(
+        one.key, one.locator, stat.length, stat.modified, header, stages, note, one.image, one.style, one.position
+    )
 
 
 def skipped_kind(row: Row) -> str:
@@ -211,4 +256,13 @@ def skipped_kind(row: Row) -> str:
 
 def _row(one: Input, status: Literal["skipped", "failed"], reason: str, stat: Stat = UNKNOWN) -> Row:
     notes = (one.note,) if one.note else ()
-    return Row(one.key, status, reason, input_bytes=stat.length, input_modified=stat.modified, notes=notes)
+    return Row(
+        one.key,
+        status,
+        reason,
+        one.image,
+        one.style,
+        input_bytes=stat.length,
+        input_modified=stat.modified,
+        notes=notes,
+    )

@@ -24,12 +24,15 @@ from jaxstyle.data.sinks.base import Sink
 from jaxstyle.data.sinks.folders import check_writable
 from jaxstyle.data.sources import SOURCES
 from jaxstyle.data.sources.base import Input, Locator, Source, printable
+from jaxstyle.data.sources.folders import refuse_overlap
+from jaxstyle.data.styles import listed
 from jaxstyle.decode.pool import Decoders
 from jaxstyle.decode.worker import Decoded
 from jaxstyle.errors import ImageError, InputError
 from jaxstyle.model import weights
 from jaxstyle.paths import given_path
-from jaxstyle.settings import INITS, RenderSettings
+from jaxstyle.planning.styles import Styles
+from jaxstyle.settings import INITS, RULES, RenderSettings
 
 ROUNDING = ("batch", "tail", "devices")
 """Settings that change an output by rounding: settings.json shows them, and a run with others may go on in the folder.
@@ -45,9 +48,8 @@ class Ready:
     """A run that has been checked, with nothing written yet.
 
     Attributes:
-        style: file of the style image.
+        styles: the style of all images, or those that are assigned to them.
         output: folder of the manifest.
-        style_image: at its working size, h x w x 3 in [0, 1].
         start: the picture that `init` names, or None.
         run: see `describe`.
         folder: the output folder, once the run has opened it.
@@ -55,10 +57,9 @@ class Ready:
 
     source: Source
     sink: Sink
-    style: Path
+    styles: Styles
     output: Path
     settings: RenderSettings
-    style_image: np.ndarray
     start: np.ndarray | None
     network: weights.Weights
     run: Fingerprint
@@ -67,7 +68,7 @@ class Ready:
 
 def check(
     inputs: Path | str | Iterable[Path | str],
-    style: Path | str,
+    style: Path | str | Iterable[Path | str],
     output: Path | str,
     settings: RenderSettings,
     *,
@@ -86,27 +87,31 @@ def check(
     Raises what `pipeline.render` raises.
     """
     given = [given_path(one, "an input") for one in ([inputs] if isinstance(inputs, str | Path) else inputs)]
-    output, style = given_path(output, "the output"), given_path(style, "the style")
+    words = [style] if isinstance(style, str | Path) else list(style)
+    words = [type(one)(given_path(one, "the style")) for one in words]  # of a text, a weight may be part
+    output = given_path(output, "the output")
     place = printable(output)
     with watch(f"looking at the inputs and at {place}"):
         outputs = SINKS[sink](output, settings.part())
         sources = SOURCES[source](given, case_insensitive=outputs.case_insensitive)
         sources.check(output)
-        check_output(style, output, settings)
-    painted = own_picture(style, "style", settings.style_size or settings.size, decoders)
+        found = listed(words)
+        check_output(found.roots, output, settings)
+        styles = Styles(found, settings, decoders)
+    styles.load_one()
     start = None
     if settings.init not in INITS:
         start = own_picture(Path(settings.init), "init picture", INIT_SIZES * settings.size, decoders)
     with watch(f"looking at {place}"):
         check_writable(output)
     network = weights.load(settings.weights, settings.network)
-    run = describe(style, settings, network, painted.sha256, None if start is None else start.sha256)
-    run = with_notes(run, style=painted.notes, init=() if start is None else start.notes)
+    run = describe(styles, settings, network, None if start is None else start.sha256)
+    run = with_notes(run, style=styles.one.notes if styles.one else (), init=() if start is None else start.notes)
     if settings.existing != "overwrite":
         with watch(f"reading the settings of {place}"):
             fingerprint.compare(output, run)
     pixels = None if start is None else start.pixels
-    return Ready(sources, outputs, style, output, settings, painted.pixels, pixels, network, run)
+    return Ready(sources, outputs, styles, output, settings, pixels, network, run)
 
 
 def protected(ready: Ready) -> list[Path]:
@@ -114,16 +119,24 @@ def protected(ready: Ready) -> list[Path]:
     settings = ready.settings
     init = [] if settings.init in INITS else [Path(settings.init)]
     network = [] if settings.weights is None else [Path(settings.weights)]
-    return [*ready.source.roots, ready.style, *init, *network]
+    styles = ready.styles.listed
+    mapping = [] if settings.assign in RULES else [Path(settings.assign)]
+    own = [*styles.roots, *(one.path for one in styles.files)] if styles.matched else styles.roots
+    return [*ready.source.roots, *own, *mapping, *init, *network]
 
 
-def check_output(style: Path, output: Path, settings: RenderSettings) -> None:
+def check_output(styles: Sequence[Path], output: Path, settings: RenderSettings) -> None:
     """Makes sure that the output folder holds nothing but results of runs, unless it may be overwritten.
 
     Raises:
         InputError: says what is in the way.
     """
-    own = [("style", style), ("init picture", Path(settings.init)), ("weights file", Path(settings.weights or ""))]
+    refuse_overlap(output, [path for path in styles if path.is_dir()], "styles")
+    own = [
+        *(("style", path) for path in styles),
+        ("init picture", Path(settings.init)),
+        ("weights file", Path(settings.weights or "")),
+    ]
     for name, path in own:
         if path.resolve().is_relative_to(output.resolve()) and path.is_file():
             raise InputError(f"the {name} {printable(path)} lies in the output folder", "Choose another output folder.")
@@ -167,20 +180,20 @@ def own_picture(path: Path, name: str, size: int, decoders: Decoders) -> Decoded
 
 
 def describe(
-    style: Path, settings: RenderSettings, network: weights.Weights, style_sha256: str, init_sha256: str | None = None
+    styles: Styles, settings: RenderSettings, network: weights.Weights, init_sha256: str | None = None
 ) -> Fingerprint:
     """The fingerprint of a run, for settings.json.
 
     Args:
-        style_sha256, init_sha256: checksums of the style's file, and of the picture that `init` names.
+        init_sha256: checksum of the picture that `init` names.
     """
-    decides = {"settings": settings.pixels(), "style": style_sha256, "weights": network.digest}
+    decides: dict[str, Any] = {"settings": settings.pixels(), "style": styles.fingerprint, "weights": network.digest}
     if init_sha256 is not None:
         decides["init"] = init_sha256
     about = {
         "jaxstyle": jaxstyle.__version__,
         "jax": version("jax"),
-        "style": printable(style),
+        "style": styles.name,
         "weights": network.source,
         "rounding": {name: getattr(settings, name) for name in ROUNDING},
     }
@@ -216,7 +229,9 @@ def is_unchanged(one: Input, before: Ledger, ready: Ready) -> bool:
         return False
     try:
         if past.status == "done":
-            return not one.failed and _is_same(ready.source, one.locator, past) and ready.sink.has(one.key)
+            if one.failed or (one.style and not ready.styles.is_unchanged(one.style, past)):
+                return False
+            return _is_same(ready.source, one.locator, past) and ready.sink.has(one.key)
         return bool(one.failed or one.skipped) or _is_same(ready.source, one.locator, past)
     except OSError:  # unchanged if the input could not be looked at when its row was written either
         return past.status != "done" and not past.modified

@@ -18,13 +18,14 @@ Pixels = np.ndarray | None
 """A picture, H x W x 3 uint8, or None for an empty cell."""
 
 
-def contact_sheet(path: Path, style: Pixels, pairs: Sequence[tuple[Pixels, Pixels]], columns: int = 4) -> None:
-    """Draws the style image at the top left and each photograph above its result, `columns` pairs a row.
+def contact_sheet(path: Path, style: Pixels, pairs: Sequence[tuple[Pixels, Pixels, Pixels]], columns: int = 4) -> None:
+    """Draws the style image at the top left and each photograph above its result, `columns` pairs a row; without
+    a style of all, each photograph's own style above it.
 
     Args:
         path: the PNG to write.
-        style: the style image; it is reduced to the size of the results.
-        pairs: (photograph, result).
+        style: the style image of all results; it is reduced to their size.
+        pairs: (photograph, result, its style).
 
     Raises:
         StorageError: the PNG cannot be written.
@@ -32,8 +33,13 @@ def contact_sheet(path: Path, style: Pixels, pairs: Sequence[tuple[Pixels, Pixel
     grid: list[list[Pixels]] = []
     for at in range(0, len(pairs), columns):
         part = pairs[at : at + columns]
-        head = _reduced(style, [result for _, result in pairs]) if at == 0 else None
-        grid += [[head, *(photograph for photograph, _ in part)], [None, *(result for _, result in part)]]
+        photographs, results, styles = ([one[n] for one in part] for n in range(3))
+        if style is None:
+            small = [_reduced(own, [result]) for own, result in zip(styles, results, strict=True)]
+            grid += [small, photographs, results]
+            continue
+        head = _reduced(style, [one[1] for one in pairs]) if at == 0 else None
+        grid += [[head, *photographs], [None, *results]]
     save(path, grid)
 
 

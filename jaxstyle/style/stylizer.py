@@ -37,6 +37,10 @@ def _highest_precision(function):
     return traced
 
 
+def _weighted_sum(trees, weights):
+    return jax.tree.map(lambda *a: jnp.tensordot(weights, jnp.stack(a), 1), *trees)
+
+
 class Stylizer:
     """The compiled functions for one objective, solver and set of weights; `stylizer` returns a shared one.
 
@@ -61,6 +65,7 @@ class Stylizer:
         if self._mesh:
             self._everywhere = jax.device_put(self.variables, NamedSharding(self._mesh, all_of_it))
         self._style_targets = jax.jit(_highest_precision(partial(self._targets, "style")))
+        self._blend = jax.jit(_weighted_sum)
         self._start = jax.jit(_highest_precision(self._start_one))
         self._advance = jax.jit(_highest_precision(self._advance_divided), donate_argnums=1)
         self._put = jax.jit(self._put_divided, donate_argnums=0)
@@ -155,11 +160,37 @@ class Stylizer:
         )  # fmt: skip
         return divided(parts, index, one)
 
-    def style_targets(self, style: Float[np.ndarray, "h w 3"]) -> dict[str, Any]:
-        """Computes the targets of a style image, gamma-encoded sRGB in [0, 1], of any size."""
-        height, width = (-(-side // STRIDE) * STRIDE for side in style.shape[:2])
+    def style_targets(self, style: Float[np.ndarray, "h w 3"], shape: tuple[int, int] | None = None) -> dict[str, Any]:
+        """Computes the targets of a style image, gamma-encoded sRGB in [0, 1], of any size.
+
+        Args:
+            shape: width and height of the array that it is padded to, multiples of `STRIDE`, so that styles of several
+                sizes have one program [default: the least]
+        """
+        width, height = shape or (-(-side // STRIDE) * STRIDE for side in style.shape[1::-1])
         inputs = lane_inputs(style, style[:1, :1], height, width)
         return self._style_targets(self.variables, *jax.device_put((inputs["content"], inputs["inside"])))
+
+    def blend(self, targets: Sequence[dict[str, Any]], weights: Sequence[float]) -> dict[str, Any]:
+        """Computes the weighted mean of the targets of several style images."""
+        if len(targets) == 1:
+            return targets[0]
+        shares = jax.device_put(np.asarray(weights, np.float32) / np.float32(sum(weights)))
+        return self._blend(list(targets), shares)
+
+    def no_targets(self) -> dict[str, Any]:
+        """Makes targets of zeros, for a lane without an image."""
+        return jax.device_put(jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), self._shapes()))
+
+    @property
+    def target_bytes(self) -> int:
+        """Bytes of one style's targets."""
+        return sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(self._shapes()))
+
+    def _shapes(self) -> Any:
+        image = jax.ShapeDtypeStruct((STRIDE, STRIDE, 3), jnp.float32)
+        inside = jax.ShapeDtypeStruct((STRIDE, STRIDE), jnp.bool_)
+        return jax.eval_shape(self._style_targets, self.variables, image, inside)
 
     def start(
         self,

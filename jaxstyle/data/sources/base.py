@@ -16,11 +16,15 @@ class Input:
     """One input.
 
     Attributes:
-        key: path relative to the given folder, with forward slashes; the output has the same key.
+        key: path relative to the given folder, with forward slashes; the output has the same key, unless the image has
+            several styles.
         locator: location of its content.
         skipped: why it is skipped without being read, or "".
         failed: why it cannot be read, or how its output would collide with another, or "".
         note: note for its row, or "".
+        image: the input's key where its output has another, or "".
+        style: key of its style where images have different ones, or "".
+        position: in its folder or in the listing, where the assignment of styles depends on it.
     """
 
     key: str
@@ -28,6 +32,9 @@ class Input:
     skipped: str = ""
     failed: str = ""
     note: str = ""
+    image: str = ""
+    style: str = ""
+    position: int = 0
 
 
 class Stamp(NamedTuple):

@@ -65,7 +65,7 @@ class FolderSource:
         return Stamp(found.st_size, found.st_mtime_ns)
 
 
-def refuse_overlap(output: Path, inputs: Iterable[Path]) -> None:
+def refuse_overlap(output: Path, inputs: Iterable[Path], what: str = "input") -> None:
     """Checks that no output is written among the inputs, by whatever name or mount they are reached.
 
     Raises:
@@ -86,8 +86,8 @@ def refuse_overlap(output: Path, inputs: Iterable[Path]) -> None:
                            for one in places[:1] for other in real_places(target))  # fmt: skip
         if overlap:
             raise InputError(
-                f"the output folder {printable(output)} overlaps the input {printable(given)}",
-                "Choose a folder outside the inputs.",
+                f"the output folder {printable(output)} overlaps the {what} {printable(given)}",
+                f"Choose a folder outside the {what.removesuffix('s')}s.",
             )
 
 

@@ -1,0 +1,72 @@
+"""A style as the device needs it: the pictures that its targets are computed from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxstyle.data.image import resize, to_float
+
+
+class Part(NamedTuple):
+    """One picture of a style.
+
+    Attributes:
+        levels: h x w x 3, uint8, or float32 in [0, 1].
+        weight: its share of the style's targets, relative to the other parts.
+        sha256: of its file, in hexadecimal.
+    """
+
+    levels: np.ndarray
+    weight: float
+    sha256: str
+
+
+@dataclass(frozen=True, eq=False)
+class Painting:
+    """A style: one picture, or a blend of several.
+
+    Attributes:
+        name: for rows: the key of its file, or keys with weights.
+        parts: the pictures.
+        length, modified: stamp of the file of a single picture, in bytes and nanoseconds.
+        notes: on the pictures.
+        saved: saved targets, arrays by name, which take the place of those of the parts; see `style.targets_file`.
+    """
+
+    name: str
+    parts: Sequence[Part]
+    length: int = 0
+    modified: int = 0
+    notes: Sequence[str] = ()
+    saved: Mapping[str, np.ndarray] | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, pixels: np.ndarray, name: str = "style") -> Painting:
+        """A style from an array, h x w x 3 in [0, 1] or uint8."""
+        digest = hashlib.sha256(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
+        return cls(name, [Part(pixels, 1.0, digest)])
+
+    @cached_property
+    def sha256(self) -> str:
+        """Checksum of the file, or of the files' checksums and weights."""
+        if len(self.parts) == 1:
+            return self.parts[0].sha256
+        return hashlib.sha256(json.dumps([(one.sha256, one.weight) for one in self.parts]).encode()).hexdigest()
+
+    @cached_property
+    def picture(self) -> np.ndarray:
+        """All parts in one picture, h x w x 3 float32 in [0, 1], with heights in proportion to their weights: it has
+        the colours of the style."""
+        if len(self.parts) == 1:
+            return to_float(self.parts[0].levels)
+        height, width = self.parts[0].levels.shape[:2]
+        most = max(one.weight for one in self.parts)
+        rows = [max(1, round(height * one.weight / most)) for one in self.parts]
+        return np.concatenate([resize(to_float(one.levels), width, n) for one, n in zip(self.parts, rows, strict=True)])

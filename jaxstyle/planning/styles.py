@@ -1,0 +1,289 @@
+"""The styles of a run: one for all images, or one of many for each, decoded when they are needed."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import cast
+
+from jaxstyle.data import styles as files
+from jaxstyle.data.ledger import Ledger, PastRow, checksum_bits, style_stamp
+from jaxstyle.data.opening import open_regular
+from jaxstyle.data.rows import Row
+from jaxstyle.data.shallow import loads
+from jaxstyle.data.sources.base import printable
+from jaxstyle.data.styles import Listed, StyleFile
+from jaxstyle.decode.pool import Decoders
+from jaxstyle.errors import ImageError, InputError, SettingsError
+from jaxstyle.planning.assign import Assignment
+from jaxstyle.planning.painting import Painting, Part
+from jaxstyle.settings import RULES, RenderSettings
+
+CACHE_BYTES = 256 * 2**20
+"""Of decoded styles that are kept."""
+PREFIX = "style://"
+"""Beginning of the key of a broken style's row. No input's key begins so, since its folders have names."""
+
+
+class BrokenStyle(Exception):
+    """A style cannot be read. Its images get other styles.
+
+    Attributes:
+        row: its row; None after the first time.
+    """
+
+    def __init__(self, row: Row | None):
+        super().__init__()
+        self.row = row
+
+
+class Styles:
+    """The styles of a run. Thread-safe.
+
+    Attributes:
+        one: the style of all images, if they have one.
+        assignment: assigns one of many otherwise.
+        listed: the style images.
+    """
+
+    def __init__(self, listed: Listed, settings: RenderSettings, decoders: Decoders):
+        """Reads the mapping, if `assign` names one.
+
+        Raises:
+            InputError, SettingsError: settings that contradict each other, or a mapping that cannot be used.
+        """
+        self.listed, self._settings, self._decoders = listed, settings, decoders
+        self.one: Painting | None = None
+        self.assignment: Assignment | None = None
+        assigned = settings.styles == "assign" or (settings.styles == "auto" and listed.several)
+        if not assigned:
+            self._refuse_rules()
+            return
+        if any(one.path.suffix.lower() == files.TARGETS for one in listed.files):
+            raise InputError("saved targets are among the styles to assign", "Give them alone, or with --styles blend.")
+        self._index = {one.key: n for n, one in enumerate(listed.files)}
+        mapping = None if settings.assign in RULES else _mapping(Path(settings.assign), self._index)
+        if settings.styles_per_image > len(listed.files):
+            raise SettingsError(
+                f"styles_per_image is {settings.styles_per_image}",
+                f"There are {len(listed.files)} style images: give a smaller number, or --assign each.",
+            )
+        self.assignment = Assignment(
+            listed.files,
+            settings.assign,
+            per_image=settings.styles_per_image,
+            seed=settings.seed,
+            by_folder=settings.balance_by == "parent",
+            mapping=mapping,
+        )
+        if self.assignment.several:
+            files.refuse_equal_suffixes(listed.files)
+        self._mutex = threading.Lock()
+        self._reading: dict[str, threading.Lock] = {}
+        self._kept: OrderedDict[str, Painting] = OrderedDict()
+        self._rows: dict[str, Row | None] = {}
+        self._mended: set[str] = set()
+        self._stamps: dict[str, int] = {}
+        self._checksums: dict[str, int] = {}
+
+    def _refuse_rules(self) -> None:
+        settings, default = self._settings, RenderSettings
+        for name in ("assign", "styles_per_image"):
+            if getattr(settings, name) != getattr(default, name):
+                raise SettingsError(
+                    f"{name} is {getattr(settings, name)!r}, and all photographs get the same style",
+                    "Give a folder of styles, or --styles assign.",
+                )
+
+    @property
+    def fingerprint(self) -> str:
+        """What settings.json compares: the checksum of the style of all images; "assigned" where rows have it."""
+        return "assigned" if self.one is None else self.one.sha256
+
+    @property
+    def name(self) -> str:
+        """What is shown to the user."""
+        number = len(self.listed.files)
+        return f"{number} styles, assigned by {self._settings.assign}" if self.one is None else self.one.name
+
+    def load_one(self) -> None:
+        """Decodes the style of all images, if they have one.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        if self.assignment is not None:
+            return
+        parts, notes, names = [], [], []
+        several = len(self.listed.files) > 1
+        for file in self.listed.files:
+            try:
+                made = self._decoded(file)
+            except ImageError as error:
+                raise InputError(
+                    f"the style {printable(file.path)}: {error.what}", error.remedy or "Give the path of one picture."
+                ) from error
+            parts.append(made.parts[0]._replace(weight=file.weight))
+            notes += [f"{file.key}: {note}" if several else note for note in made.notes]
+            names.append(f"{file.key}:{file.weight:g}" if several else file.key)
+        self.one = Painting(printable(" + ".join(names)), parts, notes=notes)
+
+    def begin(self, before: Ledger) -> list[str]:
+        """Takes out the styles that an earlier run could not read and that are unchanged; returns their keys."""
+        if self.assignment is None or not len(before):
+            return []
+        lost = []
+        for n, file in enumerate(self.listed.files):
+            past = before.get(PREFIX + file.key)
+            if past is None or past.status != "failed":
+                continue
+            if self._settings.retry_failed or _found(file) != (past.length, past.modified):
+                self._mended.add(file.key)
+                continue
+            self._rows[file.key] = None
+            self.assignment.lose(n)
+            lost.append(file.key)
+        return lost
+
+    def is_unchanged(self, key: str, past: PastRow) -> bool:
+        """Whether an image of an earlier run has the style that it would get now."""
+        if self.assignment is None:  # settings.json has its checksum
+            return True
+        file = self.listed.files[self._index[key]]
+        with self._mutex:
+            found = self._stamps.get(key) or self._stamps.setdefault(key, style_stamp(key, *_found(file)))
+        return found == past.style or (past.style_checksum != 0 and self._checksum(file) == past.style_checksum)
+
+    def _checksum(self, file: StyleFile) -> int:
+        with self._mutex:
+            if file.key not in self._checksums:
+                with open_regular(file.path, follow=True) as opened:
+                    digest = hashlib.file_digest(cast(io.BufferedReader, opened), "sha256").hexdigest()
+                self._checksums[file.key] = checksum_bits(digest)
+            return self._checksums[file.key]
+
+    def get(self, key: str) -> tuple[Painting, Row | None]:
+        """Decodes a style, or returns it from the cache.
+
+        Returns:
+            the style, and a row if an earlier run could not read it.
+
+        Raises:
+            BrokenStyle: it cannot be read.
+        """
+        assert self.assignment is not None
+        with self._mutex:
+            reading = self._reading.setdefault(key, threading.Lock())
+        with reading:
+            with self._mutex:
+                if key in self._rows:
+                    raise BrokenStyle(None)
+                if key in self._kept:
+                    self._kept.move_to_end(key)
+                    return self._kept[key], None
+            file = self.listed.files[self._index[key]]
+            try:
+                made = self._decoded(file)
+            except ImageError as error:
+                length, modified = _found(file)
+                reason = f"a style that cannot be read: {error}"
+                row = Row(PREFIX + key, "failed", reason, input_bytes=length, input_modified=modified)
+                with self._mutex:
+                    self._rows[key] = row
+                self.assignment.lose(self._index[key])
+                raise BrokenStyle(row) from error
+            with self._mutex:
+                self._kept[key] = made
+                while len(self._kept) > 1 and self._held() > CACHE_BYTES:
+                    self._kept.popitem(last=False)
+                mended = key in self._mended
+                self._mended.discard(key)
+        reason = "a style that an earlier run could not read and this one can"
+        return made, Row(PREFIX + key, "skipped", reason) if mended else None
+
+    def _held(self) -> int:
+        return sum(one.parts[0].levels.nbytes for one in self._kept.values())
+
+    def _decoded(self, file: StyleFile) -> Painting:
+        """Decodes a style at its working size.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        size, crop = self._settings.painted_size, self._settings.style_crop
+        if crop:
+            header = self._decoders.probe([file.path])[0].header
+            if header is not None:
+                size = -(-size * max(header.width, header.height) // min(header.width, header.height))
+        found = self._decoders.read(file.path, size, full_alpha=False)
+        levels = found.levels
+        if crop:
+            height, width = levels.shape[:2]
+            side = min(height, width)
+            top, left = (height - side) // 2, (width - side) // 2
+            levels = levels[top : top + side, left : left + side]
+        part = Part(levels, 1.0, found.sha256)
+        return Painting(file.key, [part], found.stat.length, found.stat.modified, found.notes)
+
+
+def _found(file: StyleFile) -> tuple[int, int]:
+    """Length and time of a style's file; 0 if it cannot be looked at."""
+    try:
+        found = os.stat(file.path)
+    except OSError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
+
+
+def _mapping(path: Path, index: Mapping[str, int]) -> dict[str, list[int]]:
+    """Reads a mapping: the styles of each image, by index.
+
+    Args:
+        path: a CSV file with the columns image and style, or a manifest, whose done rows count.
+        index: of each style's key.
+
+    Raises:
+        InputError: it cannot be read, or names a style that is not there.
+    """
+    styles: dict[str, list[int]] = {}
+    where = f"the mapping {printable(path)}"
+    try:
+        with open_regular(path, follow=True) as binary, io.TextIOWrapper(binary, "utf-8-sig", newline="") as file:
+            pairs = _from_manifest(file) if path.suffix.lower() == ".jsonl" else _from_csv(file)
+            for image, style in pairs:
+                if style not in index:
+                    raise InputError(
+                        f"{where} gives {printable(image)} the style {printable(style)}, which is not among the styles",
+                        "Give the folder of styles that it was made with.",
+                    )
+                known = styles.setdefault(image, [])
+                if index[style] not in known:
+                    known.append(index[style])
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{where} cannot be read ({error})", "Give CSV with the columns image and style.") from error
+    if not styles:
+        raise InputError(f"{where} names no image", "Give CSV with the columns image and style.")
+    return styles
+
+
+def _from_csv(file: Iterable[str]) -> Iterator[tuple[str, str]]:
+    rows = csv.DictReader(file)
+    if not {"image", "style"} <= set(rows.fieldnames or ()):
+        raise ValueError("its first line has no columns image and style")
+    for row in rows:
+        if row["image"] is None or row["style"] is None:
+            raise ValueError(f"line {rows.line_num} has too few columns")
+        yield row["image"], row["style"]
+
+
+def _from_manifest(file: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for line in file:
+        row = Row.from_json(loads(line))
+        if row.status == "done":
+            yield row.image or row.key, row.style
