@@ -85,12 +85,14 @@ def apart(words: Iterable[str]) -> Iterator[str]:
         if word == "--":
             yield from (word, *waiting)
             return
-        if word.startswith("-"):
+        if flag in SEVERAL and re.fullmatch(SEVERAL[flag], word):  # also a negative number
+            yield from (flag, word)
+        elif word.startswith("-"):
             flag = word.partition("=")[0].replace("_", "-")
             yield _known(word)
             if "=" not in word and flag not in SWITCHES and waiting:
                 yield _known(waiting.pop(0))
-        elif (flag == STYLE and inputs > 0) or (flag in SEVERAL and re.fullmatch(SEVERAL[flag], word)):
+        elif flag == STYLE and inputs > 0:
             yield from (flag, word)
         else:
             flag, inputs = "", inputs + 1

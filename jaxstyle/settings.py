@@ -128,6 +128,10 @@ class RenderSettings(StylizeSettings):
     Attributes:
         size: working length of the long side in pixels; smaller pictures keep their size.
         style_size: length of the style image's long side in pixels [default: the value of size]
+        colors: the colours of the outputs: style, those of the style; content, the photograph's, put in place of the
+            result's, whose lightness stays; luminance, the photograph's, with everything computed in gray; matched,
+            those of the photograph as far as the style has them: each style image gets the photograph's colours first.
+        strength: how much of the style the outputs show, from 0 (the photograph) to 1; applied to the result.
         style_scale: factor on style_size: below 1 the strokes become smaller, above 1 larger.
         style_crop: use the largest square in the middle of each style image.
         styles: several style images: blend mixes them, by their weights; assign gives each photograph one of them; auto
@@ -164,6 +168,8 @@ class RenderSettings(StylizeSettings):
 
     size: int = 512
     style_size: int | None = None
+    colors: Literal["style", "content", "luminance", "matched"] = "style"
+    strength: float = 1.0
     style_scale: float = 1.0
     style_crop: bool = False
     styles: Literal["auto", "blend", "assign"] = "auto"
@@ -191,6 +197,7 @@ class RenderSettings(StylizeSettings):
         _check(STRIDE <= self.size <= 8192, "size", self.size, f"{STRIDE} to 8192 pixels")
         _check(self.style_size is None or STRIDE <= self.style_size <= 8192, "style_size", self.style_size,
                f"{STRIDE} to 8192 pixels")  # fmt: skip
+        _check(0 <= self.strength <= 1, "strength", self.strength, "0 to 1")
         _check(0.05 <= self.style_scale <= 20, "style_scale", self.style_scale, "0.05 to 20")
         _check(STRIDE <= self.painted_size <= 8192, "style_size times style_scale", self.painted_size,
                f"{STRIDE} to 8192 pixels")  # fmt: skip
@@ -213,6 +220,11 @@ class RenderSettings(StylizeSettings):
             raise SettingsError(
                 "existing is 'overwrite' for one shard", "Empty the output folder, then run the shards."
             )
+
+    @property
+    def changes_styles(self) -> bool:
+        """Whether a style image looks different for each photograph."""
+        return self.colors in ("luminance", "matched")
 
     @property
     def painted_size(self) -> int:

@@ -20,6 +20,7 @@ class Task:
 
     def __init__(self, number, length, evaluations):
         self.number, self.length, self.evaluations = number, length, evaluations
+        self.style = None
         self.inputs = {"content": np.full((32, 32, 3), number, np.float32)}
 
 

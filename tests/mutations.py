@@ -217,8 +217,41 @@ ENGINE = _in(
      "engine::an_output_goes_when_its_input_has_become_rubbish"),
 )  # fmt: skip
 
+LOOK = _in(
+    "",
+    ("strength", "outputs show the style in full whatever the strength", "engine/publish.py",
+     "return pixels if settings.strength == 1 else", "return pixels if True else",
+     "colours::strength_mixes_the_photograph_in"),
+    ("gray", "with luminance, the content image keeps its colours", "engine/prepare.py",
+     "content = luminance(photograph)", "content = photograph",
+     "colours::luminance_computes_in_gray_and_gives_the_photographs_colours"),
+    ("gamut", "colours outside are clipped", "style/colour.py",
+     "if not (fits := _fits(lab)).all():", "fits = 1\n    if False:",
+     "colours::colours_come_back_and_those_outside_keep_their_lightness"),
+    ("shared-style", "styles in the photograph's colours share the first one's targets", "planning/styles.py",
+     "None if self._settings.changes_styles else self.one", "self.one", "colours::targets_are_shared_only_where_all_images_have_the_same"),
+)  # fmt: skip
+
 PLANNING = _in(
     "planning/",
+    ("broken-style", "images of a broken style get another that is broken", "assign.py",
+     "if order[at] not in self._broken:", "if True:", "styles::images_of_broken_styles_get_the_next_ones_whenever_they_are_found_broken"),
+    ("rendezvous", "a new style moves images between the old ones", "assign.py",
+     "mixed = _mix(self._hashes ^ np", "mixed = _mix(self._hashes * np.uint64(len(self._keys)) ^ np",
+     "styles::a_new_style_takes_only_the_images_that_it_gets"),
+    ("balance", "balanced styles are hashed", "assign.py",
+     "at * GOLDEN + offset", "_hash(\"x\", image) + offset",
+     "styles::balanced_is_even_within_each_folder_and_random_is_not"),
+    ("style-change", "a painting that was painted over leaves its images as they are", "preflight.py",
+     "if one.failed or (one.style and not ready.styles.is_unchanged(one.style, past)):", "if one.failed:",
+     "many_styles::a_painting_that_was_painted_over_has_its_images_rendered_again"),
+    ("broken-known", "a broken style is decoded in every run", "styles.py",
+     "            self.assignment.lose(n)\n            lost.append(file.key)", "            lost.append(file.key)",
+     "many_styles::a_broken_painting_is_known_to_the_next_run_until_it_changes"),
+    ("position", "a shard counts its own images for cycle", "plan.py",
+     "        position = positions(one.key)\n        if in_shard(one.key, part):",
+     "        if in_shard(one.key, part):\n            position = positions(one.key)",
+     "many_styles::cycle_gives_a_folders_images_one_style_after_the_other"),
     ("stage-budget", "evaluations of earlier stages are not added up", "plan.py",
      "evaluations_before=self.evaluations_before + evaluations", "evaluations_before=evaluations",
      "stages::a_job_moves_through_its_stages_and_begins_again_from_the_first"),
@@ -337,4 +370,4 @@ DATA = _in(
      "cli::a_render_on_a_platform_that_jax_does_not_have_exits_1_and_says_so"),
 )  # fmt: skip
 
-MUTANTS = [*SOLVERS, *OBJECTIVE, *ENGINE, *PLANNING, *DATA]
+MUTANTS = [*SOLVERS, *OBJECTIVE, *ENGINE, *LOOK, *PLANNING, *DATA]

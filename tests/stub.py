@@ -46,7 +46,7 @@ class StubDevice:
         put: how many images were put into batches, by (group, size).
         chunks: calls of `advance`.
         ticks: of each.
-        inputs: what was put, if asked for.
+        inputs, styles: what was put, if asked for.
     """
 
     precision, memory, free, name = "float32", 2**30, 2**30, "a stub"
@@ -54,6 +54,7 @@ class StubDevice:
     def __init__(self, record=False, **switches):
         self.made, self.chunks, self.ticks, self.put = set(), 0, [], Counter()
         self.inputs = [] if record else None
+        self.styles = []
         self.switches = {name[5:].lower(): value for name, value in os.environ.items() if name.startswith("STUB_")}
         self.switches |= switches
         self.count = int(self.switches.get("count", 1))
@@ -101,6 +102,7 @@ class StubBatch:
         assert inputs["content"].shape == inputs["init"].shape == (height, width, 3)
         assert inputs["inside"].shape == (height, width) and inputs["inside"].dtype == bool
         if self.device.inputs is not None:
+            self.device.styles.append(style)
             self.device.inputs.append((self.group, evaluations, dict(inputs)))
         self.device.put[self.group, len(self.images)] += 1
         self.images[lane], self.evaluations[lane], self.budget[lane] = inputs["content"], 0, evaluations

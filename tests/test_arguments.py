@@ -29,6 +29,11 @@ def devices(monkeypatch):
         ("--style-layer-weights 1 .5 1e-3 -1 photos 7", "--style-layer-weights 1 --style-layer-weights .5 "
          "--style-layer-weights 1e-3 --style-layer-weights -1 photos 7"),
         ("--style-layers", "--style-layers"),
+        ("render photos --style a.jpg b:2 -o x", "render photos --style a.jpg --style b:2 -o x"),
+        ("render --style a.jpg photos -o x", "render --style a.jpg photos -o x"),
+        ("render --dry-run photos --style=a b", "render --dry-run photos --style=a --style b"),
+        ("render --size 64 --no-measure --style a b", "render --size 64 --no-measure --style a b"),
+        ("render photos --style a --size 64 more", "render photos --style a --size 64 more"),
         ("photos relu1_1 -- --style-layers relu1_1 relu2_1", "photos relu1_1 -- --style-layers relu1_1 relu2_1"),
     ],
 )  # fmt: skip

@@ -75,7 +75,7 @@ guarded.advance(3)
 guarded = guarded.result(0).loss
 jax.config.update("jax_transfer_guard", "allow")
 try:
-    JaxDevice(RenderSettings(devices=5), weights.load(None), Painting.of((painting() / 255).astype(np.float32)))
+    JaxDevice(RenderSettings(devices=5), weights.load(None), None)
     refused = ""
 except SettingsError as error:
     refused = str(error)
@@ -149,7 +149,7 @@ from jaxstyle.settings import RenderSettings
 jax_setup.cores = lambda: int(sys.argv[2])
 jax_setup.set_up()
 host.total_memory = lambda: int(float(sys.argv[3]) * 2**30)
-made = device.JaxDevice(RenderSettings(size=512, devices=eval(sys.argv[4])), weights.load(None), Painting.of((painting() / 255).astype(np.float32)))
+made = device.JaxDevice(RenderSettings(size=512, devices=eval(sys.argv[4])), weights.load(None), None)
 sizes = [made.preferred_batch(bucket) for bucket in ((512, 384), (64, 48))]
 print(json.dumps([jax.local_device_count(), made.count, *sizes]))
 """

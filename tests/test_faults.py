@@ -23,7 +23,7 @@ from jaxstyle.decode import worker
 from jaxstyle.engine import stages
 from jaxstyle.engine.lanes import Ended
 from jaxstyle.engine.pipeline import render
-from jaxstyle.engine.stages import Shared
+from jaxstyle.engine.shared import Shared
 from jaxstyle.errors import StorageError
 from jaxstyle.planning import preflight
 from jaxstyle.settings import RenderSettings

@@ -20,7 +20,7 @@ from jaxstyle.errors import SettingsMismatch, StorageError
 
 PROPERTY = settings(derandomize=True, database=None, deadline=None, max_examples=60)
 SHA = "0123456789abcdef" * 4
-MOST_BYTES = 48
+MOST_BYTES = 56
 """Of memory that a row may take."""
 
 KEYS = ["a.jpg", "sub/a.jpg", "b.png", "größe 图.jpg", "caf\udce9.png", "new\nline\u2028.png", ""]

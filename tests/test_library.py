@@ -181,7 +181,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from jaxstyle.planning.preflight import describe
 from jaxstyle.settings import RenderSettings
-print(describe(SimpleNamespace(name="", fingerprint=""), RenderSettings(), SimpleNamespace(digest="", source="")).about["jaxstyle"])
+styles, network = SimpleNamespace(name="", fingerprint=""), SimpleNamespace(digest="", source="")
+print(describe(styles, RenderSettings(), network).about["jaxstyle"])
 from jaxstyle import cli
 cli.main(["--version"])
 """

@@ -20,7 +20,8 @@ from jaxstyle.data.sources.base import printable
 from jaxstyle.decode.pool import Decoders, decoders_for
 from jaxstyle.decode.reader import Reader
 from jaxstyle.engine.events import Progress, Silent, Summary
-from jaxstyle.engine.stages import Shared, works
+from jaxstyle.engine.shared import Shared
+from jaxstyle.engine.stages import works
 from jaxstyle.engine.stop import Limits, Stop
 from jaxstyle.engine.threads import Threads
 from jaxstyle.engine.watchdog import Calls, Watchdog
@@ -48,7 +49,7 @@ def device_for(ready: preflight.Ready, *, own_process: bool = False) -> Device:
 
         set_up()
     try:
-        return JaxDevice(ready.settings, ready.network, ready.styles.one)
+        return JaxDevice(ready.settings, ready.network, ready.styles.shared)
     except OutOfMemory as error:
         raise DeviceError(
             f"the device has no room for the network ({error})",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from jaxstyle.planning import scales
 from jaxstyle.planning.painting import Painting
 from jaxstyle.planning.plan import Job
 from jaxstyle.planning.preflight import Ready
+from jaxstyle.style.colour import luminance, match_colours, matched_luminance
 from jaxstyle.style.initial import initial, lane_inputs
 
 
@@ -28,7 +30,8 @@ class Prepared:
         alpha: H x W uint8 at the output's size, or None.
         notes: what was done to the picture that its owner might not expect.
         inputs: arrays of the bucket's size, see `style.initial.lane_inputs`.
-        style: its style.
+        style: its style, in the colours that the run asks for.
+        content: the photograph, h x w x 3 float32 in [0, 1]; `inputs` may have it in gray.
     """
 
     job: Job
@@ -37,6 +40,7 @@ class Prepared:
     notes: tuple[str, ...]
     inputs: Mapping[str, np.ndarray]
     style: Painting
+    content: np.ndarray
 
     @property
     def evaluations(self) -> int:
@@ -56,7 +60,13 @@ def prepare(job: Job, reader: Reader, ready: Ready, style: Painting) -> Prepared
         raise ImageError("changed while the run went on")
     if decoded.header != job.header:  # a PNG may have its orientation after its pixels, where no header shows it
         job = dataclasses.replace(job, header=decoded.header, stages=scales.stages(decoded.header, settings))
-    content = decoded.pixels
+    photograph = content = decoded.pixels
+    match settings.colors:
+        case "luminance":
+            content = luminance(photograph)
+            style = style.changed(partial(matched_luminance, content=photograph), decoded.sha256)
+        case "matched":
+            style = style.changed(partial(match_colours, style=photograph), decoded.sha256)
     if job.previous is not None:
         init = image.resize(job.previous, *job.work)
         job = dataclasses.replace(job, previous=None)
@@ -66,4 +76,4 @@ def prepare(job: Job, reader: Reader, ready: Ready, style: Painting) -> Prepared
     width, height = job.bucket
     notes = [f"its style: {note}" for note in style.notes] if job.style else []
     inputs = lane_inputs(content, init, height, width)
-    return Prepared(job, decoded.sha256, decoded.alpha, (*decoded.notes, *notes), inputs, style)
+    return Prepared(job, decoded.sha256, decoded.alpha, (*decoded.notes, *notes), inputs, style, photograph)

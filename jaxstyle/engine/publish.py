@@ -17,6 +17,8 @@ from jaxstyle.engine.prepare import Prepared
 from jaxstyle.errors import ImageError
 from jaxstyle.planning.plan import Job
 from jaxstyle.planning.preflight import Ready
+from jaxstyle.settings import RenderSettings
+from jaxstyle.style.colour import with_colours_of
 from jaxstyle.style.status import Status
 
 THUMBNAIL = 256
@@ -63,7 +65,7 @@ def publish(ended: Ended[Prepared], ready: Ready) -> Row:
         twice = f"{wrong} (on the second try; on the first: {job.first_problem})" if job.first_problem else wrong
         return row(task, "failed", reason=twice, **made)
     size = job.output_size(settings)
-    pixels = image.resize(image.to_unit(picture_of(ended)), *size)
+    pixels = image.resize(finished(ended, settings), *size)
     alpha = None if task.alpha is None else task.alpha.astype(np.float32) / 255
     try:
         data = image.encode(pixels, alpha, job.header.format, settings.quality, job.key)
@@ -89,11 +91,19 @@ def publish(ended: Ended[Prepared], ready: Ready) -> Row:
     )
 
 
-def example(ended: Ended[Prepared]) -> Example:
+def finished(ended: Ended[Prepared], settings: RenderSettings) -> np.ndarray:
+    """The image of a lane with the colours and the strength that were asked for, H x W x 3 in [0, 1]."""
+    pixels, content = image.to_unit(picture_of(ended)), ended.task.content
+    if settings.colors in ("content", "luminance"):
+        pixels = with_colours_of(pixels, content)
+    return pixels if settings.strength == 1 else content + (pixels - content) * np.float32(settings.strength)
+
+
+def example(ended: Ended[Prepared], settings: RenderSettings) -> Example:
     """Makes small copies of a picture, its result and its style."""
     width, height = ended.task.job.work
     size = image.work_size(width, height, THUMBNAIL)
-    pair = (ended.task.inputs["content"][:height, :width], image.to_unit(picture_of(ended)))
+    pair = (ended.task.content, finished(ended, settings))
     style = ended.task.style.picture
     small = image.resize(style, *image.work_size(style.shape[1], style.shape[0], THUMBNAIL))
     content, result = (image.to_bytes(image.resize(one, *size)) for one in pair)
@@ -117,7 +127,11 @@ def row(of: Job | Prepared, status: Literal["done", "failed"], **fields: Any) ->
     )
     if isinstance(of, Prepared) and of.job.style:
         style = of.style
-        fields |= {"style_sha256": style.sha256, "style_bytes": style.length, "style_modified": style.modified}
+        fields |= {
+            "style_sha256": style.file_sha256 or style.sha256,
+            "style_bytes": style.length,
+            "style_modified": style.modified,
+        }
     fields.setdefault("notes", () if isinstance(of, Job) else of.notes)
     notes = (*fields.pop("notes"), *((job.note,) if job.note else ()))
     return dataclasses.replace(filled, notes=notes, **fields)

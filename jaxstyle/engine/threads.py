@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from jaxstyle.data.rows import Row
 from jaxstyle.data.sources.base import printable
 from jaxstyle.engine.events import Broken, Example, Progress, Settled, Summary, Tell
-from jaxstyle.engine.stages import Shared
+from jaxstyle.engine.shared import Shared
 from jaxstyle.engine.stop import Stop
 from jaxstyle.engine.watchdog import Watchdog
 from jaxstyle.planning import scales

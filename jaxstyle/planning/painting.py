@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -37,6 +38,7 @@ class Painting:
         parts: the pictures.
         length, modified: stamp of the file of a single picture, in bytes and nanoseconds.
         notes: on the pictures.
+        file_sha256: checksum for rows, where that of the targets is another one.
         saved: saved targets, arrays by name, which take the place of those of the parts; see `style.targets_file`.
     """
 
@@ -45,6 +47,7 @@ class Painting:
     length: int = 0
     modified: int = 0
     notes: Sequence[str] = ()
+    file_sha256: str = ""
     saved: Mapping[str, np.ndarray] | None = field(default=None, repr=False)
 
     @classmethod
@@ -52,6 +55,19 @@ class Painting:
         """A style from an array, h x w x 3 in [0, 1] or uint8."""
         digest = hashlib.sha256(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
         return cls(name, [Part(pixels, 1.0, digest)])
+
+    def changed(self, change: Callable[[np.ndarray], np.ndarray], by: str) -> Painting:
+        """The style with other pixels.
+
+        Args:
+            change: of a picture, h x w x 3 in [0, 1].
+            by: names the change, so that targets can be kept.
+        """
+        parts = [
+            Part(change(to_float(one.levels)), one.weight, hashlib.sha256(f"{one.sha256}\0{by}".encode()).hexdigest())
+            for one in self.parts
+        ]
+        return dataclasses.replace(self, parts=parts, file_sha256=self.sha256)
 
     @cached_property
     def sha256(self) -> str:

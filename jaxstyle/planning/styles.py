@@ -102,6 +102,11 @@ class Styles:
                 )
 
     @property
+    def shared(self) -> Painting | None:
+        """The style whose targets all lanes share; None if images have different ones, or need other colours in it."""
+        return None if self._settings.changes_styles else self.one
+
+    @property
     def fingerprint(self) -> str:
         """What settings.json compares: the checksum of the style of all images; "assigned" where rows have it."""
         return "assigned" if self.one is None else self.one.sha256
