@@ -237,7 +237,7 @@ PLANNING = _in(
     ("broken-style", "images of a broken style get another that is broken", "assign.py",
      "if order[at] not in self._broken:", "if True:", "styles::images_of_broken_styles_get_the_next_ones_whenever_they_are_found_broken"),
     ("rendezvous", "a new style moves images between the old ones", "assign.py",
-     "mixed = _mix(self._hashes ^ np", "mixed = _mix(self._hashes * np.uint64(len(self._keys)) ^ np",
+     "mixed = _mix(self._hashes ^", "mixed = _mix(self._hashes * np.uint64(len(self._keys)) ^",
      "styles::a_new_style_takes_only_the_images_that_it_gets"),
     ("balance", "balanced styles are hashed", "assign.py",
      "at * GOLDEN + offset", "_hash(\"x\", image) + offset",

@@ -85,7 +85,7 @@ def test_the_command_draws_its_sheet_under_the_lock(place, devices, monkeypatch)
 
 @pytest.mark.parametrize("own_process", [False, True])
 def test_only_a_command_changes_jax(monkeypatch, own_process):
-    calls, ready = [], SimpleNamespace(settings=QUICK, network="weights", styles=SimpleNamespace(one="style"))
+    calls, ready = [], SimpleNamespace(settings=QUICK, network="weights", styles=SimpleNamespace(shared="style"))
     monkeypatch.setattr(jax_setup, "set_up", lambda: calls.append("set up"))
     monkeypatch.setattr(device, "JaxDevice", lambda *arguments: calls.append(arguments) or "the device")
     assert pipeline.device_for(ready, own_process=own_process) == "the device"
