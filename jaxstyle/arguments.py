@@ -28,6 +28,12 @@ LAYER = r"(relu|block|conv)\d+_(conv)?\d+"
 NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 STYLE = "--style"
 _HINTS = [*typing.get_type_hints(RenderSettings).items(), *(pair for flags in FLAGS.values() for pair in flags.items())]
+ALTERNATIVES = frozenset(
+    f"--{field.name.replace('_', '-')}"
+    for field in dataclasses.fields(RenderSettings)
+    if not any(typing.get_origin(kind) is tuple for kind in kinds_of(typing.get_type_hints(RenderSettings)[field.name]))
+)
+"""Flags that may have several values in a sweep."""
 SWITCHES = {"--no-measure", *(f"--{name.replace('_', '-')}" for name, hint in _HINTS if hint is bool)}
 """Flags that take no word."""
 SEVERAL = {"--content-layers": LAYER, "--style-layers": LAYER, "--style-layer-weights": NUMBER}

@@ -19,6 +19,7 @@ from jaxstyle.errors import JaxstyleError, SettingsError, StorageError, refused_
 from jaxstyle.printing import Json, echo, show
 from jaxstyle.settings import RenderSettings
 from jaxstyle.streams import lenient
+from jaxstyle.variants import variants
 
 if TYPE_CHECKING:
     from jaxstyle.engine.events import Summary
@@ -161,6 +162,48 @@ def plan(
 
 
 @app.command
+def sweep(inputs: Inputs, *, style: Style, output: Output, settings: Settings = None) -> None:
+    """Render photographs with every combination of several values of settings, and draw a labelled sheet.
+
+    Every flag of render takes alternatives: `--style-weight 10,40,160 --init matched,content` are six combinations.
+    Alternatives whose values have commas are separated by semicolons: `--scales 'none;128,256'`. Each combination is a
+    run of its own into a folder below OUTPUT; the same command again renders what is missing.
+
+    Parameters
+    ----------
+    inputs
+        See render. One or two are enough for a sheet.
+    style
+        See render.
+    output
+        Folder for the combinations' folders and the sheet.
+    """
+    raise AssertionError("launch divides the combinations")
+
+
+def _sweep(words: Sequence[str]) -> int:
+    cases = []
+    for variant in variants(words, arguments.ALTERNATIVES):
+        _, bound, _ = app.parse_args(variant.words, exit_on_error=False, print_error=False)
+        cases.append((variant, bound.arguments))
+    with on_signals(stop := Stop()):
+        from jaxstyle import sweep as sweeping
+        from jaxstyle.report.progress import progress
+
+        first = cases[0][1]
+        settings = [(variant, given.get("settings") or RenderSettings()) for variant, given in cases]
+        with progress(sys.stderr) as listener:
+            summaries, sheet = sweeping.run(first["inputs"], first["style"], first["output"], settings, listener, stop)
+    sweeping.told(summaries, echo)
+    if sheet is not None:
+        echo("Sheet of all combinations:")
+        print(sheet)
+    if summaries[-1].stopped:
+        return 128 + stop.signal if stop.signal else EXIT_LIMIT
+    return EXIT_SOME_FAILED if any(one.failed for one in summaries) else EXIT_OK
+
+
+@app.command
 def status(output: Folder, *, json: Json = False) -> int:
     """Print the progress of the runs into a folder, and the runs that hold its lock."""
     from jaxstyle.data import audit
@@ -203,6 +246,8 @@ def launch(
         echo(f"jaxstyle: {note}")
     app.config = tuple(arguments.sources(command, config))
     try:
+        if command == "sweep" and not {"--help", "-h"} & set(words):
+            return _sweep(words)
         return app(words, exit_on_error=False, print_error=False, result_action="return_value")
     except cyclopts.CycloptsError as error:
         raise arguments.misuse(error, command, words) from error

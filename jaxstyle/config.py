@@ -26,13 +26,14 @@ MOST_DOTS = 200
 STYLES = str | tuple[str, ...]
 FLAGS: dict[str, dict[str, Any]] = {
     "render": {"style": STYLES, "output": Path, "dry_run": bool, "json": bool, "measure": bool},
+    "sweep": {"style": STYLES, "output": Path},
     "plan": {"style": STYLES, "output": Path, "json": bool, "measure": bool},
 }
 """Keys of each command's table beside the settings."""
 
 
 def read(path: Path, command: str) -> dict[str, Any]:
-    """Reads the values for a command, by name: those at the top, of [render], and for `plan` of [plan].
+    """Reads the values for a command, by name: those at the top, of [render], and of the command.
 
     Raises:
         SettingsError: the file cannot be read, is no TOML, or has a key or value that is not a setting's; the message
@@ -46,7 +47,7 @@ def read(path: Path, command: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for table, entries, more in parts:
         checked = _checked(entries, more, table, where)
-        if command == "render" and table.startswith("[plan]"):
+        if table not in ("", "[render] ", f"[{command}] "):
             continue
         for name in checked:
             if name in values:

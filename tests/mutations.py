@@ -229,13 +229,15 @@ LOOK = _in(
      "if not (fits := _fits(lab)).all():", "fits = 1\n    if False:",
      "colours::colours_come_back_and_those_outside_keep_their_lightness"),
     ("shared-style", "styles in the photograph's colours share the first one's targets", "planning/styles.py",
-     "None if self._settings.changes_styles else self.one", "self.one", "colours::targets_are_shared_only_where_all_images_have_the_same"),
+     "None if self._settings.changes_styles else self.one",
+     "self.one", "colours::targets_are_shared_only_where_all_images_have_the_same"),
 )  # fmt: skip
 
 PLANNING = _in(
     "planning/",
     ("broken-style", "images of a broken style get another that is broken", "assign.py",
-     "if order[at] not in self._broken:", "if True:", "styles::images_of_broken_styles_get_the_next_ones_whenever_they_are_found_broken"),
+     "if order[at] not in self._broken:", "if True:",
+     "styles::images_of_broken_styles_get_the_next_ones_whenever_they_are_found_broken"),
     ("rendezvous", "a new style moves images between the old ones", "assign.py",
      "mixed = _mix(self._hashes ^", "mixed = _mix(self._hashes * np.uint64(len(self._keys)) ^",
      "styles::a_new_style_takes_only_the_images_that_it_gets"),

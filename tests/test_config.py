@@ -87,7 +87,7 @@ def test_the_byte_order_mark_and_line_ends_of_windows_are_read(toml):
 
 def test_a_home_folder_is_expanded(toml, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert toml('output = "~/out"\nstyle = "~/a.png"') == {"output": tmp_path / "out", "style": tmp_path / "a.png"}
+    assert toml('output = "~/out"\nweights = "~/a.h5"') == {"output": tmp_path / "out", "weights": tmp_path / "a.h5"}
 
 
 def test_what_is_not_a_regular_file_is_refused_at_once(tmp_path):

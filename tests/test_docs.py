@@ -30,6 +30,7 @@ def test_the_two_commands_are_marked():
 WORK = {
     "render": "jaxstyle.engine.pipeline.render",
     "plan": "jaxstyle.planning.forecast.forecast",
+    "sweep": "jaxstyle.sweep.run",
     "status": "jaxstyle.data.audit.status",
     "verify": "jaxstyle.data.audit.verify",
     "demo": "jaxstyle.demo.demo.run",

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from jaxstyle.data import image
 from jaxstyle.data.sinks.folders import write_file
 
 GAP = 12
 PAPER = (247, 245, 240)
+LETTER = 13
+"""Height of letters in pixels."""
 
 Pixels = np.ndarray | None
 """A picture, H x W x 3 uint8, or None for an empty cell."""
@@ -74,6 +76,20 @@ def save(path: Path, grid: Sequence[Sequence[Pixels]]) -> None:
             x += width + GAP
         y += height + GAP
     write_file(path, image.encode(image.to_float(sheet), None, "PNG", 0))
+
+
+def labelled(cell: np.ndarray, text: str) -> np.ndarray:
+    """Returns a picture with lines of text above it, which wrap at its width."""
+    font = ImageFont.load_default(LETTER)
+    lines: list[str] = []
+    for line in text.splitlines():
+        while line:
+            fits = next(n for n in range(len(line), 0, -1) if n == 1 or font.getlength(line[:n]) <= cell.shape[1])
+            lines.append(line[:fits])
+            line = line[fits:]
+    strip = Image.new("RGB", (cell.shape[1], round(1.3 * LETTER * len(lines)) + 4), PAPER)
+    ImageDraw.Draw(strip).multiline_text((0, 0), "\n".join(lines), (40, 40, 40), font, spacing=round(0.25 * LETTER))
+    return np.concatenate([np.asarray(strip), cell])
 
 
 def _reduced(style: Pixels, results: Sequence[Pixels]) -> Pixels:
