@@ -41,8 +41,8 @@ class StylizeSettings:
         feature_gain: factor on all feature maps [default: the preset's]
         pooling: pooling of the network [default: the preset's]
         padding: padding of the first convolution [default: the preset's]
-        init: start of the optimisation: matched (the content image in the style's colours), content, noise, or the
-            path of a picture.
+        init: start of the optimisation: matched (the content image in the style's colours), content, noise, the path
+            of a picture, or the folder of an earlier run, whose result for the same photograph it is.
         seed: seed of the noise; each image draws its own noise from the seed and its name.
         solver: lbfgs (one evaluation a step, for batches), adam, or jaxopt-zoom (the library's line search).
         evaluations: most evaluations of loss and gradient for an image.
@@ -85,8 +85,14 @@ class StylizeSettings:
         _check(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
         if self.init not in INITS:
             object.__setattr__(self, "init", str(given_path(self.init, "init", SettingsError)))
-            _check(os.path.isfile(self.init), "init", self.init, f"{', '.join(INITS)}, or the path of a picture")
+            there = os.path.isfile(self.init) or os.path.isdir(self.init)
+            _check(there, "init", self.init, f"{', '.join(INITS)}, or the path of a picture or folder")
         self.objective()
+
+    @property
+    def starts_from_folder(self) -> bool:
+        """Whether `init` is the folder of an earlier run."""
+        return self.init not in INITS and os.path.isdir(self.init)
 
     def objective(self) -> Objective:
         """Returns the preset with the given fields replaced, after checking them."""
@@ -269,7 +275,8 @@ class RenderSettings(StylizeSettings):
         return type(self)(preset=self.preset, size=self.size)._resolved()
 
     def _resolved(self) -> dict[str, Any]:
-        init = self.init if self.init in INITS else "a picture"  # the fingerprint has its checksum
+        # The fingerprint has the checksum of a picture, and rows have those of the results in a folder.
+        init = self.init if self.init in INITS else "a folder" if self.starts_from_folder else "a picture"
         resolved = dataclasses.asdict(self) | dataclasses.asdict(self.objective())
         rule = self.assign if self.assign in RULES else "a mapping"  # likewise
         return resolved | {"style_size": self.style_size or self.size, "init": init, "assign": rule}

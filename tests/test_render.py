@@ -343,3 +343,23 @@ def test_mistakes_are_found_before_anything_is_written(tree, style, tmp_path, de
         with pytest.raises(error):
             call()
     assert not out.exists() and not (tree / "out").exists()
+
+
+def test_a_run_starts_from_the_results_of_an_earlier_one(tree, style, tmp_path, monkeypatch):
+    devices = stub.install(monkeypatch.setattr, record=True)
+    render(tree, style, tmp_path / "first", TINY)
+    (tmp_path / "first" / "a.png").unlink()
+    summary = render(tree, style, tmp_path / "second", TINY, init=str(tmp_path / "first"))
+    found = rows(tmp_path / "second")
+    assert summary.failed > 0 and "its start" in found["a.png"]["reason"] and "first/a.png" in found["a.png"]["reason"]
+    done = [key for key, row in found.items() if row["status"] == "done"]
+    assert done and all(any("started from a result" in note for note in found[key]["notes"]) for key in done)
+    starts = {inputs["init"].tobytes() for _, _, inputs in devices[1].inputs}
+    contents = {inputs["content"].tobytes() for _, _, inputs in devices[1].inputs}
+    assert len(starts) > 1 and not starts & contents
+    for _, _, inputs in devices[1].inputs:  # the stand-in turns the colours round
+        np.testing.assert_allclose(inputs["init"].mean(), 1 - inputs["content"].mean(), atol=0.05)
+    with pytest.raises(InputError, match="overlaps the init folder"):
+        render(tree, style, tmp_path / "first", TINY, init=str(tmp_path / "first"))
+    with pytest.raises(SettingsError, match="path of a picture or folder"):
+        RenderSettings(init=str(tmp_path / "nothing"))

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxstyle.data.sources.base import Locator, Source
+from jaxstyle.data.sources.base import Locator, Source, printable
 from jaxstyle.decode.pool import Decoders
 from jaxstyle.decode.worker import UNKNOWN, Decoded, Probed, Stat
 from jaxstyle.errors import ImageError
@@ -54,6 +54,17 @@ class Reader:
             except OSError as error:
                 raise ImageError(f"cannot be read ({error.strerror or error})") from error
             return dataclasses.replace(self._decoders.read(path, size, full_alpha=full_alpha), stat=stat)
+
+    def result(self, folder: Path, key: str, size: int) -> Decoded:
+        """Decodes the output that an earlier run wrote for an input.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        try:
+            return self._decoders.read(folder / key, size, full_alpha=False)
+        except ImageError as error:
+            raise ImageError(f"its start {printable(folder / key)}: {error.what}", error.remedy) from error
 
     def _file(self, locator: Locator, folder: str) -> tuple[Path, Stat]:
         """Copies an input's content to a file; returns its path and the input's stamp before copying."""

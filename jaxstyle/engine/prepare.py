@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -67,13 +68,17 @@ def prepare(job: Job, reader: Reader, ready: Ready, style: Painting) -> Prepared
             style = style.changed(partial(matched_luminance, content=photograph), decoded.sha256)
         case "matched":
             style = style.changed(partial(match_colours, style=photograph), decoded.sha256)
+    notes = [f"its style: {note}" for note in style.notes] if job.style else []
     if job.previous is not None:
         init = image.resize(job.previous, *job.work)
         job = dataclasses.replace(job, previous=None)
+    elif settings.starts_from_folder:
+        start = reader.result(Path(settings.init), job.key, max(job.work))
+        init = image.resize(start.pixels, *job.work)
+        notes.append(f"started from a result with the checksum {start.sha256}")
     else:
         picture = None if ready.start is None else image.resize(ready.start, *job.work)
         init = initial(settings, content, style.picture, job.key, picture)
     width, height = job.bucket
-    notes = [f"its style: {note}" for note in style.notes] if job.style else []
     inputs = lane_inputs(content, init, height, width)
     return Prepared(job, decoded.sha256, decoded.alpha, (*decoded.notes, *notes), inputs, style, photograph)

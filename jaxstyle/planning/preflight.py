@@ -100,7 +100,7 @@ def check(
         styles = Styles(found, settings, decoders)
     styles.load_one()
     start = None
-    if settings.init not in INITS:
+    if settings.init not in INITS and not settings.starts_from_folder:
         start = own_picture(Path(settings.init), "init picture", INIT_SIZES * settings.size, decoders)
     with watch(f"looking at {place}"):
         check_writable(output)
@@ -131,6 +131,8 @@ def check_output(styles: Sequence[Path], output: Path, settings: RenderSettings)
     Raises:
         InputError: says what is in the way.
     """
+    if settings.starts_from_folder:
+        refuse_overlap(output, [Path(settings.init)], "init folder")
     refuse_overlap(output, [path for path in styles if path.is_dir()], "styles")
     own = [
         *(("style", path) for path in styles),
