@@ -131,8 +131,9 @@ class StylizeSettings:
             )
         _check(objective.content_weight + objective.style_weight + objective.tv_weight > 0, "the sum of weights", 0,
                "above 0: give one of the terms a weight")  # fmt: skip
-        _check(objective.style_loss == "gram" or objective.normalization == "energy", "style_loss",
-               objective.style_loss, f"gram where normalization is {objective.normalization}; or use energy")  # fmt: skip
+        loss, scaled = objective.style_loss, objective.normalization
+        _check(loss == "gram" or scaled == "energy", "style_loss", loss,
+               f"gram where normalization is {scaled}; or use the normalization energy")  # fmt: skip
         _check(1 <= objective.tv_exponent <= 4, "tv_exponent", objective.tv_exponent, "1 to 4")
         _check(0.01 <= objective.pooling_gain <= 100, "pooling_gain", objective.pooling_gain, "0.01 to 100")
         gain = objective.feature_gain

@@ -75,7 +75,8 @@ def test_a_file_is_read_once_and_compared_by_its_values(tmp_path):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("style_wieght = 1", r"unknown key style_wieght\. Did you mean style_weight\?"), ("size = 5", "unknown key size"),
+        ("style_wieght = 1", r"unknown key style_wieght\. Did you mean style_weight\?"),
+        ("size = 5", "unknown key size"),
         ("[render]\nseed = 1", "unknown key render"), ("tv-weight = 1\ntv_weight = 1", "has tv_weight twice"),
         ("style_weight = 'much'", "has style_weight = 'much'. It must be a number"),
         ("style_weight = inf", "has style_weight = inf"), ("pooling = 'median'", "one of max, average, l2"),

@@ -7,7 +7,6 @@ import math
 from jaxstyle.architecture import Architecture
 from jaxstyle.presets import Objective
 
-
 ROOT_PRODUCTS = {"w2": 35}
 """Products of two C x C matrices that a style loss has at each style layer, its gradient included: for "w2", those of
 `terms/wasserstein.py`, 31 of them in 11 iterations."""
@@ -41,8 +40,8 @@ def layers_used(objective: Objective) -> tuple[str, ...]:
 def evaluation_flops(bucket: tuple[int, int], objective: Objective) -> int:
     """Counts the operations of one evaluation of loss and gradient for one image; a multiply-add counts as two.
 
-    The count has the convolutions and the products of the style loss, each with a gradient of the same work (one product in
-    `ops.gram_sum`); the rest, about 1%, is left out. Products with zero padding count too.
+    The count has the convolutions, the products of features (one more for the gradient of each) and the products of
+    the style loss; the rest, about 1%, is left out. Products with zero padding count too.
     """
     network, total = objective.architecture, 0
     for layer in layers_used(objective):

@@ -67,7 +67,9 @@ def lane_bytes(bucket: tuple[int, int], settings: StylizeSettings) -> int:
     # The CPU's convolutions allocate scratch memory that XLA does not count: 60 to 90 float32 a pixel by the growth
     # of the process at 256 pixels, the size of a padded copy of their largest input (64 channels).
     scratch = _FLOAT * max((map_size(bucket, network, name) for name in layers_used(objective)), default=0)
-    evaluation = number * _evaluation(bucket, objective) + GRAMS[objective.style_loss] * _gram_bytes(objective) + IMAGES * image
+    evaluation = (
+        number * _evaluation(bucket, objective) + GRAMS[objective.style_loss] * _gram_bytes(objective) + IMAGES * image
+    )
     if kind.evaluations_at_once > 1:
         evaluation = kind.evaluations_at_once * evaluation + parameter_bytes(network, layers_used(objective))
     return state + targets + evaluation + scratch

@@ -135,12 +135,11 @@ def read_user(path: Path) -> Preset:
     preset = dataclasses.replace(preset, base=preset.base or ORDER[0])
     if preset.base not in PRESETS:
         raise SettingsError(f"{where} has base = {shown(preset.base)}", f"It must be one of {', '.join(PRESETS)}.")
-    if "feature_gain" in preset.values and preset.values["feature_gain"] is None:
-        if PRESETS[preset.base].feature_gain is not None:
-            raise SettingsError(
-                f"{where} has feature_gain = {BY_THE_WEIGHTS!r} and base {preset.base!r}",
-                "Give a number, or base gatys or article.",
-            )
+    if preset.values.get("feature_gain", 1) is None and PRESETS[preset.base].feature_gain is not None:
+        raise SettingsError(
+            f"{where} has feature_gain = {BY_THE_WEIGHTS!r} and base {preset.base!r}",
+            "Give a number, or base gatys or article.",
+        )
     return preset
 
 
