@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
-import stat
-import tomllib
 import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxstyle import toml_file
 from jaxstyle.coerce import kinds_of, nearest, shown, typed
-from jaxstyle.data.sources.base import printable
-from jaxstyle.errors import SettingsError
+from jaxstyle.errors import SettingsError, printable
 from jaxstyle.paths import given_path
 from jaxstyle.settings import RenderSettings
-
-MOST_BYTES = 64 * 1024
-"""Of a file. It has a few dozen settings."""
-MOST_DOTS = 200
-"""Dots and brackets in a line. The time to parse a key grows with the square of its dots."""
 
 STYLES = str | tuple[str, ...]
 FLAGS: dict[str, dict[str, Any]] = {
@@ -40,7 +32,7 @@ def read(path: Path, command: str) -> dict[str, Any]:
             names the file and the key.
     """
     where = f"the settings file {printable(path)}"
-    tables = _parsed(_text(path, where), where)
+    tables = toml_file.read(path, where)
     top = {name: value for name, value in tables.items() if not (name in FLAGS and isinstance(value, Mapping))}
     parts = [("", top, {"style": STYLES, "output": Path})]
     parts += [(f"[{name}] ", tables[name], FLAGS[name]) for name in FLAGS if isinstance(tables.get(name), Mapping)]
@@ -59,40 +51,6 @@ def read(path: Path, command: str) -> dict[str, Any]:
 def _settings() -> dict[str, Any]:
     hints = typing.get_type_hints(RenderSettings)
     return {field.name: hints[field.name] for field in dataclasses.fields(RenderSettings)}
-
-
-def _text(path: Path, where: str) -> str:
-    """Reads the file: a regular one, at most `MOST_BYTES`, in UTF-8."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        with open(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise SettingsError(f"{where} is not a regular file", "Give the path of a TOML file.")
-            data = file.read(MOST_BYTES + 1)
-    except FileNotFoundError as error:
-        raise SettingsError(f"{where} does not exist", "Give the path of a TOML file.") from error
-    except OSError as error:  # open() refuses a folder
-        raise SettingsError(f"{where} cannot be read ({error.strerror})", "Give the path of a TOML file.") from error
-    if len(data) > MOST_BYTES:
-        raise SettingsError(f"{where} has more than {MOST_BYTES // 1024} KiB", "Give a file with settings only.")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise SettingsError(f"{where} is not UTF-8 in line {line}", "Save it as UTF-8.") from error
-
-
-def _parsed(text: str, where: str) -> dict[str, Any]:
-    """Parses TOML whose nesting is bounded."""
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.count(".") + line.count("[") + line.count("{") > MOST_DOTS:
-            raise SettingsError(f"{where} has over {MOST_DOTS} dots and brackets in line {number}", "Shorten it.")
-    try:
-        return tomllib.loads(text.replace("\r\n", "\n"))
-    except RecursionError as error:
-        raise SettingsError(f"{where} is nested too deeply", "Give a file with settings only.") from error
-    except ValueError as error:  # TOMLDecodeError, and numbers of too many digits
-        raise SettingsError(f"{where} is no TOML: {printable(error)}", "Correct it.") from error
 
 
 def _checked(entries: Mapping[str, Any], more: Mapping[str, Any], table: str, where: str) -> dict[str, Any]:

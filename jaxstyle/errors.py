@@ -115,3 +115,14 @@ _WORDS = {
     _no_memory: ("Cannot allocate memory", "failed to map segment", "Out of memory", "out of memory", "bad_alloc"),
 }
 """What libraries say of an error of the system that has lost its code, such as a failed import of theirs."""
+
+
+def printable(name: object) -> str:
+    """Escapes control characters and bytes that are not UTF-8, so that a name can be printed."""
+    text = str(name)
+    try:
+        data = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a lone surrogate, which a damaged ledger may hold
+        data = text.encode("utf-8", "backslashreplace")
+    shown = data.decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)

@@ -31,8 +31,9 @@ def rendered(stylizer, settings, picture, bucket, ticks):
 @pytest.mark.parametrize(
     "fields",
     [DEEP, {"preset": "gatys", "tv_weight": 1.0, "pooling": "average", "init": "content", **FLAT},
-     {"preset": "article", "init": "noise", **FLAT}],
-    ids=["default", "gatys with average pooling", "article"],
+     {"preset": "article", "init": "noise", **FLAT},
+     {"style_loss": "w2", "pooling": "l2", "pooling_gain": 0.78, **FLAT}],
+    ids=["default", "gatys with average pooling", "article", "w2 with l2 pooling"],
 )  # fmt: skip
 def test_a_photograph_comes_out_the_same_from_three_buckets(network, fields):
     settings = StylizeSettings(**fields)

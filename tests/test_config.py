@@ -5,7 +5,7 @@ import os
 import pytest
 from command import run
 
-from jaxstyle import config
+from jaxstyle import toml_file
 from jaxstyle.config import read
 from jaxstyle.errors import SettingsError
 
@@ -68,7 +68,7 @@ def test_settings_stand_at_the_top_or_in_the_tables_of_commands(toml):
         ("seed = 3\na = " + "[" * 300, "over 200 dots and brackets in line 2"),
         ("a = " + "[\n" * 3000 + "]" * 3000, "over 200|nested too deeply"),
         ("a = " + "[\n" * 3000, "nested too deeply"),
-        ("#" * (config.MOST_BYTES + 1), "has more than 64 KiB"),
+        ("#" * (toml_file.MOST_BYTES + 1), "has more than 64 KiB"),
     ],
 )
 def test_what_is_no_setting_is_refused_with_the_file_and_the_key(toml, text, message):

@@ -48,8 +48,8 @@ def batch_of(stylizer, bucket, size):
     width, height = bucket
     blank = np.zeros((height, width, 3), np.float32)
     inputs = lane_inputs(blank, blank, height, width)
-    grams = {name: (stylizer.objective.architecture.channels(name),) * 2 for name in stylizer.objective.style_layers}
-    style = {"style": {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in grams.items()}}
+    picture = np.zeros((32, 32, 3), np.float32)
+    style = jax.eval_shape(lambda: stylizer.style_targets(picture))
     one = jax.eval_shape(lambda style: stylizer.start(inputs, style), style)
     return jax.eval_shape(lambda one: stylizer.fill(one, size), one), one
 
@@ -100,7 +100,10 @@ def products(jaxpr):
 DEEP_VGG19 = dict(network="vgg19", content_layers=("relu3_4", "relu5_4"))
 
 
-@pytest.mark.parametrize("fields", [*(dict(preset=one) for one in PRESETS), DEEP_VGG19], ids=[*PRESETS, "vgg19"])
+@pytest.mark.parametrize(
+    "fields", [*(dict(preset=one) for one in PRESETS), DEEP_VGG19, dict(style_loss="w2"), dict(style_loss="moments")],
+    ids=[*PRESETS, "vgg19", "w2", "moments"],
+)  # fmt: skip
 def test_operations_are_those_of_the_program(fields):
     stylizer = engine(**fields)
     _, one = batch_of(stylizer, (96, 64), 1)
@@ -130,7 +133,7 @@ def test_bytes_by_hand():
     image, feature_map, gram = 32 * 32 * 3 * 4, 32 * 32 * 64 * 4, 64**2 * 4
     adam = StylizeSettings(solver="adam", **SHALLOW)
     # The map; the gradients of its Gram matrix and of its content term; their sum, and behind the convolution.
-    evaluation = 4 * feature_map + image + memory.GRAMS * gram + memory.IMAGES * image
+    evaluation = 4 * feature_map + image + memory.GRAMS["gram"] * gram + memory.IMAGES * image
     target = scratch = feature_map
     assert memory.lane_bytes((32, 32), adam) == 5 * image + target + evaluation + scratch
 

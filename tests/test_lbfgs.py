@@ -154,7 +154,7 @@ def test_after_eight_rejections_the_curvature_is_forgotten_and_without_any_the_l
     state = state._replace(pairs=jnp.int32(pairs))
     at = base.Point(jnp.asarray(START), jnp.float32(1), {"it": jnp.float32(1)})
     worse = lambda x: ((jnp.float32(9), {"it": jnp.float32(9)}), memory.gradient)  # noqa: E731
-    step = engine.tick(worse, at, state, memory, jnp.bool_(False))
+    step = engine.tick(worse, at, state, memory, jnp.bool_(False), jnp.bool_(False))
     assert bool(step.stalled) == (pairs == 0) and not bool(step.diverged)
     if pairs:
         assert int(step.state.pairs) == int(step.state.rejections) == 0 and not step.state.rho.any()
@@ -176,7 +176,7 @@ def test_a_pair_without_positive_curvature_is_not_kept_though_its_step_is(bend):
     engine, state, memory = crafted(step=jnp.float32(0.01))
     at = base.Point(jnp.asarray(START), jnp.float32(1), {"it": jnp.float32(1)})
     lower = lambda x: ((jnp.float32(0.1), {"it": x.sum()}), memory.gradient + bend * (x - START))  # noqa: E731
-    step = engine.tick(lower, at, state, memory, jnp.bool_(False))
+    step = engine.tick(lower, at, state, memory, jnp.bool_(False), jnp.bool_(False))
     assert float(step.point.loss) == np.float32(0.1) and (step.state.pairs, step.state.written) == (
         state.pairs, state.written,
     )  # fmt: skip

@@ -10,7 +10,8 @@ from jaxstyle.presets import PRESETS, Objective
 from jaxstyle.settings import StylizeSettings
 from jaxstyle.style import objective as O
 from jaxstyle.style.objective import Targets
-from jaxstyle.style.terms import TERMS, Term, content, gram, variation
+from jaxstyle.style.terms import TERMS, Term, View, content, gram, variation
+from jaxstyle.style.terms import style as style_term
 
 RNG = np.random.default_rng(3)
 F, P = RNG.uniform(0, 2, (2, 6, 5, 4))
@@ -80,8 +81,22 @@ def test_gram(double):
 
 
 def test_total_variation(double):
-    found = variation.total_variation(jnp.asarray(IMAGE), everywhere(IMAGE))
+    found = variation.total_variation(jnp.asarray(IMAGE), everywhere(IMAGE), 1.25)
     np.testing.assert_allclose(found, numpy_variation(IMAGE), rtol=1e-12)
+
+
+@pytest.mark.parametrize("exponent", [1.0, 2.0])
+def test_the_exponent_of_total_variation(double, exponent):
+    expected = sum(
+        ((IMAGE[y, x] - IMAGE[y + 1, x]) ** 2 + (IMAGE[y, x] - IMAGE[y, x + 1]) ** 2) ** exponent
+        for y in range(IMAGE.shape[0] - 1)
+        for x in range(IMAGE.shape[1] - 1)
+    ).sum()  # fmt: skip
+    found = variation.loss(Objective(tv_exponent=exponent), View(jnp.asarray(IMAGE), everywhere(IMAGE), {}), ())
+    np.testing.assert_allclose(found, expected * 100**exponent / IMAGE.size, rtol=1e-12)
+    flat = jnp.full((4, 4, 3), 0.5)
+    view = lambda x: View(x, everywhere(flat), {})  # noqa: E731
+    assert not jax.grad(lambda x: variation.loss(Objective(tv_exponent=exponent), view(x), ()))(flat).any()
 
 
 @pytest.mark.parametrize("formula", ["energy", "gatys", "article"])
@@ -112,7 +127,7 @@ START = RNG.uniform(0, 1, (8, 6, 3))
 
 
 def resolved(preset, **fields):
-    return StylizeSettings(preset=preset, **{"tv_weight": 0.5, **LAYERS, **fields}).objective()
+    return StylizeSettings(preset=preset, **{"tv_weight": 0.5, "style_loss": "gram", **LAYERS, **fields}).objective()
 
 
 def losses_of(objective, image, network=small_network, variables=VARIABLES):
@@ -145,10 +160,15 @@ def test_all_terms_together_with_unequal_weights_and_two_content_layers(double, 
     np.testing.assert_allclose(list(found.values()), expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("term", ["content", "style", "tv"])
-def test_gradients_agree_with_finite_differences(double, preset, term):
-    objective = resolved(preset)
+@pytest.mark.parametrize(
+    ("fields", "term"),
+    [(dict(preset=p), term) for p in ("balanced", "gatys", "article") for term in ("content", "style", "tv")]
+    + [(dict(preset="balanced", style_loss=name), "style") for name in ("moments", "w2")]
+    + [(dict(preset="balanced", tv_exponent=1.0), "tv")],
+    ids=str,
+)  # fmt: skip
+def test_gradients_agree_with_finite_differences(double, fields, term):
+    objective = resolved(**fields)
 
     def value(x):
         return losses_of(objective, x)[term]
@@ -178,9 +198,9 @@ def test_balanced_terms_do_not_depend_on_the_scale_of_the_maps(double):
 
 def test_style_layer_weights():
     three = ("relu1_1", "relu2_1", "relu3_1")
-    assert gram.layer_weights(Objective(style_layers=three)) == pytest.approx((1 / 3, 1 / 3, 1 / 3))
+    assert style_term.layer_weights(Objective(style_layers=three)) == pytest.approx((1 / 3, 1 / 3, 1 / 3))
     weighted = Objective(style_layers=three, style_layer_weights=(2, 1, 1))
-    assert gram.layer_weights(weighted) == (0.5, 0.25, 0.25)
+    assert style_term.layer_weights(weighted) == (0.5, 0.25, 0.25)
 
 
 def test_low_precision_maps_are_compared_in_float32():

@@ -118,7 +118,7 @@ def test_max_pool_of_many_ties_agrees_with_jnp_max_under_vmap_and_jit():
     close(pulled_back(ours, x), pulled_back(theirs, x), 1e-6)  # thirds may be rounded once more
 
 
-@pytest.mark.parametrize("pool", [ops.max_pool, ops.average_pool])
+@pytest.mark.parametrize("pool", [ops.max_pool, ops.average_pool, ops.l2_pool])
 def test_an_odd_last_row_and_column_is_left_out_and_gets_no_gradient(pool):
     x = normal(0, 7, 9, 2)
     changed = x.at[-1].set(100.0).at[:, -1].set(100.0)
@@ -134,6 +134,15 @@ def test_average_pool_is_the_mean_of_four():
     expected = (x[0::2, 0:4:2] + x[1::2, 0:4:2] + x[0::2, 1:4:2] + x[1::2, 1:4:2]) / 4
     close(ops.average_pool(x), expected, 1e-6)
     close(ops.average_pool(x), jax.jit(ops.average_pool)(x), 1e-6)
+
+
+def test_l2_pool_is_the_root_of_the_sum_of_four_squares_and_windows_of_zeros_have_no_gradient():
+    x = jnp.abs(normal(0, 6, 5, 2)).at[:2, :2].set(0)
+    expected = (x[0::2, 0:4:2] ** 2 + x[1::2, 0:4:2] ** 2 + x[0::2, 1:4:2] ** 2 + x[1::2, 1:4:2] ** 2) ** 0.5
+    close(ops.l2_pool(x), expected, 1e-6)
+    gradient = jax.grad(lambda x: ops.l2_pool(x).sum())(x)
+    assert not gradient[:2, :2].any()
+    close(gradient[2:6, :4], (x[2:6, :4] / jnp.repeat(jnp.repeat(expected[1:], 2, 0), 2, 1)), 1e-6)
 
 
 @pytest.mark.parametrize("shape", [(35, 4), (3, 8), (1, 1)])
@@ -156,7 +165,7 @@ def test_bfloat16_maps_stay_bfloat16_and_the_gram_matrix_is_float32():
     def gram(x):
         return ops.gram_sum(maps(x).reshape(-1, 4))
 
-    assert maps(x).dtype == ops.average_pool(x).dtype == jnp.bfloat16
+    assert maps(x).dtype == ops.average_pool(x).dtype == ops.l2_pool(x).dtype == jnp.bfloat16
     assert gram(x).dtype == jnp.float32
     gradient = jax.grad(lambda x: gram(x).sum())(x)
     assert gradient.dtype == jnp.bfloat16 and gradient.any()
@@ -218,7 +227,12 @@ def test_pooling_keeps_an_odd_last_row_and_column_of_the_picture(size, picture):
     x, inside, (h, w) = jnp.abs(normal(0, *size, 2)), rectangle(size, picture), picture
     x = jnp.where(inside[..., None], x, 0)
     rows, columns = range(0, h, 2), range(0, w, 2)
-    for pool, of in ((ops.max_pool, np.max), (partial(ops.average_pool, inside=inside), np.mean)):
+
+    def four_times_the_mean_square(x, axis):
+        return np.sqrt(4 * np.mean(np.square(x), axis=axis))
+
+    pools = [(ops.max_pool, np.max), (partial(ops.average_pool, inside=inside), np.mean)]
+    for pool, of in [*pools, (partial(ops.l2_pool, inside=inside), four_times_the_mean_square)]:
         expected = [
             [of(np.asarray(x[i : min(i + 2, h), j : min(j + 2, w)]), axis=(0, 1)) for j in columns] for i in rows
         ]

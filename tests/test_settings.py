@@ -27,18 +27,18 @@ def test_the_network_decides_the_pixels():
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_field_of_a_preset_can_be_overridden(preset):
-    fields = {f.name for f in dataclasses.fields(Objective)} - {"normalization"}
+    fields = {f.name for f in dataclasses.fields(Objective)}
     assert fields <= {f.name for f in dataclasses.fields(StylizeSettings)}
     values = dict(
         content_weight=2.5, style_weight=3.5, tv_weight=0.25, content_layers=("relu3_1",), style_layers=("relu1_2",),
         style_layer_weights=(2.0,), feature_gain=7.0, pooling="average", padding="replicate", network="vgg19",
+        normalization="energy", style_loss="moments", tv_exponent=1.5, pooling_gain=2.0,
     )  # fmt: skip
     assert set(values) == fields
     objective = StylizeSettings(preset=preset, **values).objective()
     assert objective.content_layers == ("block3_conv1",) and objective.style_layers == ("block1_conv2",)
     for name in fields - {"content_layers", "style_layers"}:
         assert getattr(objective, name) == values[name]
-    assert objective.normalization == PRESETS[preset].normalization
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -57,7 +57,10 @@ def test_without_overrides_the_preset_is_itself(preset):
     [
         ("preset", "monet"), ("style_weight", -1.0), ("style_weight", float("nan")), ("content_weight", float("inf")),
         ("content_layers", ()), ("style_layers", ("relu1_1", "block1_conv1")), ("style_layer_weights", (1.0,)),
-        ("style_layer_weights", (0.0,) * 5), ("feature_gain", 0.0), ("pooling", "median"), ("padding", "mirror"),
+        ("style_layer_weights", (0.0,) * 5), ("feature_gain", 0.0), ("pooling", "median"), ("pooling_gain", 0.0),
+        ("pooling_gain", 1e3), ("tv_exponent", 0.5), ("tv_exponent", 5.0), ("style_loss", "swd"),
+        ("normalization", "l2"),
+        ("averaging", 1.0), ("averaging", -0.1), ("padding", "mirror"),
         ("network", "vgg11"),
         ("init", "no/such/file.png"), ("seed", -1), ("solver", "sgd"), ("evaluations", 0), ("history", 0),
         ("tolerance", 1.0), ("learning_rate", 0.0), ("precision", "float16"), ("size", 31), ("size", 10**6),
@@ -82,6 +85,19 @@ def test_an_impossible_value_is_refused_by_name(field, value):
         RenderSettings(**{field: value})
     assert caught.value.remedy
     assert field in str(caught.value)
+
+
+@pytest.mark.parametrize("style_loss", ["w2", "moments"])
+def test_style_losses_without_a_formula_for_a_normalization_are_refused(style_loss):
+    assert StylizeSettings(style_loss=style_loss).objective().style_loss == style_loss
+    with pytest.raises(SettingsError, match=f"style_loss is '{style_loss}'. It must be gram where .* is gatys"):
+        StylizeSettings(preset="gatys", style_loss=style_loss)
+    assert StylizeSettings(preset="gatys", style_loss=style_loss, normalization="energy")
+
+
+def test_averaging_decides_the_pixels_of_adam_only():
+    assert RenderSettings(averaging=0.9).pixels() == RenderSettings().pixels()
+    assert RenderSettings(solver="adam", averaging=0.9).pixels()["averaging"] == 0.9
 
 
 def test_all_weights_zero_is_refused():
@@ -157,7 +173,7 @@ def test_what_does_not_change_the_pixels_is_not_among_them(name):
 
 def test_all_other_settings_are_among_the_pixels():
     names = {field.name for field in dataclasses.fields(RenderSettings)} - {*ASIDE, "shard"}
-    assert set(RenderSettings().pixels()) == names - {"learning_rate"} | {"normalization"}
+    assert set(RenderSettings().pixels()) == names - {"learning_rate", "averaging"}
     assert set(RenderSettings(solver="adam").pixels()) == names - {"history"} | {"normalization"}
     assert set(RenderSettings().defaults()) >= names
 

@@ -80,6 +80,45 @@ def test_adam_descends_a_quadratic():
     )  # the loss is the image's own
 
 
+def averaged(decay, learning_rate, ticks):
+    """Adam's images on the quadratic, by its paper, and their average with weights that decay; both in float64."""
+    x = np.zeros(SHAPE)
+    first = second = np.zeros(SHAPE)
+    images = []
+    for moves in range(1, ticks + 1):
+        gradient = CURVATURE.astype(float) * (x - MINIMUM)
+        first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+        x = x - learning_rate * (first / (1 - 0.9**moves)) / (np.sqrt(second / (1 - 0.999**moves)) + 1e-8)
+        images.append(x)
+    weights = decay ** np.arange(ticks - 1, -1, -1.0)
+    return images, np.tensordot(weights / weights.sum(), np.array(images), 1)
+
+
+def test_averaging_yields_the_average_of_adams_images_and_its_own_loss():
+    # of 25 evaluations the first is at the start, the tenth, the twentieth and the last are at averages
+    lane = solve(Adam(learning_rate=0.05, averaging=0.8), quadratic, np.zeros(SHAPE), budget=25)
+    images, average = averaged(0.8, 0.05, 25 - 4)
+    np.testing.assert_allclose(lane.result.image, average, atol=1e-4)
+    assert np.abs(average - images[-1]).max() > 0.01
+    assert float(lane.result.loss) == pytest.approx(float(quadratic(lane.result.image)), rel=1e-6)
+    assert float(lane.start_loss) == pytest.approx(float(quadratic(jnp.zeros(SHAPE))))
+    assert int(lane.evaluations) == 25 and int(lane.status) == Status.BUDGET
+
+
+@pytest.mark.parametrize("budget", [1, 2, 10, 11])
+def test_averaging_judges_the_average_at_the_end_of_any_budget(budget):
+    lane = solve(Adam(learning_rate=0.01, averaging=0.9), quadratic, np.zeros(SHAPE), budget=budget)
+    moves = {1: 0, 2: 0, 10: 8, 11: 8}[budget]
+    expected = averaged(0.9, 0.01, moves)[1] if moves else np.zeros(SHAPE)
+    np.testing.assert_allclose(lane.result.image, expected, atol=1e-5)
+
+
+def test_an_average_that_is_worse_than_the_start_is_not_the_result():
+    lane = solve(Adam(learning_rate=1.0, averaging=0.9), quadratic, MINIMUM, budget=25)
+    np.testing.assert_array_equal(lane.result.image, MINIMUM)
+    assert float(lane.result.loss) == 0
+
+
 def test_the_tick_ends_about_where_scipy_does():
     start = np.full(SHAPE, 0.5)
     flat = jax.value_and_grad(lambda x: rosenbrock(x.reshape(SHAPE)))
@@ -97,7 +136,7 @@ def test_the_tick_ends_about_where_scipy_does():
     assert ours < 3 * scipys
 
 
-@pytest.mark.parametrize("engine", [Lbfgs(), Adam()], ids=["lbfgs", "adam"])
+@pytest.mark.parametrize("engine", [Lbfgs(), Adam(), Adam(averaging=0.9)], ids=["lbfgs", "adam", "averaging"])
 def test_a_tick_is_one_evaluation(engine):
     calls = []
 
@@ -158,7 +197,7 @@ class Falling(base.Solver):
     def memory(self, image):
         return ()
 
-    def tick(self, evaluate, at, state, memory, first):
+    def tick(self, evaluate, at, state, memory, first, closing):
         spike = self.spikes & (state % base.WINDOW == 0)
         loss = self.scale * jnp.float32(0.99) ** (state - 1) * jnp.where(spike, 2, 1)
         point = base.Point(at.image, loss, {"it": loss})

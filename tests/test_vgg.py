@@ -159,14 +159,23 @@ def test_replicate_padding_leaves_a_flat_picture_flat_after_the_first_convolutio
     assert deeper.max() > 0.01  # only the first convolution is padded so; the others as trained
 
 
-@pytest.mark.parametrize(("pooling", "pool"), [("max", ops.max_pool), ("average", ops.average_pool)])
+@pytest.mark.parametrize(
+    ("pooling", "pool"), [("max", ops.max_pool), ("average", ops.average_pool), ("l2", ops.l2_pool)]
+)
 def test_pooling_lies_between_the_blocks(pooling, pool, small, image):
     maps = features(vgg16(("relu1_2", "relu2_1"), pooling=pooling).apply(small, image))
     layer, flipped = small["params"]["block2_conv1"], small["backward"]["block2_conv1"]["kernel"]
     expected = ops.conv_relu(pool(maps["block1_conv2"]), layer["kernel"], flipped, layer["bias"])
     np.testing.assert_allclose(maps["block2_conv1"], expected, rtol=0, atol=1e-5)  # the same sums of order 1
-    other = features(vgg16(("relu2_1",), pooling={"max": "average", "average": "max"}[pooling]).apply(small, image))
+    other = features(vgg16(("relu2_1",), pooling="average" if pooling == "max" else "max").apply(small, image))
     assert np.abs(other["block2_conv1"] - expected).max() > 0.01
+
+
+def test_the_gain_of_pooling_multiplies_what_the_next_block_sees(small, image):
+    maps = features(vgg16(("relu1_2", "relu2_1"), pooling="average", pooling_gain=2.0).apply(small, image))
+    layer, flipped = small["params"]["block2_conv1"], small["backward"]["block2_conv1"]["kernel"]
+    expected = ops.conv_relu(2 * ops.average_pool(maps["block1_conv2"]), layer["kernel"], flipped, layer["bias"])
+    np.testing.assert_allclose(maps["block2_conv1"], expected, rtol=0, atol=2e-5)  # the same sums of order 1
 
 
 def test_the_input_is_normalised_by_the_variables(small, image):

@@ -163,6 +163,20 @@ def average_pool(x: Float[Array, "h w c"], inside: Inside | None = None) -> Floa
     return total / jnp.maximum(number, 1)[..., None]
 
 
+def l2_pool(x: Float[Array, "h w c"], inside: Inside | None = None) -> Float[Array, "a b c"]:
+    """Computes 2x2 L2 pooling, the root of the sum of squares; an odd last row or column is dropped.
+
+    A window with positions outside the picture takes the mean of the squares inside, 4 times. The gradient of a window
+    of zeros is 0.
+    """
+    square = sum(jnp.square(quadrant) for quadrant in _quadrants(x))
+    if inside is not None:
+        number = sum(quadrant.astype(x.dtype) for quadrant in _quadrants(inside))
+        square = square * (4 / jnp.maximum(number, 1))[..., None]
+    zero = square == 0
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, square)))
+
+
 def pool_inside(inside: Inside) -> Inside:
     """Marks the pooled positions that have at least one of their four inside the picture."""
     a, b, c, d = _quadrants(inside)

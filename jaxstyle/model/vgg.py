@@ -52,7 +52,9 @@ class VGG(nn.Module):
     Attributes:
         architecture: the VGG.
         layers: names of the post-ReLU maps to return, `block4_conv2` or `relu4_2`.
-        pooling: "max" as trained, or "average" as Gatys et al. suggest for smoother pictures.
+        pooling: "max" as trained, "average" as Gatys et al. suggest for smoother pictures, or "l2", the root of the sum
+            of squares.
+        pooling_gain: factor on the maps after every pooling.
         padding: padding of the first convolution: "zero" as trained, or "replicate", which avoids a dark frame.
         dtype: number type of the convolutions and the maps; parameters stay as given.
     """
@@ -60,6 +62,7 @@ class VGG(nn.Module):
     architecture: Architecture
     layers: tuple[str, ...]
     pooling: str = "max"
+    pooling_gain: float = 1.0
     padding: str = "zero"
     dtype: Any = jnp.float32
 
@@ -83,13 +86,25 @@ class VGG(nn.Module):
         x = ops.repeat_edge(x, inside) if self.padding == "replicate" else jnp.where(inside[..., None], x, 0)
         for index, name in enumerate(network.layers[: deepest + 1]):
             if index and name.endswith("conv1"):
-                x = ops.max_pool(x) if self.pooling == "max" else ops.average_pool(x, inside)
+                x = self._pool(x, inside)
                 inside = ops.pool_inside(inside)
             replicate = index == 0 and self.padding == "replicate"
             x = ConvRelu(network.channels(name), replicate=replicate, dtype=self.dtype, name=name)(x, inside)
             if name in wanted:
                 maps[name] = FeatureMap(x, inside)
         return maps
+
+    def _pool(self, x: Float[Array, "h w c"], inside: ops.Inside) -> Float[Array, "a b c"]:
+        match self.pooling:
+            case "max":
+                x = ops.max_pool(x)
+            case "average":
+                x = ops.average_pool(x, inside)
+            case "l2":
+                x = ops.l2_pool(x, inside)
+            case _:
+                raise AssertionError(self.pooling)
+        return x if self.pooling_gain == 1 else x * self.pooling_gain
 
 
 def variables(

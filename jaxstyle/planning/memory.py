@@ -18,8 +18,9 @@ from jaxstyle.style.solvers import SOLVERS
 IMAGES = 8
 """Float32 arrays of the image's size that are alive during an evaluation beside the solver's state: the trial image,
 the direction, total variation's differences. XLA's buffers hold 5 to 7."""
-GRAMS = 2
-"""Arrays of a Gram matrix's size alive for each style layer: its gradient, and the gradient plus its transpose."""
+GRAMS = {"gram": 2, "moments": 3, "w2": 8}
+"""Arrays of a Gram matrix's size alive for each style layer, by style loss: its gradient, and the gradient plus its
+transpose; for "moments" also the covariance, and for "w2" the iterates of the matrix root."""
 MARGIN = 0.2
 """Share of the memory that `largest_batch` leaves free: for the compiler, fragmentation, and differences between the
 CPU, on which the bytes were measured, and other devices."""
@@ -66,7 +67,9 @@ def lane_bytes(bucket: tuple[int, int], settings: StylizeSettings) -> int:
     # The CPU's convolutions allocate scratch memory that XLA does not count: 60 to 90 float32 a pixel by the growth
     # of the process at 256 pixels, the size of a padded copy of their largest input (64 channels).
     scratch = _FLOAT * max((map_size(bucket, network, name) for name in layers_used(objective)), default=0)
-    evaluation = number * _evaluation(bucket, objective) + GRAMS * _gram_bytes(objective) + IMAGES * image
+    evaluation = (
+        number * _evaluation(bucket, objective) + GRAMS[objective.style_loss] * _gram_bytes(objective) + IMAGES * image
+    )
     if kind.evaluations_at_once > 1:
         evaluation = kind.evaluations_at_once * evaluation + parameter_bytes(network, layers_used(objective))
     return state + targets + evaluation + scratch

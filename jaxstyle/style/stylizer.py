@@ -89,7 +89,7 @@ class Stylizer:
     def _network(self, layers: Sequence[str]) -> objectives.Network:
         dtype = jnp.bfloat16 if self.settings.precision == "bfloat16" else jnp.float32
         own = self.objective
-        module = vgg.VGG(own.architecture, tuple(layers), pooling=own.pooling, padding=own.padding, dtype=dtype)
+        module = vgg.VGG(own.architecture, tuple(layers), own.pooling, own.pooling_gain, own.padding, dtype)
         gain = self.objective.feature_gain
         if gain is None:
             gain = CAFFE_GAIN if self.weights.feature_scale == "caffe" else RESCALED_GAIN

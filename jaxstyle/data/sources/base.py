@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
+from jaxstyle.errors import printable as printable
+
 Locator = Path | str
 """Location of an input: the path of a file that every process can open, or a string that only the source can open."""
 
@@ -81,14 +83,3 @@ class Source(Protocol):
         Raises:
             OSError: the input cannot be examined.
         """
-
-
-def printable(name: object) -> str:
-    """Escapes control characters and bytes that are not UTF-8, so that a name can be printed."""
-    text = str(name)
-    try:
-        data = text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # a lone surrogate, which a damaged ledger may hold
-        data = text.encode("utf-8", "backslashreplace")
-    shown = data.decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)

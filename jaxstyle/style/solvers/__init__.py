@@ -39,6 +39,6 @@ class SolverKind:
 
 SOLVERS: dict[str, SolverKind] = {
     "lbfgs": SolverKind("lbfgs:Lbfgs", ("history",), lambda settings: 2 + 2 * settings.history),
-    "adam": SolverKind("adam:Adam", ("learning_rate",), lambda settings: 5),
+    "adam": SolverKind("adam:Adam", ("learning_rate", "averaging"), lambda settings: 7 if settings.averaging else 5),
     "jaxopt-zoom": SolverKind("zoom:JaxoptZoom", ("history",), lambda settings: 3 + 2 * settings.history, 2),
 }

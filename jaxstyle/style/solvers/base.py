@@ -75,11 +75,15 @@ class Solver(Protocol):
         """Allocates the memory for images of this shape. A tick must work with any finite contents that an
         earlier image left."""
 
-    def tick(self, evaluate: Evaluate, at: Point, state: Any, memory: Any, first: Bool[Array, ""]) -> Step:
+    def tick(
+        self, evaluate: Evaluate, at: Point, state: Any, memory: Any, first: Bool[Array, ""], closing: Bool[Array, ""]
+    ) -> Step:
         """Makes one step.
 
         Args:
             first: whether this is the lane's first tick.
+            closing: whether the next evaluation is the last one of a window, at which the tolerance looks, or of the
+                budget.
         """
 
 
@@ -162,7 +166,9 @@ def tick(solver: Solver, evaluate: Evaluate, lane: Lane, tolerance: Any) -> Lane
         tolerance: `StylizeSettings.tolerance`, as a number or a traced scalar.
     """
     first = lane.evaluations == 0
-    step = solver.tick(evaluate, lane.point, lane.state, lane.memory, first)
+    following = lane.evaluations + 1
+    closing = (following % WINDOW == 0) | (following >= lane.budget)
+    step = solver.tick(evaluate, lane.point, lane.state, lane.memory, first, closing)
     best = None if lane.best is None else better(step.point, lane.best)
     loss = step.point.loss if best is None else best.loss
     evaluations = lane.evaluations + step.evaluations

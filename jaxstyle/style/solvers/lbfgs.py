@@ -157,8 +157,17 @@ class Lbfgs(Solver):
         history = jnp.zeros((self.history, *image.shape), image.dtype)
         return Memory(jnp.zeros_like(image), history, history)
 
-    def tick(self, evaluate: Evaluate, at: Point, state: State, memory: Memory, first: Bool[Array, ""]) -> Step:
+    def tick(
+        self,
+        evaluate: Evaluate,
+        at: Point,
+        state: State,
+        memory: Memory,
+        first: Bool[Array, ""],
+        closing: Bool[Array, ""],
+    ) -> Step:
         """Evaluates x' = x + t d, accepts or rejects x', keeps or drops its curvature pair, and chooses the next t."""
+        del closing
         state, along = direction(state, memory)
         trial = jnp.where(first, at.image, at.image + state.step * along.direction)
         (loss, terms), gradient = evaluate(trial)

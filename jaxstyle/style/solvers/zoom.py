@@ -42,9 +42,17 @@ class JaxoptZoom(Solver):
         del image
         return ()
 
-    def tick(self, evaluate: Evaluate, at: Point, state: Any, memory: Any, first: Bool[Array, ""]) -> Step:
+    def tick(
+        self,
+        evaluate: Evaluate,
+        at: Point,
+        state: Any,
+        memory: Any,
+        first: Bool[Array, ""],
+        closing: Bool[Array, ""],
+    ) -> Step:
         """Runs one iteration of jaxopt; undoes a step whose loss is not finite."""
-        del first
+        del first, closing
         trial, new = self._engine(evaluate).update(at.image, state)
         finite = jnp.isfinite(new.value) & jnp.isfinite(new.error)
         return Step(

@@ -1,21 +1,13 @@
-"""Style term: distance of the Gram matrices from those of the style image (Gatys et al. 2016, equations 3 to 5)."""
+"""Style loss "gram": distance of the Gram matrices from those of the style image (Gatys et al. 2016, equation 4)."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxstyle.model.ops import gram_sum
 from jaxstyle.model.vgg import FeatureMap
-from jaxstyle.presets import Objective
-from jaxstyle.style.terms.base import Term, View, count, sum_square
-
-
-def layers(objective: Objective) -> tuple[str, ...]:
-    """Returns the style layers."""
-    return objective.style_layers
+from jaxstyle.style.terms.base import count, sum_square
 
 
 def gram(f: FeatureMap) -> Float[Array, "C C"]:
@@ -24,9 +16,11 @@ def gram(f: FeatureMap) -> Float[Array, "C C"]:
     return total / count(f.inside, total)
 
 
-def targets(objective: Objective, view: View) -> dict[str, Float[Array, "C C"]]:
-    """Returns A, the style image's Gram matrix of every style layer."""
-    return {name: gram(view.maps[name]) for name in objective.style_layers}
+def loss(
+    formula: str, f: FeatureMap, a: Float[Array, "C C"], positions: Float[Array, ""], pixels: Float[Array, ""]
+) -> Float[Array, ""]:
+    """Computes the loss of one layer; see `style.StyleLoss`."""
+    return distance(formula, gram(f), a, positions, pixels)
 
 
 def distance(
@@ -48,22 +42,3 @@ def distance(
             # averages are compared, scaled to the image's number of positions.
             return sum_square((g - a) * (positions / pixels)) / (4 * 3**2)
     raise AssertionError(formula)
-
-
-def layer_weights(objective: Objective) -> tuple[float, ...]:
-    """Returns the weight of each style layer: normalised to sum 1 for "energy" and "article", as given for "gatys"."""
-    weights = objective.style_layer_weights or (1.0,) * len(objective.style_layers)
-    return weights if objective.normalization == "gatys" else tuple(w / sum(weights) for w in weights)
-
-
-def loss(objective: Objective, view: View, targets: dict[str, Any]) -> Float[Array, ""]:
-    """Computes the weighted sum over the style layers."""
-    total = jnp.zeros((), jnp.promote_types(view.image.dtype, jnp.float32))
-    for name, weight in zip(objective.style_layers, layer_weights(objective), strict=True):
-        f, a = view.maps[name], targets[name]
-        positions = count(f.inside, a)
-        total = total + weight * distance(objective.normalization, gram(f), a, positions, view.pixels)
-    return total
-
-
-TERM = Term("style", loss, layers, targets, source="style")
