@@ -73,7 +73,7 @@ SOLVERS = _in(
      "finite = jnp.isfinite(after) & jnp.isfinite(jnp.sum(y))", "finite = jnp.isfinite(after)",
      "lbfgs::a_gradient_that_is_not_finite_is_refused"),
     ("adam-reset", "Adam's moments pass from a lane's image to its next one", "adam.py",
-     "hold(first, self._engine().init(at.image), moved)", "moved",
+     "hold(first, self._engine().init(present), moved)", "moved",
      "solvers::a_lane_does_not_depend_on_what_an_earlier_image_left_in_its_memory"),
     ("average-loss", "under averaging the last evaluation is at Adam's image, not at the average", "adam.py",
      "trial = hold(resting, average, present)", "trial = present",
