@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from jaxstyle import schedule
 from jaxstyle.architecture import STRIDE, Network
 from jaxstyle.coerce import check as _check
 from jaxstyle.coerce import normalise
@@ -41,7 +42,8 @@ class StylizeSettings:
             path of a picture.
         seed: seed of the noise; each image draws its own noise from the seed and its name.
         solver: lbfgs (one evaluation a step, for batches), adam, or jaxopt-zoom (the library's line search).
-        evaluations: most evaluations of loss and gradient for an image.
+        evaluations: most evaluations of loss and gradient for an image; at several scales each gets an equal part, or
+            its own number, as "120,80".
         history: curvature pairs that L-BFGS keeps; each takes 24 bytes a pixel (two float32 images of three channels).
         tolerance: an image is done when its loss falls by less than this fraction in 10 evaluations; 0 turns this off.
         learning_rate: learning rate of adam, in units of the pixel range.
@@ -64,7 +66,7 @@ class StylizeSettings:
     init: str = "matched"
     seed: int = 0
     solver: Literal["lbfgs", "adam", "jaxopt-zoom"] = "lbfgs"
-    evaluations: int = 200
+    evaluations: int | str = 200
     history: int = 10
     tolerance: float = 0.0
     learning_rate: float = 0.02
@@ -74,7 +76,7 @@ class StylizeSettings:
 
     def __post_init__(self) -> None:
         normalise(self)
-        _check(1 <= self.evaluations <= 10**9, "evaluations", self.evaluations, "1 to 1000000000")
+        self.budgets()
         _check(1 <= self.history <= 100, "history", self.history, "1 to 100")
         _check(0 <= self.tolerance < 1, "tolerance", self.tolerance, "at least 0 and under 1")
         _check(0 < self.learning_rate < math.inf, "learning_rate", self.learning_rate, "above 0")
@@ -84,6 +86,10 @@ class StylizeSettings:
             _check(os.path.isfile(self.init), "init", self.init, f"{', '.join(INITS)}, or the path of a picture")
         self.objective()
 
+    def budgets(self) -> tuple[int, ...]:
+        """Returns `evaluations` as given: one number, or one for each scale."""
+        return schedule.budgets(self.evaluations)
+
     def objective(self) -> Objective:
         """Returns the preset with the given fields replaced, after checking them."""
         names = [f.name for f in dataclasses.fields(Objective) if f.name != "normalization"]
@@ -91,9 +97,7 @@ class StylizeSettings:
         objective = dataclasses.replace(PRESETS[self.preset], **given)
         for name in ("content_weight", "style_weight", "tv_weight"):
             value = getattr(objective, name)
-            _check(
-                value == 0 or 1e-20 <= value <= 1e20, name, value, "0, or 1e-20 to 1e20, so that float32 can hold it"
-            )
+            _check_weight(name, value)
         _check(objective.content_weight + objective.style_weight + objective.tv_weight > 0, "the sum of weights", 0,
                "above 0: give one of the terms a weight")  # fmt: skip
         gain = objective.feature_gain
@@ -124,6 +128,11 @@ class RenderSettings(StylizeSettings):
     Attributes:
         size: working length of the long side in pixels; smaller pictures keep their size.
         style_size: length of the style image's long side in pixels [default: the value of size]
+        scales: sizes at which an image is optimised one after the other, coarse to fine: lengths of the long side in
+            pixels, ascending, the last one the value of size, as "128,256,512"; auto is half of size, then size; none
+            is size alone. Each starts from the result of the one before.
+        coarse_content_weight: weight of the content term at all scales but the last [default: the value of
+            content_weight]
         output_size: size of the outputs: work is the working size, input is the input's size, so that labels stay
             valid.
         batch: images optimised side by side, on all devices together; auto is the number that suits the devices.
@@ -150,6 +159,8 @@ class RenderSettings(StylizeSettings):
 
     size: int = 512
     style_size: int | None = None
+    scales: str = "none"
+    coarse_content_weight: float | None = None
     output_size: Literal["work", "input"] = "work"
     batch: int | Literal["auto"] = "auto"
     tail: Literal["same", "shrink"] = "same"
@@ -179,13 +190,22 @@ class RenderSettings(StylizeSettings):
         _check(1 <= self.quality <= 100, "quality", self.quality, "1 to 100")
         _check(self.workers == "auto" or 0 <= int(self.workers) <= 256, "workers", self.workers, "auto, or 0 to 256")
         _check(0 < self.stall_timeout <= 10**8, "stall_timeout", self.stall_timeout, "above 0 and at most 1e8 seconds")
-        self.part(), self.failures(), self.seconds()
+        coarse, own = self.coarse_content_weight, self.objective()
+        _check_weight("coarse_content_weight", coarse or 0)
+        _check(coarse != 0 or own.style_weight + own.tv_weight > 0, "coarse_content_weight", 0,
+               "above 0 where the other terms have no weight")  # fmt: skip
+        self.part(), self.failures(), self.seconds(), self.stages()
         if self.retry_failed and self.existing != "resume":
             raise SettingsError(f"retry_failed is given with existing {self.existing!r}", "Leave one of them out.")
         if self.shard is not None and self.existing == "overwrite":
             raise SettingsError(
                 "existing is 'overwrite' for one shard", "Empty the output folder, then run the shards."
             )
+
+    def stages(self) -> tuple[tuple[int, int], ...]:
+        """Returns (size, evaluations) of every scale, coarse to fine."""
+        sizes = schedule.sizes(self.scales, self.size)
+        return tuple(zip(sizes, schedule.divided(self.evaluations, len(sizes)), strict=True))
 
     def part(self) -> tuple[int, int]:
         """Returns the shard as (index from 1, number of shards); (1, 1) for all inputs."""
@@ -227,13 +247,27 @@ class RenderSettings(StylizeSettings):
     def _resolved(self) -> dict[str, Any]:
         init = self.init if self.init in INITS else "a picture"  # the fingerprint has its checksum
         resolved = dataclasses.asdict(self) | dataclasses.asdict(self.objective())
-        return resolved | {"style_size": self.style_size or self.size, "init": init}
+        sizes, evaluations = zip(*self.stages(), strict=True)
+        own = self.coarse_content_weight
+        coarse = self.objective().content_weight if own is None else own
+        several = len(sizes) > 1  # with one scale the values are those of versions without scales
+        return resolved | {
+            "style_size": self.style_size or self.size,
+            "init": init,
+            "scales": sizes if several else None,
+            "evaluations": evaluations if several else evaluations[0],
+            "coarse_content_weight": coarse if several else None,
+        }
 
 
 NO_PIXELS = ("batch", "tail", "devices", "existing", "retry_failed", "limit", "shard", "workers", "max_failures",
              "max_duration", "stall_timeout", "max_pixels", "weights")  # fmt: skip
 """Settings that do not change the pixels: `batch`, `tail` and `devices` change rounding, which rows and
 `planning.preflight.ROUNDING` tell. The fingerprint has the checksum of the weights."""
+
+
+def _check_weight(name: str, value: float) -> None:
+    _check(value == 0 or 1e-20 <= value <= 1e20, name, value, "0, or 1e-20 to 1e20, so that float32 can hold it")
 
 
 def deciding(resolved: Mapping[str, Any]) -> dict[str, Any]:

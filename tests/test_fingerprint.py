@@ -116,6 +116,13 @@ def test_a_folder_of_version_0_1_is_resumed(tmp_path):
         compare(tmp_path, run(LaterSettings(strokes=5)))
 
 
+def test_a_folder_from_before_scales_resumes_without_and_refuses_scales(tmp_path):
+    (tmp_path / SETTINGS).write_text(VERSION_0_1)
+    compare(tmp_path, run(scales="none", coarse_content_weight=3.0))
+    with pytest.raises(SettingsMismatch, match=r"settings\.scales is \[256, 512\] now and None there"):
+        compare(tmp_path, run(scales="auto"))
+
+
 def test_a_setting_that_an_old_folder_does_not_have_equals_its_default(tmp_path):
     write_fingerprint(tmp_path, run())
     compare(tmp_path, run(LaterSettings()))

@@ -64,9 +64,12 @@ class JaxDevice:
         if self._cpu and settings.devices == "all" and not self._room(settings, there):
             self.count = 1
         with _memory_errors():
-            self._usual = stylizer(settings, network, self.count)
-            self._float32 = stylizer(dataclasses.replace(settings, precision="float32"), network, self.count)
-        self.precision = self._usual.settings.precision
+            self._engines = {
+                (careful, coarse): stylizer(_settings_of(settings, careful, coarse), network, self.count)
+                for careful in (False, True)
+                for coarse in (False, True)
+            }
+        self.precision = self._engines[False, False].settings.precision
         self.settings = dataclasses.replace(settings, precision=self.precision)
         self.style_image = style_image
         self._before = self._count()
@@ -88,7 +91,7 @@ class JaxDevice:
         return self._count() - self._before
 
     def _count(self) -> int:
-        return sum(one.n_compiled for one in {self._usual, self._float32})
+        return sum(one.n_compiled for one in set(self._engines.values()))
 
     @staticmethod
     def _room(settings: RenderSettings, parts: int) -> bool:
@@ -133,9 +136,9 @@ class JaxDevice:
         return flops > COMPILE_FLOPS.get(jax.default_backend(), COMPILE_FLOPS_ACCELERATOR)
 
     def batch(self, group: Group, size: int) -> Batch:
-        engine = self._float32 if group.careful else self._usual
         step_scale = CAREFUL_STEP if group.careful else 1.0
         with _memory_errors():
+            engine = self._engines[group.careful, group.coarse]
             if engine not in self._targets:
                 self._targets[engine] = engine.style_targets(self.style_image)
             style, (width, height) = self._targets[engine], group.bucket
@@ -143,6 +146,15 @@ class JaxDevice:
             one = engine.start(lane_inputs(blank, blank, height, width), style)
             idle = engine.advance(engine.fill(one, size), 0)  # compiles
             return _JaxBatch(engine, idle, style, self.settings.tolerance, step_scale)
+
+
+def _settings_of(settings: RenderSettings, careful: bool, coarse: bool) -> RenderSettings:
+    """Returns the settings of a group's lanes."""
+    if careful:
+        settings = dataclasses.replace(settings, precision="float32")
+    if coarse and settings.coarse_content_weight is not None:
+        settings = dataclasses.replace(settings, content_weight=settings.coarse_content_weight)
+    return settings
 
 
 class _JaxBatch:
