@@ -48,6 +48,7 @@ class Objective:
 
 PRESETS: dict[str, Objective] = {
     "balanced": Objective(),
+    "painterly": Objective(content_weight=3.0),
     "gatys": Objective(normalization="gatys", style_weight=1e3, tv_weight=0.0, feature_gain=None, padding="zero"),
     "article": Objective(
         normalization="article",
@@ -60,3 +61,7 @@ PRESETS: dict[str, Objective] = {
         padding="zero",
     ),
 }
+
+SCALES = {"painterly": "auto"}
+"""`RenderSettings.scales` of the presets that do not work at one size only. Large forms come from the coarse scale, and
+so does more of the style, which the content weight makes up for."""

@@ -37,7 +37,7 @@ def budgets(evaluations: int | str) -> tuple[int, ...]:
         SettingsError: they are something else.
     """
     found = (evaluations,) if isinstance(evaluations, int) else _numbers(evaluations)
-    allowed = 'a whole number, 1 to 1000000000, or one for each scale, as "120,80"'
+    allowed = '1 to 1000000000 (a whole number), or one for each scale, as "120,80"'
     check(bool(found) and 1 <= min(found) <= max(found) <= 10**9, "evaluations", evaluations, allowed)
     return found
 

@@ -17,7 +17,7 @@ from jaxstyle.coerce import check as _check
 from jaxstyle.coerce import normalise
 from jaxstyle.errors import SettingsError
 from jaxstyle.paths import given_path
-from jaxstyle.presets import PRESETS, Objective
+from jaxstyle.presets import PRESETS, SCALES, Objective
 
 INITS = ("content", "matched", "noise")
 """Starts of the optimisation that read no file; see style/initial.py."""
@@ -53,7 +53,7 @@ class StylizeSettings:
         weights: file of the network's weights, from `jaxstyle weights convert` [default: an installed package's]
     """
 
-    preset: Literal["balanced", "gatys", "article"] = "balanced"
+    preset: Literal["balanced", "painterly", "gatys", "article"] = "balanced"
     content_weight: float | None = None
     style_weight: float | None = None
     tv_weight: float | None = None
@@ -130,7 +130,8 @@ class RenderSettings(StylizeSettings):
         style_size: length of the style image's long side in pixels [default: the value of size]
         scales: sizes at which an image is optimised one after the other, coarse to fine: lengths of the long side in
             pixels, ascending, the last one the value of size, as "128,256,512"; auto is half of size, then size; none
-            is size alone. Each starts from the result of the one before.
+            is size alone. Each starts from the result of the one before. [default: the preset's, which is auto for
+            painterly, else none]
         coarse_content_weight: weight of the content term at all scales but the last [default: the value of
             content_weight]
         output_size: size of the outputs: work is the working size, input is the input's size, so that labels stay
@@ -159,7 +160,7 @@ class RenderSettings(StylizeSettings):
 
     size: int = 512
     style_size: int | None = None
-    scales: str = "none"
+    scales: str | None = None
     coarse_content_weight: float | None = None
     output_size: Literal["work", "input"] = "work"
     batch: int | Literal["auto"] = "auto"
@@ -204,7 +205,8 @@ class RenderSettings(StylizeSettings):
 
     def stages(self) -> tuple[tuple[int, int], ...]:
         """Returns (size, evaluations) of every scale, coarse to fine."""
-        sizes = schedule.sizes(self.scales, self.size)
+        scales = SCALES.get(self.preset, "none") if self.scales is None else self.scales
+        sizes = schedule.sizes(scales, self.size)
         return tuple(zip(sizes, schedule.divided(self.evaluations, len(sizes)), strict=True))
 
     def part(self) -> tuple[int, int]:

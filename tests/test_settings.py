@@ -94,6 +94,8 @@ def test_an_impossible_value_is_refused_by_name(field, value):
     [
         (dict(), ((512, 200),)),
         (dict(scales="auto"), ((256, 100), (512, 100))),
+        (dict(preset="painterly"), ((256, 100), (512, 100))),
+        (dict(preset="painterly", scales="none"), ((512, 200),)),
         (dict(scales="auto", evaluations=201), ((256, 100), (512, 101))),
         (dict(scales="auto", evaluations="120,80"), ((256, 120), (512, 80))),
         (dict(scales="128,256,512", evaluations=200), ((128, 66), (256, 66), (512, 68))),
@@ -125,6 +127,8 @@ def test_scales_and_evaluations_that_do_not_match_are_refused_with_both(given, t
 def test_scales_are_compared_by_what_they_resolve_to():
     one, other = RenderSettings(scales="auto"), RenderSettings(scales="256,512", evaluations="100,100")
     assert one.pixels() == other.pixels() != RenderSettings().pixels()
+    assert RenderSettings(scales="128,512").pixels() != one.pixels()
+    assert RenderSettings(scales="auto", evaluations="120,80").pixels() != one.pixels()
     assert RenderSettings(scales="auto", coarse_content_weight=1.0).pixels() == one.pixels()  # the default said aloud
     assert RenderSettings(scales="auto", coarse_content_weight=3.0).pixels() != one.pixels()
     assert RenderSettings(coarse_content_weight=3.0).pixels() == RenderSettings().pixels()  # one scale

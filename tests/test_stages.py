@@ -77,7 +77,7 @@ def test_a_job_moves_through_its_stages_and_begins_again_from_the_first():
 
 
 @pytest.mark.parametrize("batch", [1, 3, 8])
-def test_every_picture_goes_through_its_stages(style, tmp_path, devices, batch):
+def test_every_picture_goes_through_both_stages(style, tmp_path, devices, batch):
     pictures = {}
     for k in range(11):
         pictures[f"{k:02}.png"] = photo(*[(64, 48), (50, 64), (20, 20)][k % 3], seed=k)
