@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from jaxstyle import schedule
 from jaxstyle.architecture import STRIDE, Network
 from jaxstyle.coerce import check as _check
 from jaxstyle.coerce import normalise
@@ -53,7 +54,8 @@ class StylizeSettings:
             own start).
         seed: seed of the noise; each image draws its own noise from the seed and its name.
         solver: lbfgs (one evaluation a step, for batches), adam, or jaxopt-zoom (the library's line search).
-        evaluations: most evaluations of loss and gradient for an image.
+        evaluations: most evaluations of loss and gradient for an image; at several scales each gets an equal part, or
+            its own number, as "120,80".
         history: curvature pairs that L-BFGS keeps; each takes 24 bytes a pixel (two float32 images of three channels).
         tolerance: an image is done when its loss falls by less than this fraction in 10 evaluations; 0 turns this off.
         learning_rate: learning rate of adam, in units of the pixel range.
@@ -81,7 +83,7 @@ class StylizeSettings:
     init: str = OF_THE_PRESET
     seed: int = 0
     solver: Literal["lbfgs", "adam", "jaxopt-zoom"] = "lbfgs"
-    evaluations: int = 200
+    evaluations: int | str = 200
     history: int = 10
     tolerance: float = 0.0
     learning_rate: float = 0.02
@@ -93,7 +95,7 @@ class StylizeSettings:
     def __post_init__(self) -> None:
         normalise(self)
         self._take_preset()
-        _check(1 <= self.evaluations <= 10**9, "evaluations", self.evaluations, "1 to 1000000000")
+        self.budgets()
         _check(1 <= self.history <= 100, "history", self.history, "1 to 100")
         _check(0 <= self.tolerance < 1, "tolerance", self.tolerance, "at least 0 and under 1")
         _check(0 < self.learning_rate < math.inf, "learning_rate", self.learning_rate, "above 0")
@@ -123,12 +125,16 @@ class StylizeSettings:
             values = {name: value for name, value in preset.values.items() if value is not None}
             object.__setattr__(self, "preset", preset.base)
             try:
-                StylizeSettings(preset=self.preset, **values)
+                StylizeSettings(preset=self.preset, **{name: values[name] for name in values if name != "scales"})
             except SettingsError as error:
                 raise SettingsError(f"{error.what} (in {path})", error.remedy) from error
         for name, value in (DEFAULTS | FILES[self.preset].run | values).items():
-            if getattr(self, name) in (None, OF_THE_PRESET):
+            if getattr(self, name, "") in (None, OF_THE_PRESET):  # scales are of `RenderSettings`
                 object.__setattr__(self, name, value)
+
+    def budgets(self) -> tuple[int, ...]:
+        """Returns `evaluations` as given: one number, or one for each scale."""
+        return schedule.budgets(self.evaluations)
 
     def objective(self) -> Objective:
         """Returns the preset with the given fields replaced, after checking them."""
@@ -137,9 +143,7 @@ class StylizeSettings:
         objective = dataclasses.replace(PRESETS[self.preset], **given)
         for name in ("content_weight", "style_weight", "tv_weight"):
             value = getattr(objective, name)
-            _check(
-                value == 0 or 1e-20 <= value <= 1e20, name, value, "0, or 1e-20 to 1e20, so that float32 can hold it"
-            )
+            _check_weight(name, value)
         _check(objective.content_weight + objective.style_weight + objective.tv_weight > 0, "the sum of weights", 0,
                "above 0: give one of the terms a weight")  # fmt: skip
         loss, scaled = objective.style_loss, objective.normalization
@@ -189,6 +193,11 @@ class RenderSettings(StylizeSettings):
         styles_per_image: style images that each photograph gets, each with an output called name~style.
         balance_by: where balanced and cycle share the style images out: within each folder (parent), or over all
             photographs together (none).
+        scales: sizes at which an image is optimised one after the other, coarse to fine: lengths of the long side in
+            pixels, ascending, the last one the value of size, as "128,256,512"; auto is half of size, then size; none
+            is size alone; preset is what the preset has. Each starts from the result of the one before.
+        coarse_content_weight: weight of the content term at all scales but the last [default: the value of
+            content_weight]
         output_size: size of the outputs: work is the working size, input is the input's size, so that labels stay
             valid.
         batch: images optimised side by side, on all devices together; auto is the number that suits the devices.
@@ -223,6 +232,8 @@ class RenderSettings(StylizeSettings):
     assign: str = "random"
     styles_per_image: int = 1
     balance_by: Literal["parent", "none"] = "parent"
+    scales: str = OF_THE_PRESET
+    coarse_content_weight: float | None = None
     output_size: Literal["work", "input"] = "work"
     batch: int | Literal["auto"] = "auto"
     tail: Literal["same", "shrink"] = "same"
@@ -260,7 +271,11 @@ class RenderSettings(StylizeSettings):
         _check(1 <= self.quality <= 100, "quality", self.quality, "1 to 100")
         _check(self.workers == "auto" or 0 <= int(self.workers) <= 256, "workers", self.workers, "auto, or 0 to 256")
         _check(0 < self.stall_timeout <= 10**8, "stall_timeout", self.stall_timeout, "above 0 and at most 1e8 seconds")
-        self.part(), self.failures(), self.seconds()
+        coarse, own = self.coarse_content_weight, self.objective()
+        _check_weight("coarse_content_weight", coarse or 0)
+        _check(coarse != 0 or own.style_weight + own.tv_weight > 0, "coarse_content_weight", 0,
+               "above 0 where the other terms have no weight")  # fmt: skip
+        self.part(), self.failures(), self.seconds(), self.stages()
         if self.retry_failed and self.existing != "resume":
             raise SettingsError(f"retry_failed is given with existing {self.existing!r}", "Leave one of them out.")
         if self.shard is not None and self.existing == "overwrite":
@@ -277,6 +292,11 @@ class RenderSettings(StylizeSettings):
     def painted_size(self) -> int:
         """Length of the style images' long side in pixels."""
         return round((self.style_size or self.size) * self.style_scale)
+
+    def stages(self) -> tuple[tuple[int, int], ...]:
+        """Returns (size, evaluations) of every scale, coarse to fine."""
+        sizes = schedule.sizes(self.scales, self.size)
+        return tuple(zip(sizes, schedule.divided(self.evaluations, len(sizes)), strict=True))
 
     def part(self) -> tuple[int, int]:
         """Returns the shard as (index from 1, number of shards); (1, 1) for all inputs."""
@@ -319,14 +339,28 @@ class RenderSettings(StylizeSettings):
         # The fingerprint has the checksum of a picture, and rows have those of the results in a folder.
         init = self.init if self.init in INITS else "a folder" if self.starts_from_folder else "a picture"
         resolved = dataclasses.asdict(self) | dataclasses.asdict(self.objective())
-        rule = self.assign if self.assign in RULES else "a mapping"  # likewise
-        return resolved | {"style_size": self.style_size or self.size, "init": init, "assign": rule}
+        sizes, evaluations = zip(*self.stages(), strict=True)
+        own = self.coarse_content_weight
+        coarse = self.objective().content_weight if own is None else own
+        several = len(sizes) > 1  # with one scale the values are those of versions without scales
+        return resolved | {
+            "style_size": self.style_size or self.size,
+            "init": init,
+            "assign": self.assign if self.assign in RULES else "a mapping",  # likewise
+            "scales": sizes if several else None,
+            "evaluations": evaluations if several else evaluations[0],
+            "coarse_content_weight": coarse if several else None,
+        }
 
 
 NO_PIXELS = ("batch", "tail", "devices", "existing", "retry_failed", "limit", "shard", "workers", "max_failures",
              "max_duration", "stall_timeout", "max_pixels", "weights", "styles")  # fmt: skip
 """Settings that do not change the pixels: `batch`, `tail` and `devices` change rounding, which rows and
 `planning.preflight.ROUNDING` tell. The fingerprint has the checksums of the weights and of blended styles."""
+
+
+def _check_weight(name: str, value: float) -> None:
+    _check(value == 0 or 1e-20 <= value <= 1e20, name, value, "0, or 1e-20 to 1e20, so that float32 can hold it")
 
 
 def deciding(resolved: Mapping[str, Any]) -> dict[str, Any]:

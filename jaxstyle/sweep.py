@@ -9,8 +9,8 @@ from jaxstyle.data.layout import SHEET
 from jaxstyle.data.pictures import kinds
 from jaxstyle.data.sources.base import printable
 from jaxstyle.decode.pool import decoders_for
-from jaxstyle.engine.events import Progress, Summary
 from jaxstyle.engine import pipeline
+from jaxstyle.engine.events import Progress, Summary
 from jaxstyle.engine.publish import THUMBNAIL
 from jaxstyle.engine.stop import Stop
 from jaxstyle.errors import ImageError
@@ -40,7 +40,11 @@ def run(
         if variant.values:
             progress.say(variant.label.replace("\n", ", "))
         summaries.append(
-            pipeline.render(inputs, style, output / variant.name, settings, progress=progress, stop=stop, own_process=True)
+            pipeline.render(
+                inputs, style, output / variant.name, settings, progress=progress, stop=stop, own_process=True
+            )
+                inputs, style, output / variant.name, settings, progress=progress, stop=stop, own_process=True
+            )
         )
         if summaries[-1].stopped:
             return summaries, None

@@ -68,6 +68,8 @@ def test_a_render_on_a_platform_that_jax_does_not_have_exits_1_and_says_so(folde
         (["render", "IN", "--style", "STYLE", "-o", "OUT", "--max-failures", "half"], "0% to 100%"),
         (["render", "IN", "--style", "STYLE", "-o", "OUT", "--max-duration", "soon"], "90m"),
         (["render", "IN", "--style", "STYLE", "-o", "OUT", "--shard", "1/2", "--existing", "overwrite"], "one shard"),
+        (["render", "IN", "--style", "STYLE", "-o", "OUT", "--scales", "256"], 'which is 512, such as "256,512"'),
+        (["render", "IN", "--style", "STYLE", "-o", "OUT", "--evaluations", "9,x"], "one for each scale"),
         (["plan", "IN"], "--style"),
         (["plan", "IN", "--style", "STYLE", "-o", "OUT", "--size", "7"], "32 to 8192"),
         (["plan", "IN/none", "--style", "STYLE", "-o", "OUT"], "does not exist"),
@@ -106,6 +108,15 @@ def test_flags_win_over_environment_over_file_over_defaults(folder, devices, mon
     assert settings["style_weight"] == 9.0  # flag over environment
     assert settings["evaluations"] == 2 and settings["style_layers"] == ["block2_conv1"]  # file over defaults
     assert settings["preset"] == "balanced"  # default
+
+
+def test_scales_come_from_the_command_line_and_the_file(folder, devices):
+    (folder / "run.toml").write_text('size = 64\nevaluations = "6,4"\n')
+    base = ["render", folder / "in", "--style", folder / "style.png", "-o", folder / "out"]
+    assert run(*base, "--config", folder / "run.toml", "--scales", "32,64") == 0
+    assert run(*base, "--size", "64", "--scales", "auto", "--evaluations", "6,4") == 0  # the same said otherwise
+    settings = json.loads((folder / "out" / "settings.json").read_text())["decides"]["settings"]
+    assert (settings["scales"], settings["evaluations"]) == ([32, 64], [6, 4])
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """The real device behind the engine: an image's result is its own, to the bit, whatever else the lanes do."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -159,6 +161,21 @@ def test_a_careful_lane_takes_a_smaller_first_step_in_float32(device):
         moved[careful] = float(np.abs(batch.result(0).image - Task(0).init).mean())
     assert moved[False] == pytest.approx(FIRST_STEP, rel=1e-3)
     assert moved[True] == pytest.approx(CAREFUL_STEP * FIRST_STEP, rel=1e-3)
+
+
+def test_coarse_stages_have_a_content_weight_of_their_own(device, network):
+    own = dataclasses.replace(SETTINGS, coarse_content_weight=3.0)
+    devices, terms, programs = {None: device, 3.0: JaxDevice(own, network, device.style_image)}, {}, {}
+    for weight, one in devices.items():
+        for coarse in (False, True):
+            batch = one.batch(Group(GROUP.bucket, coarse=coarse), 1)
+            batch.put(0, {**Task(0).inputs, "init": Task(1).inputs["init"]}, 24)
+            batch.advance(1)
+            terms[weight, coarse], programs[weight, coarse] = batch.result(0).terms, one.n_compiled
+    assert terms[None, False] == terms[None, True] == terms[3.0, False]
+    assert terms[3.0, True]["content"] == pytest.approx(3 * terms[3.0, False]["content"], rel=1e-5)
+    assert terms[3.0, True]["style"] == pytest.approx(terms[3.0, False]["style"], rel=1e-5)
+    assert programs[None, True] == programs[None, False] and programs[3.0, True] == programs[3.0, False] + 1
 
 
 def test_programs_are_counted_from_when_the_device_was_made(device, network):

@@ -84,7 +84,7 @@ class LaterSettings(RenderSettings):
     """The settings of a version with two fields more."""
 
     strokes: int = 3
-    colors: str | None = None
+    hues: str | None = None
 
 
 VERSION_0_1 = """{
@@ -116,14 +116,21 @@ def test_a_folder_of_version_0_1_is_resumed(tmp_path):
         compare(tmp_path, run(LaterSettings(strokes=5)))
 
 
+def test_a_folder_from_before_scales_resumes_without_and_refuses_scales(tmp_path):
+    (tmp_path / SETTINGS).write_text(VERSION_0_1)
+    compare(tmp_path, run(scales="none", coarse_content_weight=3.0))
+    with pytest.raises(SettingsMismatch, match=r"settings\.scales is \[256, 512\] now and None there"):
+        compare(tmp_path, run(scales="auto"))
+
+
 def test_a_setting_that_an_old_folder_does_not_have_equals_its_default(tmp_path):
     write_fingerprint(tmp_path, run())
     compare(tmp_path, run(LaterSettings()))
     compare(tmp_path, run(LaterSettings(strokes=3, seed=0)))
     with pytest.raises(SettingsMismatch, match=r"other settings: settings\.strokes is 5 now and 3 there\. Use the"):
         compare(tmp_path, run(LaterSettings(strokes=5)))
-    with pytest.raises(SettingsMismatch, match=r"settings\.colors is 'style' now and None there"):
-        compare(tmp_path, run(LaterSettings(colors="style")))
+    with pytest.raises(SettingsMismatch, match=r"settings\.hues is 'style' now and None there"):
+        compare(tmp_path, run(LaterSettings(hues="style")))
 
 
 @pytest.mark.parametrize("preset", ["balanced", "gatys"])
@@ -153,7 +160,7 @@ def test_a_setting_of_a_newer_version_is_refused_unless_it_is_null(tmp_path):
         "there. Use that version, another output folder, or --existing overwrite."
     )
     edit(tmp_path, {"strokes": None})
-    assert content(tmp_path)["decides"]["settings"]["colors"] is None
+    assert content(tmp_path)["decides"]["settings"]["hues"] is None
     compare(tmp_path, run())
     edit(tmp_path, masks="checksum")
     with pytest.raises(SettingsMismatch, match="lacks: masks is 'checksum' there"):

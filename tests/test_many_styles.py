@@ -303,7 +303,7 @@ def test_a_blend_has_the_weighted_mean_of_the_targets(network):
     pictures = [painting(32, 32), photo(32, 32)]
     blend = Painting("both", [Part(one, weight, str(weight)) for one, weight in zip(pictures, (3, 1), strict=True)])
     device = JaxDevice(settings, network, blend)
-    found = device._targets_of(device._usual, blend)
+    found = device._targets_of(device._engines[False, False], blend)
     each = [engine.style_targets(one.astype(np.float32) / 255) for one in pictures]
     for name in FEW["style_layers"]:
         layer = f"block{name[4]}_conv1"

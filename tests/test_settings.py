@@ -78,6 +78,11 @@ def test_without_overrides_the_preset_is_itself(preset):
         ("max_duration", "1h 30m"), ("max_duration", "-5"), ("max_duration", ""), ("max_duration", "1e3"),
         ("stall_timeout", 0), ("stall_timeout", -1.0), ("stall_timeout", float("nan")), ("stall_timeout", "long"),
         ("shard", ""),
+        ("evaluations", "2,0"), ("evaluations", "2,"), ("evaluations", ",2"), ("evaluations", "2, 3"),
+        ("evaluations", "5,-5"), ("evaluations", "2,3"), ("evaluations", "5,10000000000"),
+        ("scales", ""), ("scales", "512"), ("scales", "256,256,512"), ("scales", "512,256"), ("scales", "16,512"),
+        ("scales", "128,256"), ("scales", "256,512,"), ("scales", "half"), ("scales", (256, 512)),
+        ("coarse_content_weight", -1.0), ("coarse_content_weight", 1e30), ("coarse_content_weight", float("nan")),
     ],
 )  # fmt: skip
 def test_an_impossible_value_is_refused_by_name(field, value):
@@ -98,6 +103,53 @@ def test_style_losses_without_a_formula_for_a_normalization_are_refused(style_lo
 def test_averaging_decides_the_pixels_of_adam_only():
     assert RenderSettings(averaging=0.9).pixels() == RenderSettings().pixels()
     assert RenderSettings(solver="adam", averaging=0.9).pixels()["averaging"] == 0.9
+
+
+@pytest.mark.parametrize(
+    ("given", "stages"),
+    [
+        (dict(), ((512, 200),)),
+        (dict(scales="auto"), ((256, 100), (512, 100))),
+        (dict(preset="painterly"), ((256, 100), (512, 100))),
+        (dict(preset="painterly", scales="none"), ((512, 200),)),
+        (dict(scales="auto", evaluations=201), ((256, 100), (512, 101))),
+        (dict(scales="auto", evaluations="120,80"), ((256, 120), (512, 80))),
+        (dict(scales="128,256,512", evaluations=200), ((128, 66), (256, 66), (512, 68))),
+        (dict(scales="auto", size=50), ((32, 100), (50, 100))),
+        (dict(scales="auto", size=32), ((32, 200),)),
+        (dict(scales="300,301", size=301, evaluations=2), ((300, 1), (301, 1))),
+    ],
+)
+def test_evaluations_are_divided_equally_among_the_scales_or_given_for_each(given, stages):
+    assert RenderSettings(**given).stages() == stages
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (dict(scales="auto", evaluations="1,2,3"), "evaluations is '1,2,3'. It must be one number, or 2 numbers, one"),
+        (dict(scales="auto", evaluations=1), "evaluations is 1. It must be at least 2, one for each scale"),
+        (dict(evaluations="120,80"), "evaluations is '120,80'. It must be one number, or give scales"),
+        (dict(scales="128,256", size=300), 'to size, which is 300, such as "150,300"'),
+        (dict(style_weight=0, tv_weight=0, coarse_content_weight=0), "coarse_content_weight is 0. It must be above 0"),
+    ],
+)
+def test_scales_and_evaluations_that_do_not_match_are_refused_with_both(given, told):
+    with pytest.raises(SettingsError) as caught:
+        RenderSettings(**given)
+    assert told in str(caught.value)
+
+
+def test_scales_are_compared_by_what_they_resolve_to():
+    one, other = RenderSettings(scales="auto"), RenderSettings(scales="256,512", evaluations="100,100")
+    assert one.pixels() == other.pixels() != RenderSettings().pixels()
+    assert RenderSettings(scales="128,512").pixels() != one.pixels()
+    assert RenderSettings(scales="auto", evaluations="120,80").pixels() != one.pixels()
+    assert RenderSettings(scales="auto", coarse_content_weight=1.0).pixels() == one.pixels()  # the default said aloud
+    assert RenderSettings(scales="auto", coarse_content_weight=3.0).pixels() != one.pixels()
+    assert RenderSettings(coarse_content_weight=3.0).pixels() == RenderSettings().pixels()  # one scale
+    assert RenderSettings().pixels()["evaluations"] == 200  # as versions without scales wrote it
+    assert RenderSettings(scales="auto", size=256).defaults()["scales"] is None
 
 
 def test_all_weights_zero_is_refused():

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import threading
 import weakref
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -11,34 +12,20 @@ import stub
 from pictures import painting, photo, save
 from PIL import Image
 
-from jaxstyle.data.image import resize, work_size
+from jaxstyle.data.image import Header, resize
 from jaxstyle.engine import publish, stages
 from jaxstyle.engine.events import Silent
 from jaxstyle.engine.pipeline import render
 from jaxstyle.engine.queues import Queues
 from jaxstyle.planning import scales
-from jaxstyle.planning.buckets import bucket
 from jaxstyle.planning.contract import Group
+from jaxstyle.planning.forecast import forecast
 from jaxstyle.planning.plan import Job
 from jaxstyle.settings import RenderSettings
 
-SETTINGS = RenderSettings(size=64, evaluations=10, batch=4, workers=0)
 SMALL, LARGE = 6, 4
 """Evaluations of the two stages."""
-
-
-def two_stages(header, settings):
-    """Half of the size, then the size."""
-    made = []
-    for size, evaluations in ((settings.size // 2, SMALL), (settings.size, LARGE)):
-        work = work_size(header.width, header.height, size)
-        made.append(scales.Stage(work, bucket(work, size), evaluations))
-    return tuple(made)
-
-
-@pytest.fixture(autouse=True)
-def scaled(monkeypatch):
-    monkeypatch.setattr(scales, "stages", two_stages)
+SETTINGS = RenderSettings(size=64, scales="32,64", evaluations=f"{SMALL},{LARGE}", batch=4, workers=0)
 
 
 @pytest.fixture
@@ -55,6 +42,9 @@ class Ear(Silent):
     def __init__(self):
         self.spent, self.rows = 0, []
 
+    def begin(self, evaluations):
+        self.budget = evaluations
+
     def advance(self, evaluations, loss):
         self.spent += evaluations
 
@@ -70,7 +60,7 @@ def test_a_job_moves_through_its_stages_and_begins_again_from_the_first():
     first, second = scales.Stage((32, 24), (32, 32), 6), scales.Stage((64, 48), (64, 48), 4)
     job = Job("a", "a", 1, 2, None, (first, second))
     assert (job.work, job.bucket, job.evaluations, job.last) == ((32, 24), (32, 32), 6, False)
-    assert job.group == Group((32, 32), False, 0)
+    assert job.group == Group((32, 32), False, 0, coarse=True)
     later = job.next_stage(np.zeros((24, 32, 3)), 6, 1.5)
     assert (later.work, later.bucket, later.evaluations, later.last) == ((64, 48), (64, 48), 4, True)
     assert later.group == Group((64, 48), False, 1) and later.previous is not None
@@ -78,7 +68,11 @@ def test_a_job_moves_through_its_stages_and_begins_again_from_the_first():
     after = dataclasses.replace(later, stages=(first, second, second)).next_stage(np.zeros((48, 64, 3)), 4, 0.5)
     assert (after.evaluations_before, after.seconds_before) == (10, 2.0)  # of both
     again = later.second_try("black")
-    assert again.group == Group((32, 32), True, 0) and again.first_problem == "black" and again.previous is None
+    assert (
+        again.group == Group((32, 32), True, 0, coarse=True)
+        and again.first_problem == "black"
+        and again.previous is None
+    )
     assert (again.evaluations_before, again.seconds_before) == (0, 0.0)
 
 
@@ -91,14 +85,14 @@ def test_every_picture_goes_through_both_stages(style, tmp_path, devices, batch)
     ear = Ear()
     summary = render(tmp_path / "in", style, tmp_path / "out", SETTINGS, batch=batch, progress=ear)
     assert summary.done == 11 and ear.spent == 11 * (SMALL + LARGE) == sum(row.evaluations for row in ear.rows)
+    assert ear.budget == SMALL + LARGE
     assert summary.occupancy > 0.2
     for key, row in rows(tmp_path / "out").items():
         with Image.open(tmp_path / "out" / key) as made:
             np.testing.assert_array_equal(np.asarray(made), 255 - pictures[key])  # of its own size and content
         assert row["evaluations"] == SMALL + LARGE and row["work_size"] == list(pictures[key].shape[1::-1])
-    put = devices[0].inputs
-    assert len(put) == 22
-    assert {(group.stage, evaluations) for group, evaluations, _ in put} == {(0, SMALL), (1, LARGE)}
+    put = Counter((group.stage, group.coarse, evaluations) for group, evaluations, _ in devices[0].inputs)
+    assert put == {(0, True, SMALL): 8, (1, False, LARGE): 8, (0, False, SMALL + LARGE): 3}  # three fit the first scale
 
 
 def test_the_second_stage_starts_from_the_image_of_the_first_without_its_border(style, tmp_path, devices, monkeypatch):
@@ -112,6 +106,50 @@ def test_the_second_stage_starts_from_the_image_of_the_first_without_its_border(
     np.testing.assert_allclose(second["init"][:40, :60], resize(made, 60, 40), atol=1e-6)
     np.testing.assert_allclose(first["init"], first["content"])
     assert [task.job.previous for task in prepared] == [None, None]  # the image is dropped once it is the start
+
+
+@pytest.mark.parametrize(
+    ("picture", "works", "buckets", "evaluations"),
+    [
+        ((4000, 3000), [(128, 96), (256, 192), (512, 384)], [(128, 96), (256, 192), (512, 384)], [30, 20, 10]),
+        ((300, 200), [(128, 85), (256, 171), (300, 200)], [(128, 96), (256, 192), (384, 224)], [30, 20, 10]),
+        ((256, 192), [(128, 96), (256, 192)], [(128, 96), (256, 192)], [30, 30]),
+        ((129, 90), [(128, 89), (129, 90)], [(128, 96), (256, 96)], [30, 30]),
+        ((128, 96), [(128, 96)], [(128, 96)], [60]),
+        ((9, 20), [(9, 20)], [(32, 64)], [60]),
+    ],
+)
+def test_no_picture_is_enlarged_and_each_has_all_evaluations(picture, works, buckets, evaluations):
+    settings = RenderSettings(size=512, scales="128,256,512", evaluations="30,20,10")
+    made = scales.stages(Header(*picture, "PNG", 1), settings)
+    assert [stage.work for stage in made] == works and [stage.evaluations for stage in made] == evaluations
+    assert [stage.bucket for stage in made] == buckets
+    assert scales.total_evaluations(settings) == 60
+
+
+def test_a_stage_that_ends_early_leaves_the_next_its_own_evaluations(style, tmp_path, devices, monkeypatch):
+    save(tmp_path / "in" / "a.png", photo(64, 48, seed=1))
+    put = stub.StubBatch.put
+    early = lambda self, lane, inputs, n: put(self, lane, inputs, 3 if self.group.coarse else n)  # noqa: E731
+    monkeypatch.setattr(stub.StubBatch, "put", early)
+    ear = Ear()
+    assert render(tmp_path / "in", style, tmp_path / "out", SETTINGS, progress=ear).done == 1
+    assert ear.spent == ear.rows[0].evaluations == 3 + LARGE
+
+
+def test_the_forecast_counts_a_picture_in_every_bucket_of_its_stages(style, tmp_path, devices):
+    for k, size in enumerate([(128, 96), (128, 64), (60, 40)]):
+        save(tmp_path / "in" / f"{k}.png", photo(*size, seed=k))
+    settings = RenderSettings(size=128, scales="64,128", evaluations=f"{SMALL},{LARGE}", workers=0)
+    found = {}
+    for weight in (None, 3.0):
+        own = dataclasses.replace(settings, coarse_content_weight=weight)
+        made = forecast(tmp_path / "in", style, tmp_path / "out", own, lambda _: stub.StubDevice(), measure=False)
+        found[weight] = {(one.width, one.height): (one.images, one.evaluations, one.programs) for one in made.buckets}
+        assert made.render == 3
+    one_each = {(64, 32): (1, SMALL, 1), (128, 96): (1, LARGE, 1), (128, 64): (1, LARGE, 1)}
+    both = (2, SMALL + SMALL + LARGE)  # the first stage of one picture and the only one of another
+    assert found == {None: one_each | {(64, 64): (*both, 1)}, 3.0: one_each | {(64, 64): (*both, 2)}}
 
 
 def test_a_second_try_begins_at_the_first_stage_and_its_evaluations_alone_count(style, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import pytest
 from pictures import painting, photo
 
 import jaxstyle
-from jaxstyle.errors import InputError
+from jaxstyle.errors import InputError, SettingsError
 from jaxstyle.settings import RenderSettings, StylizeSettings
 from jaxstyle.style import initial
 from jaxstyle.style.colour import match_colours
@@ -41,6 +41,15 @@ def test_a_batch_gives_what_its_singles_give(batch):
         np.testing.assert_allclose(together.loss[k], alone.loss, rtol=1e-3)
         np.testing.assert_allclose(together.image[k], alone.image, atol=5e-3)
         assert together.evaluations[k] == alone.evaluations == 10
+
+
+def test_scales_are_refused(batch):
+    with pytest.raises(
+        SettingsError, match=r"evaluations is '6,4'. Give one number: `stylize` works at the images' own"
+    ):
+        stylize(batch, painting(), SHORT, evaluations="6,4")
+    with pytest.raises(SettingsError, match="'scales' is no field of StylizeSettings"):
+        stylize(batch, painting(), SHORT, scales="auto")
 
 
 def test_a_lane_is_bit_identical_whatever_its_neighbours(batch):

@@ -164,7 +164,7 @@ def measure(
             __version__,
         ),
         precision=bench.device.settings.precision,
-        evaluations=settings.evaluations,
+        evaluations=sum(settings.budgets()),
         rates=Rates(products[0], products[1], rates.copy()),
         cells=tuple(sorted(cells, key=lambda one: (one.width * one.height, one.batch))),
         start=start, whole=whole, left_out=tuple(left_out), seconds=time.perf_counter() - began,
@@ -184,7 +184,7 @@ class _Bench:
 
     def _device(self) -> JaxDevice:
         size = self.settings.style_size or PROBE
-        endless = dataclasses.replace(self.settings, evaluations=ENDLESS, tolerance=0.0)
+        endless = dataclasses.replace(self.settings, scales="none", evaluations=ENDLESS, tolerance=0.0)
         self.painting = Painting.of(image.resize(self.style, size, size))
         return JaxDevice(endless, self.network, self.painting)
 
@@ -238,10 +238,11 @@ class _Bench:
         """Measures a run over files at a cell's size and batch; `seconds` is the device's approximate work."""
         number = 3 * cell.batch
         evaluations = round(seconds / (number * cell.seconds_evaluation))
-        evaluations = max(CHUNK, min(self.settings.evaluations, evaluations // CHUNK * CHUNK))
+        evaluations = max(CHUNK, min(sum(self.settings.budgets()), evaluations // CHUNK * CHUNK))
         settings = dataclasses.replace(
-            self.settings, size=cell.width, style_size=PROBE, batch=cell.batch, evaluations=evaluations, tolerance=0.0
-        )
+            self.settings, size=cell.width, style_size=PROBE, scales="none", batch=cell.batch, evaluations=evaluations,
+            tolerance=0.0,
+        )  # fmt: skip
         with tempfile.TemporaryDirectory() as folder:
             style, inputs = Path(folder, "style.png"), Path(folder, "in")
             inputs.mkdir()

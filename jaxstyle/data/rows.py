@@ -29,11 +29,11 @@ class Row:
         seed: seed of the run.
         ended: how the optimisation ended: budget, converged, stalled or diverged.
         loss: terms of the objective at the result with their weights applied, and their total.
-        evaluations: evaluations of loss and gradient for this image.
+        evaluations: evaluations of loss and gradient for this image, of all its stages.
         precision: number type of the convolutions, float32 or bfloat16.
-        batch: images side by side in its batch, itself included; it decides rounding.
+        batch: images side by side in its batch of the last stage, itself included; it decides rounding.
         seconds: this image's share of the device's time: each chunk's time divided by its running lanes.
-        start_loss: objective at the start of the optimisation.
+        start_loss: objective at the start of the last stage.
         judgement: figures by which the image was judged: fall (of the loss, as a share of the start's), moved (mean
             change from the start), brightness (mean) and spread (standard deviation), in levels of 255, and saturated
             (share of values that are 0 or 255).

@@ -70,14 +70,17 @@ class JaxDevice:
         if self._cpu and settings.devices == "all" and not self._room(settings, there):
             self.count = 1
         with _memory_errors():
-            self._usual = stylizer(settings, network, self.count)
-            self._float32 = stylizer(dataclasses.replace(settings, precision="float32"), network, self.count)
-        self.precision = self._usual.settings.precision
+            self._engines = {
+                (careful, coarse): stylizer(_settings_of(settings, careful, coarse), network, self.count)
+                for careful in (False, True)
+                for coarse in (False, True)
+            }
+        self.precision = self._engines[False, False].settings.precision
         self.settings = dataclasses.replace(settings, precision=self.precision)
         self._style = style
         self._before = self._count()
         self._targets: OrderedDict[tuple[Stylizer, str], Any] = OrderedDict()
-        self._style_bytes = 0 if style is not None else self._usual.target_bytes
+        self._style_bytes = 0 if style is not None else self._engines[False, False].target_bytes
         self.memory = self._memory()
 
     @staticmethod
@@ -95,7 +98,7 @@ class JaxDevice:
         return self._count() - self._before
 
     def _count(self) -> int:
-        return sum(one.n_compiled for one in {self._usual, self._float32})
+        return sum(one.n_compiled for one in set(self._engines.values()))
 
     @staticmethod
     def _room(settings: RenderSettings, parts: int) -> bool:
@@ -143,10 +146,9 @@ class JaxDevice:
         return flops > COMPILE_FLOPS.get(jax.default_backend(), COMPILE_FLOPS_ACCELERATOR)
 
     def batch(self, group: Group, size: int) -> Batch:
-        engine = self._float32 if group.careful else self._usual
         step_scale = CAREFUL_STEP if group.careful else 1.0
         with _memory_errors():
-            shared = self._style is not None
+            engine, shared = self._engines[group.careful, group.coarse], self._style is not None
             style = engine.no_targets() if self._style is None else self._targets_of(engine, self._style)
             width, height = group.bucket
             blank = np.zeros((height, width, 3), np.float32)
@@ -172,6 +174,15 @@ class JaxDevice:
         """Width and height of the array that a style is padded to."""
         height, width = levels.shape[:2]
         return bucket((width, height), max(height, width, self.settings.painted_size))
+
+
+def _settings_of(settings: RenderSettings, careful: bool, coarse: bool) -> RenderSettings:
+    """Returns the settings of a group's lanes."""
+    if careful:
+        settings = dataclasses.replace(settings, precision="float32")
+    if coarse and settings.coarse_content_weight is not None:
+        settings = dataclasses.replace(settings, content_weight=settings.coarse_content_weight)
+    return settings
 
 
 class _JaxBatch:

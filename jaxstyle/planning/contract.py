@@ -25,11 +25,13 @@ class Group(NamedTuple):
         bucket: width and height of the arrays in pixels.
         careful: they are second tries: float32 and smaller steps.
         stage: index of the job's stage that they are at.
+        coarse: it is not their last stage, so that `RenderSettings.coarse_content_weight` applies.
     """
 
     bucket: Size
     careful: bool = False
     stage: int = 0
+    coarse: bool = False
 
 
 class Snapshot(NamedTuple):

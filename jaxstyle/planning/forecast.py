@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,16 +147,16 @@ def forecast(
         ready = preflight.check(inputs, style, output, settings, decoders=decoders)
         output = ready.output
         made = Forecast(output)
-        images, evaluations = _count(made, ready, decoders)
+        images, evaluations, objectives = _count(made, ready, decoders)
     made.disk_free = shutil.disk_usage(existing(output)).free
     if images:
         device = device_for(ready)
         made.memory = device.memory
         for bucket, number in images.most_common():
-            batch, programs = chosen_batch(device, bucket, settings.batch), 1
+            batch, programs = chosen_batch(device, bucket, settings.batch), len(objectives[bucket])
             if settings.tail == "shrink":
                 batch = batch_size(batch, number, device.count)
-                programs = len(batch_sizes(batch, device.count))
+                programs *= len(batch_sizes(batch, device.count))
             memory = device.memory_bytes(bucket, batch)
             made.buckets.append(Bucket(*bucket, number, batch, programs, memory, evaluations[bucket]))
         if measure:
@@ -164,8 +164,14 @@ def forecast(
     return made
 
 
-def _count(made: Forecast, ready: preflight.Ready, decoders: Decoders) -> tuple[Counter[Size], Counter[Size]]:
-    """Fills in what becomes of the inputs; returns the images and the evaluations of each bucket."""
+def _count(
+    made: Forecast, ready: preflight.Ready, decoders: Decoders
+) -> tuple[Counter[Size], Counter[Size], dict[Size, set[bool]]]:
+    """Fills in what becomes of the inputs.
+
+    Returns:
+        of each bucket: its images, their evaluations, and its objectives: {whether `coarse_content_weight` counts}.
+    """
     settings = ready.settings
     overwrite = settings.existing == "overwrite" or not ready.output.exists()
     before = ledger.Ledger(ready.output, [] if overwrite else ledger.ledgers(ready.output))
@@ -174,6 +180,8 @@ def _count(made: Forecast, ready: preflight.Ready, decoders: Decoders) -> tuple[
     styles: Counter[str] = Counter()
     images: Counter[Size] = Counter()
     evaluations: Counter[Size] = Counter()
+    objectives: defaultdict[Size, set[bool]] = defaultdict(set)
+    own = settings.coarse_content_weight is not None
     for one in planned(ready, before, Reader(ready.source, decoders), inputs_of(ready)):
         if isinstance(one, Unchanged):
             made.finished += 1
@@ -185,6 +193,7 @@ def _count(made: Forecast, ready: preflight.Ready, decoders: Decoders) -> tuple[
             for stage in one.stages:
                 images[stage.bucket] += 1
                 evaluations[stage.bucket] += stage.evaluations
+                objectives[stage.bucket].add(own and stage is not one.stages[-1])
             width, height = one.output_size(settings)
             made.disk += round(width * height * BYTES.get(one.header.format, 3))
             styles.update([one.style] if one.style else [])
@@ -193,7 +202,7 @@ def _count(made: Forecast, ready: preflight.Ready, decoders: Decoders) -> tuple[
                 break
     made.reasons = reasons.most_common(REASONS)
     made.styles = dict(styles.most_common())
-    return images, evaluations
+    return images, evaluations, objectives
 
 
 def _time(made: Forecast, ready: preflight.Ready, device: Device) -> None:

@@ -92,7 +92,7 @@ class Job:
     @property
     def group(self) -> Group:
         """The tasks that it can be optimised beside."""
-        return Group(self.bucket, bool(self.first_problem), self.stage)
+        return Group(self.bucket, bool(self.first_problem), self.stage, not self.last)
 
     def next_stage(self, made: np.ndarray, evaluations: int, seconds: float) -> Job:
         """The job of the next stage.

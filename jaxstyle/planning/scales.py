@@ -24,10 +24,17 @@ class Stage(NamedTuple):
 
 
 def stages(header: Header, settings: RenderSettings) -> tuple[Stage, ...]:
-    """The stages of a picture with this header, in their order; each starts from the result of the one before."""
-    return (Stage(*shape(header, settings.size), settings.evaluations),)
+    """The stages of a picture with this header, in their order; each starts from the result of the one before.
+
+    No picture is enlarged: the first scale that it does not exceed is its last, at its own size, and has the
+    evaluations of the scales after it too, so that every picture of a run has as many.
+    """
+    made = [Stage(*shape(header, size), evaluations) for size, evaluations in settings.stages()]
+    reached = [stage.work for stage in made].index(made[-1].work)
+    rest = sum(stage.evaluations for stage in made[reached:])
+    return (*made[:reached], made[-1]._replace(evaluations=rest))
 
 
 def total_evaluations(settings: RenderSettings) -> int:
     """Evaluations of a picture, all stages together, unless a stage ends early."""
-    return settings.evaluations
+    return sum(evaluations for _, evaluations in settings.stages())

@@ -87,11 +87,11 @@ BY_THE_WEIGHTS = "by the weights"
 OF_THE_PRESET = "preset"
 """Value of a setting in `RUN` that the preset decides."""
 
-RUN = {"init": str}
+RUN = {"init": str, "scales": str}
 """Settings outside the objective that a preset may hold, with their types. Each is a field of `StylizeSettings` or
 `RenderSettings` whose default is `OF_THE_PRESET`."""
 
-DEFAULTS = {"init": "matched"}
+DEFAULTS = {"init": "matched", "scales": "none"}
 """Values of `RUN` under presets that do not hold them."""
 
 

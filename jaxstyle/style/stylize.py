@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxstyle.architecture import STRIDE
 from jaxstyle.coerce import combined
-from jaxstyle.errors import InputError
+from jaxstyle.errors import InputError, SettingsError
 from jaxstyle.settings import StylizeSettings
 from jaxstyle.style.initial import initial, lane_inputs
 from jaxstyle.style.status import Status
@@ -48,6 +48,7 @@ def stylize(
     """Stylizes one image, or several images of one size in one batch.
 
     Gatys, Ecker and Bethge 2016, with the objective and the solver of `settings`. The first call for a shape compiles.
+    It works at the images' own size: `render` has scales, this call has none.
 
     Args:
         images: H x W x 3, or N x H x W x 3: gamma-encoded sRGB, floats in [0, 1] or uint8. Any size.
@@ -65,6 +66,10 @@ def stylize(
     """
     content, style_image = _checked(images, "images", (3, 4)), _checked(style, "style", (3,))
     settings = combined(StylizeSettings, settings, overrides)
+    if isinstance(settings.evaluations, str):
+        remedy = "Give one number: `stylize` works at the images' own size. `render` has scales."
+        raise SettingsError(f"evaluations is {settings.evaluations!r}", remedy)
+    evaluations = settings.evaluations
     engine = stylizer(settings)
     single = content.ndim == 3
     content = content[None] if single else content
@@ -73,17 +78,17 @@ def stylize(
     height, width = content.shape[1:3]
     targets = engine.style_targets(style_image)
     batch = engine.stack(
-        [engine.start(_inputs(settings, image, style_image), targets, settings.evaluations) for image in content]
+        [engine.start(_inputs(settings, image, style_image), targets, evaluations) for image in content]
     )
     while (jax.device_get(batch.lanes.status) == Status.RUNNING).any():
-        batch = engine.advance(batch, settings.evaluations, settings.tolerance)
-    best, evaluations, status = jax.device_get((batch.lanes.result, batch.lanes.evaluations, batch.lanes.status))
+        batch = engine.advance(batch, evaluations, settings.tolerance)
+    best, spent, status = jax.device_get((batch.lanes.result, batch.lanes.evaluations, batch.lanes.status))
     pick = (lambda a: a[0]) if single else (lambda a: a)
     return Solution(
         image=pick(np.clip(best.image[:, :height, :width], 0, 1)),
         loss=pick(best.loss),
         terms={name: pick(value) for name, value in best.terms.items()},
-        evaluations=pick(evaluations),
+        evaluations=pick(spent),
         status=pick(status),
     )
 
