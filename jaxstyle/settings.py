@@ -47,6 +47,10 @@ class StylizeSettings:
         learning_rate: learning rate of adam, in units of the pixel range.
         precision: number type of the convolutions; auto is float32 on the CPU and on NVIDIA GPUs below compute
             capability 8, bfloat16 on other accelerators. Image, gradient, history and loss are always float32.
+        tile: longest side of a tile in pixels, a multiple of 16. The network then works on one tile after the other,
+            for pictures whose feature maps memory cannot hold; the result is the same up to rounding, after 1.2 to 1.5
+            times as long. none computes each picture whole; auto takes tiles for a picture that does not fit, and none
+            in `jaxstyle.stylize`.
         network: network whose feature maps are compared: vgg16, or vgg19 as in the paper.
         weights: file of the network's weights, from `jaxstyle weights convert` [default: an installed package's]
     """
@@ -69,6 +73,7 @@ class StylizeSettings:
     tolerance: float = 0.0
     learning_rate: float = 0.02
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    tile: int | Literal["auto", "none"] = "auto"
     network: Network = Objective.network
     weights: Path | None = None
 
@@ -79,6 +84,8 @@ class StylizeSettings:
         _check(0 <= self.tolerance < 1, "tolerance", self.tolerance, "at least 0 and under 1")
         _check(0 < self.learning_rate < math.inf, "learning_rate", self.learning_rate, "above 0")
         _check(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
+        fine = isinstance(self.tile, str) or (16 <= self.tile <= 8192 and self.tile % 16 == 0)
+        _check(fine, "tile", self.tile, "auto, none, or a multiple of 16 up to 8192")
         if self.init not in INITS:
             object.__setattr__(self, "init", str(given_path(self.init, "init", SettingsError)))
             _check(os.path.isfile(self.init), "init", self.init, f"{', '.join(INITS)}, or the path of a picture")
@@ -230,9 +237,9 @@ class RenderSettings(StylizeSettings):
         return resolved | {"style_size": self.style_size or self.size, "init": init}
 
 
-NO_PIXELS = ("batch", "tail", "devices", "existing", "retry_failed", "limit", "shard", "workers", "max_failures",
+NO_PIXELS = ("batch", "tail", "devices", "tile", "existing", "retry_failed", "limit", "shard", "workers", "max_failures",
              "max_duration", "stall_timeout", "max_pixels", "weights")  # fmt: skip
-"""Settings that do not change the pixels: `batch`, `tail` and `devices` change rounding, which rows and
+"""Settings that do not change the pixels: `batch`, `tail`, `devices` and `tile` change rounding, which rows and
 `planning.preflight.ROUNDING` tell. The fingerprint has the checksum of the weights."""
 
 

@@ -46,6 +46,19 @@ class FeatureMap(NamedTuple):
     inside: ops.Inside
 
 
+def normalised(
+    image: Float[Array, "H W 3"], inside: ops.Inside, mean: Array, std: Array, padding: str
+) -> Float[Array, "H W 3"]:
+    """Computes the network's input, 0 outside the picture; for "replicate" the picture's last row and column repeat."""
+    x = (image - mean[None, None]) / std[None, None]
+    return ops.repeat_edge(x, inside) if padding == "replicate" else jnp.where(inside[..., None], x, 0)
+
+
+def pool(x: Float[Array, "h w c"], inside: ops.Inside, pooling: str) -> Float[Array, "a b c"]:
+    """Pools maps by "max" or "average"."""
+    return ops.max_pool(x) if pooling == "max" else ops.average_pool(x, inside)
+
+
 class VGG(nn.Module):
     """Computes the convolutional part of a VGG, up to the deepest layer in `layers`.
 
@@ -79,12 +92,10 @@ class VGG(nn.Module):
         std = self.variable("preprocessing", "std", jnp.ones, (3,)).value
         if inside is None:
             inside = jnp.ones(image.shape[:2], bool)
-        x, maps = (image - mean[None, None]) / std[None, None], {}
-        x = ops.repeat_edge(x, inside) if self.padding == "replicate" else jnp.where(inside[..., None], x, 0)
+        x, maps = normalised(image, inside, mean, std, self.padding), {}
         for index, name in enumerate(network.layers[: deepest + 1]):
             if index and name.endswith("conv1"):
-                x = ops.max_pool(x) if self.pooling == "max" else ops.average_pool(x, inside)
-                inside = ops.pool_inside(inside)
+                x, inside = pool(x, inside, self.pooling), ops.pool_inside(inside)
             replicate = index == 0 and self.padding == "replicate"
             x = ConvRelu(network.channels(name), replicate=replicate, dtype=self.dtype, name=name)(x, inside)
             if name in wanted:

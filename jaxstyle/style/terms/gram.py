@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -18,15 +18,32 @@ def layers(objective: Objective) -> tuple[str, ...]:
     return objective.style_layers
 
 
-def gram(f: FeatureMap) -> Float[Array, "C C"]:
+class Sums(NamedTuple):
+    """Sums over the positions of one layer.
+
+    Attributes:
+        products: F'F.
+        positions: number of positions inside the picture.
+    """
+
+    products: Float[Array, "C C"]
+    positions: Float[Array, ""]
+
+
+def sums(f: FeatureMap) -> Sums:
+    """Computes the sums of a layer's maps, which are 0 outside the picture."""
+    products = gram_sum(f.features.reshape(-1, f.features.shape[-1]))
+    return Sums(products, count(f.inside, products))
+
+
+def gram(of: Sums) -> Float[Array, "C C"]:
     """Computes G = F'F / (positions inside), comparable between sizes (the paper sums; Gatys's code averages)."""
-    total = gram_sum(f.features.reshape(-1, f.features.shape[-1]))
-    return total / count(f.inside, total)
+    return of.products / of.positions
 
 
 def targets(objective: Objective, view: View) -> dict[str, Float[Array, "C C"]]:
     """Returns A, the style image's Gram matrix of every style layer."""
-    return {name: gram(view.maps[name]) for name in objective.style_layers}
+    return {name: gram(view.sums[name]) for name in objective.style_layers}
 
 
 def distance(
@@ -60,10 +77,9 @@ def loss(objective: Objective, view: View, targets: dict[str, Any]) -> Float[Arr
     """Computes the weighted sum over the style layers."""
     total = jnp.zeros((), jnp.promote_types(view.image.dtype, jnp.float32))
     for name, weight in zip(objective.style_layers, layer_weights(objective), strict=True):
-        f, a = view.maps[name], targets[name]
-        positions = count(f.inside, a)
-        total = total + weight * distance(objective.normalization, gram(f), a, positions, view.pixels)
+        of = view.sums[name]
+        total = total + weight * distance(objective.normalization, gram(of), targets[name], of.positions, view.pixels)
     return total
 
 
-TERM = Term("style", loss, layers, targets, source="style")
+TERM = Term("style", loss, layers, targets, source="style", sums=sums)
