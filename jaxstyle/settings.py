@@ -48,9 +48,9 @@ class StylizeSettings:
         precision: number type of the convolutions; auto is float32 on the CPU and on NVIDIA GPUs below compute
             capability 8, bfloat16 on other accelerators. Image, gradient, history and loss are always float32.
         tile: longest side of a tile in pixels, a multiple of 16. The network then works on one tile after the other,
-            for pictures whose feature maps memory cannot hold; the result is the same up to rounding, after 1.2 to 1.5
-            times as long. none computes each picture whole; auto takes tiles for a picture that does not fit, and none
-            in `jaxstyle.stylize`.
+            for pictures whose feature maps memory cannot hold; the result is the same up to rounding, and takes up to
+            1.5 times as long. none computes each picture whole; auto takes tiles for a picture that does not fit, and
+            none in `jaxstyle.stylize`.
         network: network whose feature maps are compared: vgg16, or vgg19 as in the paper.
         weights: file of the network's weights, from `jaxstyle weights convert` [default: an installed package's]
     """
@@ -237,8 +237,8 @@ class RenderSettings(StylizeSettings):
         return resolved | {"style_size": self.style_size or self.size, "init": init}
 
 
-NO_PIXELS = ("batch", "tail", "devices", "tile", "existing", "retry_failed", "limit", "shard", "workers", "max_failures",
-             "max_duration", "stall_timeout", "max_pixels", "weights")  # fmt: skip
+NO_PIXELS = ("batch", "tail", "devices", "tile", "existing", "retry_failed", "limit", "shard", "workers",
+             "max_failures", "max_duration", "stall_timeout", "max_pixels", "weights")  # fmt: skip
 """Settings that do not change the pixels: `batch`, `tail`, `devices` and `tile` change rounding, which rows and
 `planning.preflight.ROUNDING` tell. The fingerprint has the checksum of the weights."""
 

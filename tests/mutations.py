@@ -240,6 +240,27 @@ PLANNING = _in(
      "runs::another_picture_of_the_same_length_is_rendered_and_a_copy_of_the_same_is_not"),
 )  # fmt: skip
 
+TILES = _in(
+    "",
+    ("tile-halo", "a tile's halo is narrower than its convolutions reach", "style/grid.py",
+     "-(-len(names) // 2) * 2", "2 * (len(names) // 4)", "tiles::loss_and_gradient_are_those_of_the_whole_picture"),
+    ("tile-gradient", "a tile's gradient replaces that of its neighbours' halos", "style/tiles.py",
+     "_set(dx, at, _get(dx, at, size) + own)", "_set(dx, at, own)",
+     "tiles::loss_and_gradient_are_those_of_the_whole_picture"),
+    ("tile-sums", "the last tile's sums count alone", "style/tiles.py",
+     "jax.tree.map(jnp.add, done.sums, tile.sums)", "tile.sums",
+     "tiles::loss_and_gradient_are_those_of_the_whole_picture"),
+    ("tile-border", "the first convolution reads zeros beyond the border of a picture in tiles", "style/tiles.py",
+     'ring = 1 if padding == "replicate" else 0', "ring = 0",
+     "tiles::loss_and_gradient_are_those_of_the_whole_picture"),
+    ("tile-auto", "a picture that memory cannot hold is computed whole", "planning/memory.py",
+     'if settings.tile == "none" or (', 'if settings.tile in ("none", "auto") or (',
+     "tiles::auto_takes_the_largest_tiles_that_fit_where_the_picture_does_not"),
+    ("tile-note", "a row does not tell its tiles", "engine/device.py",
+     "tile = 0 if isinstance(used.tile, str) else used.tile", "tile = 0",
+     "tiles::a_run_uses_tiles_and_rows_say_so"),
+)  # fmt: skip
+
 DATA = _in(
     "",
     ("fsync", "a file is renamed before its content is on the disk", "data/writing.py",
@@ -337,4 +358,4 @@ DATA = _in(
      "cli::a_render_on_a_platform_that_jax_does_not_have_exits_1_and_says_so"),
 )  # fmt: skip
 
-MUTANTS = [*SOLVERS, *OBJECTIVE, *ENGINE, *PLANNING, *DATA]
+MUTANTS = [*SOLVERS, *OBJECTIVE, *ENGINE, *PLANNING, *TILES, *DATA]

@@ -64,11 +64,13 @@ class JaxDevice:
         if self._cpu and settings.devices == "all" and not self._room(settings, there):
             self.count = 1
         with _memory_errors():
-            self._usual = stylizer(settings, network, self.count)
-            self._float32 = stylizer(dataclasses.replace(settings, precision="float32"), network, self.count)
+            self._usual = stylizer(settings, network, self.count, "none")
+            self.careful = dataclasses.replace(settings, precision="float32")
+            self._float32 = stylizer(self.careful, network, self.count, "none")
         self.precision = self._usual.settings.precision
         self.settings = dataclasses.replace(settings, precision=self.precision)
-        self.style_image = style_image
+        self.style_image, self._network = style_image, network
+        self._tiled: dict[tuple[bool, int], Stylizer] = {}
         self._before = self._count()
         self._targets: dict[Stylizer, Any] = {}
         self.memory = self._memory()
@@ -88,12 +90,29 @@ class JaxDevice:
         return self._count() - self._before
 
     def _count(self) -> int:
-        return sum(one.n_compiled for one in {self._usual, self._float32})
+        return sum(one.n_compiled for one in {self._usual, self._float32, *self._tiled.values()})
+
+    def _engine(self, group: Group) -> Stylizer:
+        """Returns the functions for a group: in float32 for careful ones, in tiles if the memory has no room."""
+        settings = self.careful if group.careful else self.settings
+        if (tile := self._tile(group.bucket, settings)) is None:
+            return self._float32 if group.careful else self._usual
+        if (group.careful, tile) not in self._tiled:
+            one = stylizer(settings, self._network, self.count, tile)
+            self._before += 0 if one in self._tiled.values() else one.n_compiled
+            self._tiled[group.careful, tile] = one
+        return self._tiled[group.careful, tile]
+
+    def _tile(self, bucket: Size, settings: RenderSettings | None = None) -> int | None:
+        return memory.chosen_tile(bucket, settings or self.settings, self.memory // self.count)
 
     @staticmethod
     def _room(settings: RenderSettings, parts: int) -> bool:
-        """Whether each part of the CPU's memory has space for a lane of the largest shape."""
-        return memory.largest_batch((settings.size, settings.size), settings, host.total_memory() // parts) > 0
+        """Whether each part of the CPU's memory has space for a lane of the largest shape, whole unless tiles are asked
+        for."""
+        bucket, room = (settings.size, settings.size), host.total_memory() // parts
+        tile = None if settings.tile == "auto" else memory.chosen_tile(bucket, settings, room)
+        return memory.largest_batch(bucket, settings, room, tile) > 0
 
     def _memory(self) -> int:
         """Returns the bytes that batches may take; what is free at the moment does not count."""
@@ -116,10 +135,12 @@ class JaxDevice:
         return max(0, self.memory - self.count * used)
 
     def memory_bytes(self, bucket: Size, lanes: int) -> int:
-        return self.count * memory.fixed_bytes(self.settings) + lanes * memory.lane_bytes(bucket, self.settings)
+        lane = memory.lane_bytes(bucket, self.settings, self._tile(bucket))
+        return self.count * memory.fixed_bytes(self.settings) + lanes * lane
 
     def max_batch(self, bucket: Size) -> int:
-        return self.count * max(1, memory.largest_batch(bucket, self.settings, self.memory // self.count))
+        each = memory.largest_batch(bucket, self.settings, self.memory // self.count, self._tile(bucket))
+        return self.count * max(1, each)
 
     def preferred_batch(self, bucket: Size) -> int:
         pixels = bucket[0] * bucket[1]
@@ -133,9 +154,9 @@ class JaxDevice:
         return flops > COMPILE_FLOPS.get(jax.default_backend(), COMPILE_FLOPS_ACCELERATOR)
 
     def batch(self, group: Group, size: int) -> Batch:
-        engine = self._float32 if group.careful else self._usual
         step_scale = CAREFUL_STEP if group.careful else 1.0
         with _memory_errors():
+            engine = self._engine(group)
             if engine not in self._targets:
                 self._targets[engine] = engine.style_targets(self.style_image)
             style, (width, height) = self._targets[engine], group.bucket
@@ -166,8 +187,9 @@ class _JaxBatch:
     def result(self, lane: int) -> Result:
         with _memory_errors():
             best, start_loss = jax.device_get(self._engine.result(self._batch, lane))
-        terms = {name: float(value) for name, value in best.terms.items()}
-        return Result(best.image, float(best.loss), terms, float(start_loss), self._engine.settings.precision)
+        terms, used = {name: float(value) for name, value in best.terms.items()}, self._engine.settings
+        tile = 0 if isinstance(used.tile, str) else used.tile
+        return Result(best.image, float(best.loss), terms, float(start_loss), used.precision, tile)
 
     def select(self, lanes: Sequence[int], size: int) -> Batch:
         with _memory_errors():

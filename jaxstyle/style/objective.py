@@ -94,9 +94,7 @@ def read_whole(objective: Objective, source: Source = None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for term in terms for name in term.layers(objective)))
 
 
-def see(
-    objective: Objective, source: Source, network: Network, variables: Any, image: Image, inside: Inside
-) -> Seen:
+def see(objective: Objective, source: Source, network: Network, variables: Any, image: Image, inside: Inside) -> Seen:
     """Computes what the terms read, with the maps of the whole image in memory; `tiles.see` does without.
 
     Args:
@@ -110,9 +108,7 @@ def see(
 
 def targets(objective: Objective, source: Literal["content", "style"], seen: Seen) -> dict[str, Any]:
     """Computes the targets of the active terms whose source is the image seen."""
-    return {
-        term.name: term.targets(objective, seen.by(term)) for term in active(objective) if term.source == source
-    }
+    return {term.name: term.targets(objective, seen.by(term)) for term in active(objective) if term.source == source}
 
 
 def losses(objective: Objective, seen: Seen, targets: Targets) -> dict[str, Float[Array, ""]]:

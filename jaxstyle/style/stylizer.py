@@ -6,7 +6,7 @@ import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -270,11 +270,17 @@ def _stylizer(
     return Stylizer(settings, network_weights, devices)
 
 
-def stylizer(settings: StylizeSettings, network_weights: weights.Weights | None = None, devices: int = 1) -> Stylizer:
+def stylizer(
+    settings: StylizeSettings,
+    network_weights: weights.Weights | None = None,
+    devices: int = 1,
+    tile: int | Literal["none"] | None = None,
+) -> Stylizer:
     """Returns a `Stylizer` for these settings; a cache returns the same one again, so that a program is compiled once.
 
     Args:
         devices: number of local devices to use.
+        tile: replaces `settings.tile` [default: the setting, "auto" being "none"]
 
     Raises:
         WeightsError: the weights cannot be loaded.
@@ -282,6 +288,7 @@ def stylizer(settings: StylizeSettings, network_weights: weights.Weights | None 
     own = {f.name: getattr(settings, f.name) for f in dataclasses.fields(StylizeSettings)}
     # Settings that are arguments of the compiled functions, or act before them, are not part of the cache's key.
     own |= dict(seed=0, init=INITS[0], evaluations=1, tolerance=0.0, weights=None)
-    own |= dict(precision=precision(settings.precision), tile=settings.tile if settings.tile != "auto" else "none")
+    own |= dict(precision=precision(settings.precision))
+    own |= dict(tile=tile or ("none" if settings.tile == "auto" else settings.tile))
     network_weights = network_weights or weights.load(settings.weights, settings.network)
     return _stylizer(StylizeSettings(**own), network_weights, devices, tuple(TERMS.values()))

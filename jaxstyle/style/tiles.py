@@ -11,6 +11,7 @@ computing the others again is gradient checkpointing (Chen et al. 2016, arXiv 16
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -69,12 +70,12 @@ class Part:
     gain: float
     replicate: bool
 
-    def window(self, variables: Any, x: Float[Array, "h w c"], inside: ops.Inside) -> Made:
+    def window(self, variables: Any, x: Any, inside: ops.Inside) -> Made:
         """Computes one tile.
 
         Args:
-            variables: of the network.
-            x: the block's input in the window, which is the tile and its halo; 0 outside the picture.
+            variables: of the block's layers.
+            x: the block's input in the window, h x w x c: the tile and its halo; 0 outside the picture.
             inside: mask of the picture in the window.
         """
         here, maps, sums = self._tile(inside), {}, {}
@@ -171,15 +172,17 @@ def in_tiles(part: Part, variables: Any, x: Float[Array, "h w c"], inside: ops.I
     return run(variables, x, inside)
 
 
-def _parts(objective: Objective, source: Source, size: tuple[int, int], tile: int, dtype: Any, gain: float) -> list[Part]:
+def _parts(
+    objective: Objective, source: Source, size: tuple[int, int], tile: int, dtype: Any, gain: float
+) -> list[Part]:
     """Lists the blocks of the network for an image of this height and width."""
     network, summed = objective.architecture, objectives.summed(objective, source)
     whole = objectives.read_whole(objective, source)
     used = objectives.layers(objective, source)
     deepest = max(map(network.layers.index, used), default=-1)
     cut = blocks(network, network.layers[: deepest + 1], *size, tile)
-    found = []
-    for block, after in zip(cut, [*cut[1:], None], strict=True):
+    found: list[Part] = []
+    for block, after in itertools.zip_longest(cut, cut[1:]):
         margin = after.halo if after else 0
         covered = [(block.rows.covered // 2, block.columns.covered // 2)]
         if after and not after.whole:
@@ -240,15 +243,16 @@ def see(
     maps: dict[str, FeatureMap] = {}
     sums: dict[str, dict[str, Any]] = {}
     x = vgg.normalised(image, inside, scale["mean"], scale["std"], objective.padding)
-    parts = _parts(objective, source, image.shape[:2], tile, dtype, gain)
+    parts = _parts(objective, source, (image.shape[0], image.shape[1]), tile, dtype, gain)
     if parts and not parts[0].block.whole:
         x = _surrounded(x, parts[0].block, objective.padding)
     for part in parts:
         block = part.block
+        own = {kind: {name: variables[kind][name] for name in block.layers} for kind in ("params", "backward")}
         if block.whole:
-            made = part.window(variables, x[: block.height, : block.width], mask)
+            made = part.window(own, x[: block.height, : block.width], mask)
         else:
-            made = in_tiles(part, variables, x, _masked(mask, block))
+            made = in_tiles(part, own, x, _masked(mask, block))
         maps |= {name: FeatureMap(one[: block.height, : block.width], mask) for name, one in made.maps.items()}
         sums |= made.sums
         x, mask = made.pooled, ops.pool_inside(mask)
