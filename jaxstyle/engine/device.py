@@ -65,8 +65,8 @@ class JaxDevice:
             self.count = 1
         with _memory_errors():
             self._usual = stylizer(settings, network, self.count, "none")
-            self.careful = dataclasses.replace(settings, precision="float32")
-            self._float32 = stylizer(self.careful, network, self.count, "none")
+            self._careful = dataclasses.replace(settings, precision="float32")
+            self._float32 = stylizer(self._careful, network, self.count, "none")
         self.precision = self._usual.settings.precision
         self.settings = dataclasses.replace(settings, precision=self.precision)
         self.style_image, self._network = style_image, network
@@ -94,7 +94,7 @@ class JaxDevice:
 
     def _engine(self, group: Group) -> Stylizer:
         """Returns the functions for a group: in float32 for careful ones, in tiles if the memory has no room."""
-        settings = self.careful if group.careful else self.settings
+        settings = self._careful if group.careful else self.settings
         if (tile := self._tile(group.bucket, settings)) is None:
             return self._float32 if group.careful else self._usual
         if (group.careful, tile) not in self._tiled:
@@ -108,11 +108,8 @@ class JaxDevice:
 
     @staticmethod
     def _room(settings: RenderSettings, parts: int) -> bool:
-        """Whether each part of the CPU's memory has space for a lane of the largest shape, whole unless tiles are asked
-        for."""
-        bucket, room = (settings.size, settings.size), host.total_memory() // parts
-        tile = None if settings.tile == "auto" else memory.chosen_tile(bucket, settings, room)
-        return memory.largest_batch(bucket, settings, room, tile) > 0
+        """Whether each part of the CPU's memory has space for a lane of the largest shape, computed whole."""
+        return memory.largest_batch((settings.size, settings.size), settings, host.total_memory() // parts) > 0
 
     def _memory(self) -> int:
         """Returns the bytes that batches may take; what is free at the moment does not count."""
