@@ -98,7 +98,7 @@ OBJECTIVE = _in(
      "zip(objective.style_layers, layer_weights(objective)[::-1], strict=True)",
      "objective::all_terms_together_with_unequal_weights_and_two_content_layers"),
     ("gram-positions", "Gram matrices are divided by the positions of the bucket", "style/terms/gram.py",
-     "total / count(f.inside, total)", "total / f.inside.size",
+     "Sums(products, count(f.inside, products))", "Sums(products, jnp.float32(f.inside.size))",
      "border::a_photograph_comes_out_the_same_from_three_buckets"),
     ("style-energy", "the style term is divided by the image's energy, not the painting's", "style/terms/gram.py",
      "jnp.maximum(sum_square(a), 1e-12)", "jnp.maximum(sum_square(g), 1e-12)",
