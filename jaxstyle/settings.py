@@ -8,168 +8,20 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from jaxstyle import schedule
-from jaxstyle.architecture import STRIDE, Network
+from jaxstyle.architecture import STRIDE
 from jaxstyle.coerce import check as _check
-from jaxstyle.coerce import normalise
 from jaxstyle.errors import SettingsError
+from jaxstyle.optimisation import INITS, StylizeSettings, check_weight
 from jaxstyle.paths import given_path
-from jaxstyle.presets import DEFAULTS, FILES, OF_THE_PRESET, PRESETS, Objective, read_user
+from jaxstyle.presets import OF_THE_PRESET
 
-INITS = ("content", "matched", "noise")
-"""Starts of the optimisation that read no file; see style/initial.py."""
-
+__all__ = ["INITS", "RULES", "RenderSettings", "StylizeSettings", "deciding"]
 
 RULES = ("random", "balanced", "cycle", "each")
 """Rules of `assign` that read no file; see planning/assign.py."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StylizeSettings:
-    """Settings of the optimisation. A field of the objective that is None takes the preset's value.
-
-    Attributes:
-        preset: objective whose fields the other flags override: balanced, painterly, faithful, texture, gatys,
-            article, or the path of a TOML file with such fields.
-        normalization: how terms are scaled: energy (by their targets), gatys or article [default: the preset's]
-        content_weight: weight of the content term [default: the preset's]
-        style_weight: weight of the style term [default: the preset's]
-        tv_weight: weight of total variation, which smooths [default: the preset's]
-        content_layers: layers whose feature maps are compared directly, e.g. relu4_2 [default: the preset's]
-        style_layers: layers whose style_loss is computed [default: the preset's]
-        style_layer_weights: relative weight of each style layer [default: the preset's]
-        style_loss: what the style layers are compared by: gram (Gram matrices), moments (means and covariances) or w2
-            (Wasserstein distance of these); the last two need the normalization energy [default: the preset's]
-        tv_exponent: exponent of the squared differences in total variation, 1 to 4 [default: the preset's]
-        feature_gain: factor on all feature maps [default: the preset's]
-        pooling: pooling of the network: max, average or l2 (root of the sum of squares) [default: the preset's]
-        pooling_gain: factor on the maps after every pooling; 2 for average and 0.78 for l2 make them about as large as
-            those of max [default: the preset's]
-        padding: padding of the first convolution [default: the preset's]
-        init: start of the optimisation: matched (the content image in the style's colours), content, noise, the path of
-            a picture, the folder of an earlier run, whose result for the same photograph it is, or preset (the preset's
-            own start).
-        seed: seed of the noise; each image draws its own noise from the seed and its name.
-        solver: lbfgs (one evaluation a step, for batches), adam, or jaxopt-zoom (the library's line search).
-        evaluations: most evaluations of loss and gradient for an image; at several scales each gets an equal part, or
-            its own number, as "120,80".
-        history: curvature pairs that L-BFGS keeps; each takes 24 bytes a pixel (two float32 images of three channels).
-        tolerance: an image is done when its loss falls by less than this fraction in 10 evaluations; 0 turns this off.
-        learning_rate: learning rate of adam, in units of the pixel range.
-        averaging: decay of the average of adam's images, which is then the result, such as 0.99; 0 turns this off.
-        precision: number type of the convolutions; auto is float32 on the CPU and on NVIDIA GPUs below compute
-            capability 8, bfloat16 on other accelerators. Image, gradient, history and loss are always float32.
-        network: network whose feature maps are compared: vgg16, or vgg19 as in the paper.
-        weights: file of the network's weights, from `jaxstyle weights convert` [default: an installed package's]
-    """
-
-    preset: str = "balanced"
-    normalization: Literal["energy", "gatys", "article"] | None = None
-    content_weight: float | None = None
-    style_weight: float | None = None
-    tv_weight: float | None = None
-    content_layers: tuple[str, ...] | None = None
-    style_layers: tuple[str, ...] | None = None
-    style_layer_weights: tuple[float, ...] | None = None
-    style_loss: Literal["gram", "w2", "moments"] | None = None
-    tv_exponent: float | None = None
-    feature_gain: float | None = None
-    pooling: Literal["max", "average", "l2"] | None = None
-    pooling_gain: float | None = None
-    padding: Literal["zero", "replicate"] | None = None
-    init: str = OF_THE_PRESET
-    seed: int = 0
-    solver: Literal["lbfgs", "adam", "jaxopt-zoom"] = "lbfgs"
-    evaluations: int | str = 200
-    history: int = 10
-    tolerance: float = 0.0
-    learning_rate: float = 0.02
-    averaging: float = 0.0
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    network: Network = Objective.network
-    weights: Path | None = None
-
-    def __post_init__(self) -> None:
-        normalise(self)
-        self._take_preset()
-        self.budgets()
-        _check(1 <= self.history <= 100, "history", self.history, "1 to 100")
-        _check(0 <= self.tolerance < 1, "tolerance", self.tolerance, "at least 0 and under 1")
-        _check(0 < self.learning_rate < math.inf, "learning_rate", self.learning_rate, "above 0")
-        _check(0 <= self.averaging < 1, "averaging", self.averaging, "at least 0 and under 1")
-        _check(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
-        if self.init not in INITS:
-            object.__setattr__(self, "init", str(given_path(self.init, "init", SettingsError)))
-            there = os.path.isfile(self.init) or os.path.isdir(self.init)
-            _check(there, "init", self.init, f"{', '.join(INITS)}, or the path of a picture or folder")
-        self.objective()
-
-    @property
-    def starts_from_folder(self) -> bool:
-        """Whether `init` is the folder of an earlier run."""
-        return self.init not in INITS and os.path.isdir(self.init)
-
-    def _take_preset(self) -> None:
-        """Replaces a preset's file by the preset that it builds on and its values, and `OF_THE_PRESET` by values.
-
-        So a file is read once, and equal settings are equal whatever file they come from.
-        """
-        values: dict[str, Any] = {}
-        if self.preset not in FILES:
-            path = given_path(self.preset, "preset", SettingsError)
-            _check(os.path.exists(path), "preset", self.preset, f"{', '.join(FILES)}, or the path of a TOML file")
-            preset = read_user(path)
-            values = {name: value for name, value in preset.values.items() if value is not None}
-            object.__setattr__(self, "preset", preset.base)
-            try:
-                StylizeSettings(preset=self.preset, **{name: values[name] for name in values if name != "scales"})
-            except SettingsError as error:
-                raise SettingsError(f"{error.what} (in {path})", error.remedy) from error
-        for name, value in (DEFAULTS | FILES[self.preset].run | values).items():
-            if getattr(self, name, "") in (None, OF_THE_PRESET):  # scales are of `RenderSettings`
-                object.__setattr__(self, name, value)
-
-    def budgets(self) -> tuple[int, ...]:
-        """Returns `evaluations` as given: one number, or one for each scale."""
-        return schedule.budgets(self.evaluations)
-
-    def objective(self) -> Objective:
-        """Returns the preset with the given fields replaced, after checking them."""
-        names = [f.name for f in dataclasses.fields(Objective)]
-        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        objective = dataclasses.replace(PRESETS[self.preset], **given)
-        for name in ("content_weight", "style_weight", "tv_weight"):
-            value = getattr(objective, name)
-            _check_weight(name, value)
-        _check(objective.content_weight + objective.style_weight + objective.tv_weight > 0, "the sum of weights", 0,
-               "above 0: give one of the terms a weight")  # fmt: skip
-        loss, scaled = objective.style_loss, objective.normalization
-        _check(loss == "gram" or scaled == "energy", "style_loss", loss,
-               f"gram where normalization is {scaled}; or use the normalization energy")  # fmt: skip
-        _check(1 <= objective.tv_exponent <= 4, "tv_exponent", objective.tv_exponent, "1 to 4")
-        _check(0.01 <= objective.pooling_gain <= 100, "pooling_gain", objective.pooling_gain, "0.01 to 100")
-        gain = objective.feature_gain
-        _check(
-            gain is None or 1e-3 <= gain <= 1e4,
-            "feature_gain",
-            gain,
-            "0.001 to 10000, so that float32 can hold the loss",
-        )
-        layer_name = objective.architecture.layer_name
-        content = tuple(layer_name(name) for name in objective.content_layers)
-        style = tuple(layer_name(name) for name in objective.style_layers)
-        for name, layers in (("content_layers", content), ("style_layers", style)):
-            _check(len(layers) > 0, name, "empty", "at least one layer (or set the term's weight to 0)")
-            _check(len(set(layers)) == len(layers), name, layers, "each layer once")
-        weights = objective.style_layer_weights
-        if weights:
-            _check(len(weights) == len(style), "style_layer_weights", weights, f"{len(style)} numbers, one a layer")
-            _check(min(weights) >= 0 and 0 < sum(weights) < math.inf, "style_layer_weights", weights,
-                   "numbers of at least 0, one of them above 0")  # fmt: skip
-        return dataclasses.replace(objective, content_layers=content, style_layers=style)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,7 +124,7 @@ class RenderSettings(StylizeSettings):
         _check(self.workers == "auto" or 0 <= int(self.workers) <= 256, "workers", self.workers, "auto, or 0 to 256")
         _check(0 < self.stall_timeout <= 10**8, "stall_timeout", self.stall_timeout, "above 0 and at most 1e8 seconds")
         coarse, own = self.coarse_content_weight, self.objective()
-        _check_weight("coarse_content_weight", coarse or 0)
+        check_weight("coarse_content_weight", coarse or 0)
         _check(coarse != 0 or own.style_weight + own.tv_weight > 0, "coarse_content_weight", 0,
                "above 0 where the other terms have no weight")  # fmt: skip
         self.part(), self.failures(), self.seconds(), self.stages()
@@ -353,14 +205,10 @@ class RenderSettings(StylizeSettings):
         }
 
 
-NO_PIXELS = ("batch", "tail", "devices", "existing", "retry_failed", "limit", "shard", "workers", "max_failures",
-             "max_duration", "stall_timeout", "max_pixels", "weights", "styles")  # fmt: skip
-"""Settings that do not change the pixels: `batch`, `tail` and `devices` change rounding, which rows and
+NO_PIXELS = ("batch", "tail", "devices", "tile", "existing", "retry_failed", "limit", "shard", "workers",
+             "max_failures", "max_duration", "stall_timeout", "max_pixels", "weights", "styles")  # fmt: skip
+"""Settings that do not change the pixels: `batch`, `tail`, `devices` and `tile` change rounding, which rows and
 `planning.preflight.ROUNDING` tell. The fingerprint has the checksums of the weights and of blended styles."""
-
-
-def _check_weight(name: str, value: float) -> None:
-    _check(value == 0 or 1e-20 <= value <= 1e20, name, value, "0, or 1e-20 to 1e20, so that float32 can hold it")
 
 
 def deciding(resolved: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,8 +43,6 @@ def run(
             pipeline.render(
                 inputs, style, output / variant.name, settings, progress=progress, stop=stop, own_process=True
             )
-                inputs, style, output / variant.name, settings, progress=progress, stop=stop, own_process=True
-            )
         )
         if summaries[-1].stopped:
             return summaries, None

@@ -101,7 +101,7 @@ OBJECTIVE = _in(
      "zip(objective.style_layers, layer_weights(objective)[::-1], strict=True)",
      "objective::all_terms_together_with_unequal_weights_and_two_content_layers"),
     ("gram-positions", "Gram matrices are divided by the positions of the bucket", "style/terms/gram.py",
-     "total / count(f.inside, total)", "total / f.inside.size",
+     "Sums(products, count(f.inside, products))", "Sums(products, jnp.float32(f.inside.size))",
      "border::a_photograph_comes_out_the_same_from_three_buckets"),
     ("style-energy", "the style term is divided by the image's energy, not the painting's", "style/terms/gram.py",
      "jnp.maximum(sum_square(a), 1e-12)", "jnp.maximum(sum_square(g), 1e-12)",
@@ -125,7 +125,7 @@ OBJECTIVE = _in(
     ("pooling-gain", "--pooling-gain does nothing", "model/vgg.py",
      "return x if self.pooling_gain == 1 else x * self.pooling_gain", "return x",
      "vgg::the_gain_of_pooling_multiplies_what_the_next_block_sees"),
-    ("preset-flags", "a preset's file takes precedence over flags", "settings.py",
+    ("preset-flags", "a preset's file takes precedence over flags", "optimisation.py",
      "if getattr(self, name) in (None, OF_THE_PRESET):", "if True:",
      "presets::flags_take_precedence_over_a_presets_values"),
     ("tv-inside", "total variation counts the border", "style/terms/variation.py",
@@ -306,6 +306,27 @@ PLANNING = _in(
      "runs::another_picture_of_the_same_length_is_rendered_and_a_copy_of_the_same_is_not"),
 )  # fmt: skip
 
+TILES = _in(
+    "",
+    ("tile-halo", "a tile's halo is narrower than its convolutions reach", "style/grid.py",
+     "-(-len(names) // 2) * 2", "2 * (len(names) // 4)", "tiles::loss_and_gradient_are_those_of_the_whole_picture"),
+    ("tile-gradient", "a tile's gradient replaces that of its neighbours' halos", "style/tiles.py",
+     "_set(dx, at, _get(dx, at, size) + own)", "_set(dx, at, own)",
+     "tiles::loss_and_gradient_are_those_of_the_whole_picture"),
+    ("tile-sums", "the last tile's sums count alone", "style/tiles.py",
+     "jax.tree.map(jnp.add, done.sums, tile.sums)", "tile.sums",
+     "tiles::loss_and_gradient_are_those_of_the_whole_picture"),
+    ("tile-border", "the first convolution reads zeros beyond the border of a picture in tiles", "style/tiles.py",
+     'ring = 1 if padding == "replicate" else 0', "ring = 0",
+     "tiles::loss_and_gradient_are_those_of_the_whole_picture"),
+    ("tile-auto", "a picture that memory cannot hold is computed whole", "planning/memory.py",
+     'if settings.tile == "none" or (', 'if settings.tile in ("none", "auto") or (',
+     "tiles::auto_takes_the_largest_tiles_that_fit_where_the_picture_does_not"),
+    ("tile-note", "a row does not tell its tiles", "engine/device.py",
+     "tile = 0 if isinstance(used.tile, str) else used.tile", "tile = 0",
+     "tiles::a_run_uses_tiles_and_rows_say_so"),
+)  # fmt: skip
+
 DATA = _in(
     "",
     ("fsync", "a file is renamed before its content is on the disk", "data/writing.py",
@@ -409,4 +430,4 @@ DATA = _in(
      "cli::a_render_on_a_platform_that_jax_does_not_have_exits_1_and_says_so"),
 )  # fmt: skip
 
-MUTANTS = [*SOLVERS, *OBJECTIVE, *ENGINE, *LOOK, *PLANNING, *DATA]
+MUTANTS = [*SOLVERS, *OBJECTIVE, *ENGINE, *LOOK, *PLANNING, *TILES, *DATA]

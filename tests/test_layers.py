@@ -19,7 +19,8 @@ ALLOWED = {
     "toml_file": {"errors"},
     "presets": {"architecture", "coerce", "errors", "toml_file"},
     "schedule": {"architecture", "coerce"},
-    "settings": {"errors", "coerce", "paths", "architecture", "presets", "schedule"},
+    "optimisation": {"errors", "coerce", "paths", "architecture", "presets", "schedule"},
+    "settings": {"errors", "coerce", "paths", "architecture", "presets", "schedule", "optimisation"},
     "config": {"errors", "coerce", "paths", "settings", "toml_file"},
     "arguments": {"errors", "coerce", "paths", "settings", "config"},
     "trust": set(),
@@ -99,7 +100,7 @@ def imports(path: Path, *, top_level: bool = False) -> set[str]:
 def test_imports_point_one_way(path):
     ours = {name.split(".")[1] for name in imports(path) if name.startswith("jaxstyle.")}
     allowed = ALLOWED[layer(path)]
-    allowed = allowed | {"presets"} if "settings" in allowed else allowed  # the settings' values
+    allowed = allowed | {"presets", "optimisation"} if "settings" in allowed else allowed  # the settings' values
     outside = ours - allowed - {layer(path), "__version__"}
     assert not outside, f"{path.relative_to(PACKAGE)} may not import jaxstyle.{', jaxstyle.'.join(outside)}"
 

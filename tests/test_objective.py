@@ -77,7 +77,7 @@ def double():
 
 
 def test_gram(double):
-    np.testing.assert_allclose(gram.gram(feature_map(F)), numpy_gram(F), rtol=1e-12)  # float64 rounding
+    np.testing.assert_allclose(gram.gram(gram.sums(feature_map(F))), numpy_gram(F), rtol=1e-12)  # float64 rounding
 
 
 def test_total_variation(double):
@@ -103,7 +103,7 @@ def test_the_exponent_of_total_variation(double, exponent):
 def test_distances_are_their_formulas(double, formula):
     found = content.distance(formula, feature_map(F), jnp.asarray(P))
     np.testing.assert_allclose(found, numpy_content(formula, F, P), rtol=1e-12)
-    g = gram.gram(feature_map(F))
+    g = gram.gram(gram.sums(feature_map(F)))
     found = gram.distance(formula, g, jnp.asarray(A), jnp.float64(30), jnp.float64(480))
     np.testing.assert_allclose(found, numpy_style(formula, F, A, 480), rtol=1e-12)
 
@@ -132,11 +132,12 @@ def resolved(preset, **fields):
 
 def losses_of(objective, image, network=small_network, variables=VARIABLES):
     variables = jax.tree.map(jnp.asarray, variables)
-    found = [
-        O.targets(objective, source, network, variables, jnp.asarray(picture, image.dtype), everywhere(picture))
-        for source, picture in (("content", CONTENT), ("style", STYLE))
-    ]
-    return O.losses(objective, network, variables, image, everywhere(image), Targets(*found))
+
+    def seen(source, picture):
+        return O.see(objective, source, network, variables, jnp.asarray(picture, image.dtype), everywhere(picture))
+
+    found = [O.targets(objective, own, seen(own, of)) for own, of in (("content", CONTENT), ("style", STYLE))]
+    return O.losses(objective, seen(None, image), Targets(*found))
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -205,8 +206,9 @@ def test_style_layer_weights():
 
 def test_low_precision_maps_are_compared_in_float32():
     f = jnp.full((64, 64, 8), 3.0, jnp.bfloat16)
-    assert gram.gram(feature_map(f)).dtype == jnp.float32
-    assert float(gram.gram(feature_map(f))[0, 0]) == 9.0  # a bfloat16 sum of 4096 terms would stop growing at 256
+    g = gram.gram(gram.sums(feature_map(f)))
+    assert g.dtype == jnp.float32
+    assert float(g[0, 0]) == 9.0  # a bfloat16 sum of 4096 terms would stop growing at 256
     assert content.distance("energy", feature_map(f), f * 2).dtype == jnp.float32
 
 

@@ -71,13 +71,14 @@ class JaxDevice:
             self.count = 1
         with _memory_errors():
             self._engines = {
-                (careful, coarse): stylizer(_settings_of(settings, careful, coarse), network, self.count)
+                (careful, coarse): stylizer(_settings_of(settings, careful, coarse), network, self.count, "none")
                 for careful in (False, True)
                 for coarse in (False, True)
             }
         self.precision = self._engines[False, False].settings.precision
         self.settings = dataclasses.replace(settings, precision=self.precision)
-        self._style = style
+        self._style, self._network = style, network
+        self._tiled: dict[tuple[bool, bool, int], Stylizer] = {}
         self._before = self._count()
         self._targets: OrderedDict[tuple[Stylizer, str], Any] = OrderedDict()
         self._style_bytes = 0 if style is not None else self._engines[False, False].target_bytes
@@ -98,11 +99,26 @@ class JaxDevice:
         return self._count() - self._before
 
     def _count(self) -> int:
-        return sum(one.n_compiled for one in set(self._engines.values()))
+        return sum(one.n_compiled for one in {*self._engines.values(), *self._tiled.values()})
+
+    def _engine(self, group: Group) -> Stylizer:
+        """Returns the functions for a group: in float32 for careful ones, in tiles if the memory has no room."""
+        settings = _settings_of(self.settings, group.careful, group.coarse)
+        if (tile := self._tile(group.bucket, settings)) is None:
+            return self._engines[group.careful, group.coarse]
+        of = group.careful, group.coarse, tile
+        if of not in self._tiled:
+            one = stylizer(settings, self._network, self.count, tile)
+            self._before += 0 if one in self._tiled.values() else one.n_compiled
+            self._tiled[of] = one
+        return self._tiled[of]
+
+    def _tile(self, bucket: Size, settings: RenderSettings | None = None) -> int | None:
+        return memory.chosen_tile(bucket, settings or self.settings, self.memory // self.count)
 
     @staticmethod
     def _room(settings: RenderSettings, parts: int) -> bool:
-        """Whether each part of the CPU's memory has space for a lane of the largest shape."""
+        """Whether each part of the CPU's memory has space for a lane of the largest shape, computed whole."""
         return memory.largest_batch((settings.size, settings.size), settings, host.total_memory() // parts) > 0
 
     def _memory(self) -> int:
@@ -126,12 +142,13 @@ class JaxDevice:
         return max(0, self.memory - self.count * used)
 
     def memory_bytes(self, bucket: Size, lanes: int) -> int:
-        each = memory.lane_bytes(bucket, self.settings) + self._style_bytes
+        each = memory.lane_bytes(bucket, self.settings, self._tile(bucket)) + self._style_bytes
         return self.count * memory.fixed_bytes(self.settings) + lanes * each
 
     def max_batch(self, bucket: Size) -> int:
-        most = memory.largest_batch(bucket, self.settings, self.memory // self.count)
-        lane = memory.lane_bytes(bucket, self.settings)
+        tile = self._tile(bucket)
+        most = memory.largest_batch(bucket, self.settings, self.memory // self.count, tile)
+        lane = memory.lane_bytes(bucket, self.settings, tile)
         return self.count * max(1, most * lane // (lane + self._style_bytes))
 
     def preferred_batch(self, bucket: Size) -> int:
@@ -148,7 +165,7 @@ class JaxDevice:
     def batch(self, group: Group, size: int) -> Batch:
         step_scale = CAREFUL_STEP if group.careful else 1.0
         with _memory_errors():
-            engine, shared = self._engines[group.careful, group.coarse], self._style is not None
+            engine, shared = self._engine(group), self._style is not None
             style = engine.no_targets() if self._style is None else self._targets_of(engine, self._style)
             width, height = group.bucket
             blank = np.zeros((height, width, 3), np.float32)
@@ -213,8 +230,9 @@ class _JaxBatch:
     def result(self, lane: int) -> Result:
         with _memory_errors():
             best, start_loss = jax.device_get(self._engine.result(self._batch, lane))
-        terms = {name: float(value) for name, value in best.terms.items()}
-        return Result(best.image, float(best.loss), terms, float(start_loss), self._engine.settings.precision)
+        terms, used = {name: float(value) for name, value in best.terms.items()}, self._engine.settings
+        tile = 0 if isinstance(used.tile, str) else used.tile
+        return Result(best.image, float(best.loss), terms, float(start_loss), used.precision, tile)
 
     def select(self, lanes: Sequence[int], size: int) -> Batch:
         with _memory_errors():

@@ -58,7 +58,7 @@ def publish(ended: Ended[Prepared], ready: Ready) -> Row:
         "batch": ended.sizes[0] if ended.sizes else 0,
     }
     if result is None:
-        return row(task, "failed", reason="out of memory even alone: use a smaller --size", **made)
+        return row(task, "failed", reason="out of memory even alone: use a smaller --size or --tile", **made)
     found = judgement(ended)
     made |= {"ended": Status(ended.status).name.lower(), "judgement": found}
     if wrong := problem(ended, settings, found):

@@ -199,13 +199,15 @@ class _Renderer:
             self._shared.tell("say", f"{text}. If the run is killed, end other programs or give a smaller --batch.")
 
     def _notes(self, ended: Ended[Prepared], group: Group) -> tuple[str, ...]:
-        """What is unusual about the sizes of an image's batches."""
+        """What is unusual about the sizes of an image's batches, and its tiles."""
         notes, (first, *others) = [], ended.sizes or (0,)
         wanted = self._wanted(group.bucket)
         if 0 < first <= self._batch(group.bucket) < wanted:
             notes.append(f"the device was out of memory: optimised in a batch of {first} instead of {wanted}")
         if others:
             notes.append(f"moved to smaller batches: {', '.join(map(str, others))}")
+        if ended.result is not None and ended.result.tile:
+            notes.append(f"computed in tiles of {ended.result.tile} pixels")
         return tuple(notes)
 
     def _hand_on(self, ended: Ended[Prepared]) -> None:

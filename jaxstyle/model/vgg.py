@@ -46,6 +46,28 @@ class FeatureMap(NamedTuple):
     inside: ops.Inside
 
 
+def normalised(
+    image: Float[Array, "H W 3"], inside: ops.Inside, mean: Array, std: Array, padding: str
+) -> Float[Array, "H W 3"]:
+    """Computes the network's input, 0 outside the picture; for "replicate" the picture's last row and column repeat."""
+    x = (image - mean[None, None]) / std[None, None]
+    return ops.repeat_edge(x, inside) if padding == "replicate" else jnp.where(inside[..., None], x, 0)
+
+
+def pool(x: Float[Array, "h w c"], inside: ops.Inside, pooling: str, gain: float) -> Float[Array, "a b c"]:
+    """Pools maps; see `VGG`."""
+    match pooling:
+        case "max":
+            x = ops.max_pool(x)
+        case "average":
+            x = ops.average_pool(x, inside)
+        case "l2":
+            x = ops.l2_pool(x, inside)
+        case _:
+            raise AssertionError(pooling)
+    return x if gain == 1 else x * gain
+
+
 class VGG(nn.Module):
     """Computes the convolutional part of a VGG, up to the deepest layer in `layers`.
 
@@ -82,29 +104,15 @@ class VGG(nn.Module):
         std = self.variable("preprocessing", "std", jnp.ones, (3,)).value
         if inside is None:
             inside = jnp.ones(image.shape[:2], bool)
-        x, maps = (image - mean[None, None]) / std[None, None], {}
-        x = ops.repeat_edge(x, inside) if self.padding == "replicate" else jnp.where(inside[..., None], x, 0)
+        x, maps = normalised(image, inside, mean, std, self.padding), {}
         for index, name in enumerate(network.layers[: deepest + 1]):
             if index and name.endswith("conv1"):
-                x = self._pool(x, inside)
-                inside = ops.pool_inside(inside)
+                x, inside = pool(x, inside, self.pooling, self.pooling_gain), ops.pool_inside(inside)
             replicate = index == 0 and self.padding == "replicate"
             x = ConvRelu(network.channels(name), replicate=replicate, dtype=self.dtype, name=name)(x, inside)
             if name in wanted:
                 maps[name] = FeatureMap(x, inside)
         return maps
-
-    def _pool(self, x: Float[Array, "h w c"], inside: ops.Inside) -> Float[Array, "a b c"]:
-        match self.pooling:
-            case "max":
-                x = ops.max_pool(x)
-            case "average":
-                x = ops.average_pool(x, inside)
-            case "l2":
-                x = ops.l2_pool(x, inside)
-            case _:
-                raise AssertionError(self.pooling)
-        return x if self.pooling_gain == 1 else x * self.pooling_gain
 
 
 def variables(

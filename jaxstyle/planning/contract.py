@@ -57,6 +57,7 @@ class Result(NamedTuple):
         terms: the objective's terms by name, weights applied; their sum is the loss up to rounding.
         start_loss: the loss before the first step.
         precision: of the convolutions.
+        tile: longest side in pixels of the tiles that it was computed in; 0 if it was computed whole.
     """
 
     image: np.ndarray
@@ -64,6 +65,7 @@ class Result(NamedTuple):
     terms: Mapping[str, float]
     start_loss: float
     precision: str
+    tile: int = 0
 
 
 class Batch(Protocol):

@@ -7,12 +7,13 @@ XLA's memory analysis of the compiled program on the CPU.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from jaxstyle.architecture import Architecture
 from jaxstyle.planning.cost import compared_layers, layers_used, map_size, positions
 from jaxstyle.presets import Objective
 from jaxstyle.settings import StylizeSettings
+from jaxstyle.style.grid import Block, blocks
 from jaxstyle.style.solvers import SOLVERS
 
 IMAGES = 8
@@ -26,6 +27,9 @@ MARGIN = 0.2
 CPU, on which the bytes were measured, and other devices."""
 
 
+TILES = (1024, 512, 256, 128)
+"""Sides in pixels of the tiles that "auto" chooses from. Larger ones waste less on halos; below 256 there is hardly any
+memory left to save (bench/LOG.md)."""
 _FLOAT = 4
 """Bytes of a float32."""
 
@@ -51,51 +55,99 @@ def _gram_bytes(objective: Objective) -> int:
     return sum(_FLOAT * objective.architecture.channels(name) ** 2 for name in compared_layers(objective)[1])
 
 
-def lane_bytes(bucket: tuple[int, int], settings: StylizeSettings) -> int:
+def lane_bytes(bucket: tuple[int, int], settings: StylizeSettings, tile: int | None = None) -> int:
     """Returns the peak bytes of one lane during `Stylizer.advance`, including its share of all temporaries.
 
     A line search under `vmap` (jaxopt-zoom) has the arrays of two evaluations alive, and parameters for every lane.
+
+    Args:
+        tile: longest side of a tile in pixels [default: the picture is computed whole]
     """
     objective = settings.objective()
     number = 2 if settings.precision == "bfloat16" else _FLOAT
     image = 3 * bucket[0] * bucket[1] * _FLOAT
     kind = SOLVERS[settings.solver]
     state = kind.images(settings) * image
-    network = objective.architecture
+    network, used = objective.architecture, layers_used(objective)
     targets = number * sum(map_size(bucket, network, name) for name in compared_layers(objective)[0])
+    cut = blocks(network, used, bucket[1], bucket[0], tile or max(bucket))
 
     # The CPU's convolutions allocate scratch memory that XLA does not count: 60 to 90 float32 a pixel by the growth
     # of the process at 256 pixels, the size of a padded copy of their largest input (64 channels).
-    scratch = _FLOAT * max((map_size(bucket, network, name) for name in layers_used(objective)), default=0)
-    evaluation = (
-        number * _evaluation(bucket, objective) + GRAMS[objective.style_loss] * _gram_bytes(objective) + IMAGES * image
-    )
+    largest = max((math.prod(one.window) * network.channels(name) for one in cut for name in one.layers), default=0)
+    grams = GRAMS[objective.style_loss] * _gram_bytes(objective)
+    evaluation = number * _evaluation(bucket, objective, cut) + grams + IMAGES * image
     if kind.evaluations_at_once > 1:
-        evaluation = kind.evaluations_at_once * evaluation + parameter_bytes(network, layers_used(objective))
-    return state + targets + evaluation + scratch
+        evaluation = kind.evaluations_at_once * evaluation + parameter_bytes(network, used)
+    return state + targets + evaluation + _FLOAT * largest
 
 
-def _evaluation(bucket: tuple[int, int], objective: Objective) -> int:
+def _evaluation(bucket: tuple[int, int], objective: Objective, cut: Sequence[Block]) -> int:
     """Returns the most values alive during one evaluation, in feature maps and their gradients only.
+
+    The blocks with several tiles come first. Their inputs are alive throughout, and so are the maps that are read whole
+    with their gradients. While such a block goes back, the gradients of its input and of its output are alive beside
+    what one tile takes.
+    """
+    network, content = objective.architecture, compared_layers(objective)[0]
+    tiled = [block for block in cut if not block.whole]
+    whole = [name for block in cut[len(tiled) :] for name in block.layers]
+    held = 2 * sum(map_size(bucket, network, name) for block in tiled for name in block.layers if name in content)
+    inputs = [_input(network, block) for block in cut[: len(tiled) + 1]]
+    worst = _maps(objective, whole, lambda name: positions(bucket, name))
+    for number, block in enumerate(tiled):
+        area = dict.fromkeys(block.layers, math.prod(block.window))
+        worst = max(worst, sum(inputs[number : number + 2]) + _maps(objective, block.layers, area.__getitem__))
+    return held + (sum(inputs) if tiled else 0) + worst
+
+
+def _input(network: Architecture, block: Block) -> int:
+    """Returns the number of values in a block's input."""
+    return block.height * block.width * network.kernel_shapes[block.layers[0]][2]
+
+
+def _maps(objective: Objective, layers: Sequence[str], area: Callable[[str], int]) -> int:
+    """Returns the most values alive in these layers and their gradients.
 
     When the backward pass reaches a layer, this layer and every earlier one keep their map, the map's gradient from the
     Gram matrix, and its difference from the content's (XLA computes the last two early and keeps them). The incoming
     and the outgoing gradient of the layer are alive too.
+
+    Args:
+        area: number of positions of a layer.
     """
-    used, network = layers_used(objective), objective.architecture
-    content, style = compared_layers(objective)
+    network, (content, style) = objective.architecture, compared_layers(objective)
     held = worst = 0
-    for layer, after in zip(used, (*used[1:], ""), strict=False):  # without layers there is nothing to pair
-        own = map_size(bucket, network, layer)
+    for layer, after in zip(layers, (*layers[1:], ""), strict=False):  # without layers there is nothing to pair
+        own = area(layer) * network.channels(layer)
         held += own * (1 + (layer in style) + (layer in content))
-        before = positions(bucket, layer) * network.kernel_shapes[layer][2]
+        before = area(layer) * network.kernel_shapes[layer][2]
         worst = max(worst, held + own + before)
         if after.endswith("conv1"):
             worst = max(worst, held + own + own // 4)
     return worst
 
 
-def largest_batch(bucket: tuple[int, int], settings: StylizeSettings, memory: int) -> int:
-    """Returns the most lanes of a bucket that fit in `memory` bytes less `MARGIN`; 0 if none fits."""
+def largest_batch(bucket: tuple[int, int], settings: StylizeSettings, memory: int, tile: int | None = None) -> int:
+    """Returns the most lanes of a bucket that fit in `memory` bytes less `MARGIN`; 0 if none fits.
+
+    Args:
+        tile: see `lane_bytes`.
+    """
     free = int(memory * (1 - MARGIN)) - fixed_bytes(settings)
-    return max(0, free // lane_bytes(bucket, settings))
+    return max(0, free // lane_bytes(bucket, settings, tile))
+
+
+def chosen_tile(bucket: tuple[int, int], settings: StylizeSettings, memory: int) -> int | None:
+    """Returns the longest side in pixels of the tiles for a bucket; None if its pictures are computed whole.
+
+    `settings.tile` decides, and for "auto" the memory: tiles if no lane fits whole, as large as fit, or the smallest if
+    none fit.
+
+    Args:
+        memory: bytes of one device.
+    """
+    if settings.tile == "none" or (settings.tile == "auto" and largest_batch(bucket, settings, memory)):
+        return None
+    sides = [side for side in (TILES if settings.tile == "auto" else (settings.tile,)) if side < max(bucket)]
+    return next((side for side in sides if largest_batch(bucket, settings, memory, side)), sides[-1] if sides else None)

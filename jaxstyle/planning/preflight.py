@@ -34,7 +34,7 @@ from jaxstyle.paths import given_path
 from jaxstyle.planning.styles import Styles
 from jaxstyle.settings import INITS, RULES, RenderSettings
 
-ROUNDING = ("batch", "tail", "devices")
+ROUNDING = ("batch", "tail", "devices", "tile")
 """Settings that change an output by rounding: settings.json shows them, and a run with others may go on in the folder.
 Refusing it would leave no way on where the memory turns out too small; each row has its own batch."""
 INIT_SIZES = 2

@@ -7,18 +7,24 @@ variation.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxstyle.model.ops import Inside
+from jaxstyle.model.vgg import FeatureMap
 from jaxstyle.presets import Objective
 from jaxstyle.style.terms import TERMS, Term, View
 from jaxstyle.style.terms.base import Image, Maps
 
 Network = Callable[[Any, Image, Inside], Maps]
 """(variables, image, inside) -> feature maps by layer name, like `VGG.apply`."""
+
+
+Source = Literal["content", "style"] | None
+"""The image that targets come from; None where all active terms count."""
 
 
 class Targets(NamedTuple):
@@ -33,12 +39,29 @@ class Targets(NamedTuple):
     style: dict[str, Any]
 
 
+class Seen(NamedTuple):
+    """What all terms read of one image.
+
+    Attributes:
+        view: without sums.
+        sums: `Term.sums` by layer and term.
+    """
+
+    view: View
+    sums: dict[str, dict[str, Any]]
+
+    def by(self, term: Term) -> View:
+        """Returns the view of one term."""
+        own = {layer: by_term[term.name] for layer, by_term in self.sums.items() if term.name in by_term}
+        return self.view._replace(sums=own)
+
+
 def active(objective: Objective) -> list[Term]:
     """Lists the active terms: those whose weight is not 0."""
     return [term for term in TERMS.values() if term.weight_in(objective)]
 
 
-def layers(objective: Objective, source: Literal["content", "style"] | None = None) -> tuple[str, ...]:
+def layers(objective: Objective, source: Source = None) -> tuple[str, ...]:
     """Lists the layers that the active terms read, each once.
 
     Args:
@@ -48,30 +71,51 @@ def layers(objective: Objective, source: Literal["content", "style"] | None = No
     return tuple(dict.fromkeys(name for term in terms for name in term.layers(objective)))
 
 
-def targets(
-    objective: Objective,
-    source: Literal["content", "style"],
-    network: Network,
-    variables: Any,
-    image: Image,
-    inside: Inside,
-) -> dict[str, Any]:
-    """Computes the targets of the active terms whose source is this image.
+def summed(objective: Objective, source: Source = None) -> dict[str, dict[str, Callable[[FeatureMap], Any]]]:
+    """Maps the layers of which active terms read sums to these terms' `Term.sums`, by layer and term.
 
     Args:
-        image, inside: the content or style image, and its mask.
+        source: see `layers`.
     """
-    view = View(image, inside, network(variables, image, inside))
-    return {term.name: term.targets(objective, view) for term in active(objective) if term.source == source}
+    found: dict[str, dict[str, Callable[[FeatureMap], Any]]] = {}
+    for term in active(objective):
+        if term.sums and source in (None, term.source):
+            for name in term.layers(objective):
+                found.setdefault(name, {})[term.name] = partial(term.sums, objective)
+    return found
 
 
-def losses(
-    objective: Objective, network: Network, variables: Any, image: Image, inside: Inside, targets: Targets
-) -> dict[str, Float[Array, ""]]:
+def read_whole(objective: Objective, source: Source = None) -> tuple[str, ...]:
+    """Lists the layers of which active terms read the maps themselves, each once.
+
+    Args:
+        source: see `layers`.
+    """
+    terms = [term for term in active(objective) if not term.sums and source in (None, term.source)]
+    return tuple(dict.fromkeys(name for term in terms for name in term.layers(objective)))
+
+
+def see(objective: Objective, source: Source, network: Network, variables: Any, image: Image, inside: Inside) -> Seen:
+    """Computes what the terms read, with the maps of the whole image in memory; `tiles.see` does without.
+
+    Args:
+        source: see `layers`.
+    """
+    maps = network(variables, image, inside)
+    wanted = summed(objective, source)
+    sums = {layer: {term: sums(maps[layer]) for term, sums in by_term.items()} for layer, by_term in wanted.items()}
+    return Seen(View(image, inside, maps), sums)
+
+
+def targets(objective: Objective, source: Literal["content", "style"], seen: Seen) -> dict[str, Any]:
+    """Computes the targets of the active terms whose source is the image seen."""
+    return {term.name: term.targets(objective, seen.by(term)) for term in active(objective) if term.source == source}
+
+
+def losses(objective: Objective, seen: Seen, targets: Targets) -> dict[str, Float[Array, ""]]:
     """Computes every term at one image, weights applied, in float32; 0 for a term of weight 0. The sum is the loss."""
-    view = View(image, inside, network(variables, image, inside))
-    found = {name: jnp.zeros((), jnp.promote_types(image.dtype, jnp.float32)) for name in TERMS}
+    found = {name: jnp.zeros((), jnp.promote_types(seen.view.image.dtype, jnp.float32)) for name in TERMS}
     for term in active(objective):
         own = (targets.content if term.source == "content" else targets.style)[term.name]
-        found[term.name] = term.weight_in(objective) * term.loss(objective, view, own)
+        found[term.name] = term.weight_in(objective) * term.loss(objective, seen.by(term), own)
     return found

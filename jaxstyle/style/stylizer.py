@@ -6,7 +6,7 @@ import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from jaxstyle.architecture import CAFFE_GAIN, RESCALED_GAIN, STRIDE
 from jaxstyle.model import vgg, weights
 from jaxstyle.settings import INITS, StylizeSettings
 from jaxstyle.style import objective as objectives
+from jaxstyle.style import tiles
 from jaxstyle.style.batch import Batch, Started, all_of_it, by_lane, filled, picked, put, put_on_one_of_several, specs
 from jaxstyle.style.initial import lane_inputs
 from jaxstyle.style.objective import Targets
@@ -86,13 +87,31 @@ class Stylizer:
         """The arrays on every device, by an explicit transfer, which JAX's transfer guard allows."""
         return jax.device_put(arrays, NamedSharding(self._mesh, all_of_it) if self._mesh else None)
 
+    @property
+    def _dtype(self) -> Any:
+        """Number type of the convolutions."""
+        return jnp.bfloat16 if self.settings.precision == "bfloat16" else jnp.float32
+
+    @property
+    def _gain(self) -> float:
+        """Factor on all feature maps."""
+        if self.objective.feature_gain is not None:
+            return self.objective.feature_gain
+        return CAFFE_GAIN if self.weights.feature_scale == "caffe" else RESCALED_GAIN
+
+    def _see(self, source: objectives.Source, variables: Any, image: Any, inside: Any) -> objectives.Seen:
+        """Computes what the terms read of an image, in tiles if the settings say so."""
+        tile = self.settings.tile
+        if isinstance(tile, int):
+            return tiles.see(
+                self.objective, source, variables, image, inside, tile=tile, dtype=self._dtype, gain=self._gain
+            )
+        network = self._network(objectives.layers(self.objective, source))
+        return objectives.see(self.objective, source, network, variables, image, inside)
+
     def _network(self, layers: Sequence[str]) -> objectives.Network:
-        dtype = jnp.bfloat16 if self.settings.precision == "bfloat16" else jnp.float32
-        own = self.objective
-        module = vgg.VGG(own.architecture, tuple(layers), own.pooling, own.pooling_gain, own.padding, dtype)
-        gain = self.objective.feature_gain
-        if gain is None:
-            gain = CAFFE_GAIN if self.weights.feature_scale == "caffe" else RESCALED_GAIN
+        own, gain = self.objective, self._gain
+        module = vgg.VGG(own.architecture, tuple(layers), own.pooling, own.pooling_gain, own.padding, self._dtype)
 
         def network(variables, image, inside):
             if not layers:
@@ -105,15 +124,13 @@ class Stylizer:
         return network
 
     def _targets(self, source, variables, image, inside):
-        layers = objectives.layers(self.objective, source)
-        return objectives.targets(self.objective, source, self._network(layers), variables, image, inside)
+        return objectives.targets(self.objective, source, self._see(source, variables, image, inside))
 
     def evaluate(self, variables: Any, targets: Targets, inside: Any) -> base.Evaluate:
         """Returns the function to minimise for one image: image -> ((loss, terms), gradient)."""
-        network = self._network(objectives.layers(self.objective))
 
         def loss(image):
-            terms = objectives.losses(self.objective, network, variables, image, inside, targets)
+            terms = objectives.losses(self.objective, self._see(None, variables, image, inside), targets)
             return sum(terms.values()), terms
 
         return jax.value_and_grad(loss, has_aux=True)
@@ -284,11 +301,17 @@ def _stylizer(
     return Stylizer(settings, network_weights, devices)
 
 
-def stylizer(settings: StylizeSettings, network_weights: weights.Weights | None = None, devices: int = 1) -> Stylizer:
+def stylizer(
+    settings: StylizeSettings,
+    network_weights: weights.Weights | None = None,
+    devices: int = 1,
+    tile: int | Literal["none"] | None = None,
+) -> Stylizer:
     """Returns a `Stylizer` for these settings; a cache returns the same one again, so that a program is compiled once.
 
     Args:
         devices: number of local devices to use.
+        tile: replaces `settings.tile` [default: the setting, "auto" being "none"]
 
     Raises:
         WeightsError: the weights cannot be loaded.
@@ -297,5 +320,6 @@ def stylizer(settings: StylizeSettings, network_weights: weights.Weights | None 
     # Settings that are arguments of the compiled functions, or act before them, are not part of the cache's key.
     own |= dict(seed=0, init=INITS[0], evaluations=1, tolerance=0.0, weights=None)
     own |= dict(precision=precision(settings.precision))
+    own |= dict(tile=tile or ("none" if settings.tile == "auto" else settings.tile))
     network_weights = network_weights or weights.load(settings.weights, settings.network)
     return _stylizer(StylizeSettings(**own), network_weights, devices, tuple(TERMS.values()))

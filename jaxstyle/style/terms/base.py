@@ -6,8 +6,9 @@ Gram matrices of the optimised image and the style image, C the channels of a la
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
@@ -27,12 +28,15 @@ class View(NamedTuple):
     Attributes:
         image: gamma-encoded sRGB in [0, 1]; the optimisation may leave that range.
         inside: mask of the picture; terms leave out everything outside.
-        maps: feature maps of the layers that the active terms read.
+        maps: feature maps of the layers that the active terms read. Where a picture is computed in tiles, those of
+            layers that are read only for sums are absent.
+        sums: the term's own `Term.sums` of the picture, by layer.
     """
 
     image: Image
     inside: Inside
     maps: Maps
+    sums: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def pixels(self) -> Float[Array, ""]:
@@ -63,6 +67,9 @@ class Term:
         targets: (objective, view of the image named by `source`) -> a tree of arrays.
         source: image from which the targets are computed: "content" (once a lane) or "style" (once a style image).
         weight: (objective) -> number; neither a term of weight 0 nor its layers are computed.
+        sums: (objective, feature map of one layer) -> a tree of sums over its positions, from which alone `loss` and
+            `targets` are computed, as `view.sums`. A picture in tiles then needs no whole maps of the term's layers.
+            Without `sums` the term reads `view.maps`, and its layers are kept whole.
     """
 
     name: str
@@ -71,6 +78,7 @@ class Term:
     targets: Callable[[Objective, View], Any] = no_targets
     source: Literal["content", "style"] = "content"
     weight: Callable[[Objective], float] | None = None
+    sums: Callable[[Objective, FeatureMap], Any] | None = None
 
     def weight_in(self, objective: Objective) -> float:
         """Returns the term's weight in an objective."""

@@ -2,25 +2,48 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxstyle.model.ops import gram_sum
 from jaxstyle.model.vgg import FeatureMap
-from jaxstyle.style.terms.base import count, sum_square
+from jaxstyle.style.terms.base import count, sum_square, wide
 
 
-def gram(f: FeatureMap) -> Float[Array, "C C"]:
+class Sums(NamedTuple):
+    """Sums over the positions of one layer.
+
+    Attributes:
+        products: F'F.
+        positions: number of positions inside the picture.
+        features: the features of every channel; None where no loss needs them.
+    """
+
+    products: Float[Array, "C C"]
+    positions: Float[Array, ""]
+    features: Float[Array, " C"] | None = None
+
+
+def sums(f: FeatureMap, *, features: bool = False) -> Sums:
+    """Computes the sums of a layer's maps, which are 0 outside the picture.
+
+    Args:
+        features: whether those of the features are needed.
+    """
+    products = gram_sum(f.features.reshape(-1, f.features.shape[-1]))
+    return Sums(products, count(f.inside, products), jnp.sum(wide(f.features), axis=(0, 1)) if features else None)
+
+
+def gram(of: Sums) -> Float[Array, "C C"]:
     """Computes G = F'F / (positions inside), comparable between sizes (the paper sums; Gatys's code averages)."""
-    total = gram_sum(f.features.reshape(-1, f.features.shape[-1]))
-    return total / count(f.inside, total)
+    return of.products / of.positions
 
 
-def loss(
-    formula: str, f: FeatureMap, a: Float[Array, "C C"], positions: Float[Array, ""], pixels: Float[Array, ""]
-) -> Float[Array, ""]:
+def loss(formula: str, of: Sums, a: Float[Array, "C C"], pixels: Float[Array, ""]) -> Float[Array, ""]:
     """Computes the loss of one layer; see `style.StyleLoss`."""
-    return distance(formula, gram(f), a, positions, pixels)
+    return distance(formula, gram(of), a, of.positions, pixels)
 
 
 def distance(

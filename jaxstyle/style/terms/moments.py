@@ -11,9 +11,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxstyle.model.vgg import FeatureMap
-from jaxstyle.style.terms.base import count, sum_square, wide
-from jaxstyle.style.terms.gram import gram
+from jaxstyle.style.terms.base import sum_square
+from jaxstyle.style.terms.gram import Sums, gram
 
 
 class Moments(NamedTuple):
@@ -23,17 +22,17 @@ class Moments(NamedTuple):
     covariance: Float[Array, "C C"]
 
 
-def moments(f: FeatureMap) -> Moments:
+def moments(of: Sums) -> Moments:
     """Computes the moments of one layer's feature maps."""
-    products = gram(f)
-    mean = jnp.sum(wide(f.features), axis=(0, 1)) / count(f.inside, products)
+    assert of.features is not None
+    products, mean = gram(of), of.features / of.positions
     return Moments(mean, products - mean[:, None] * mean[None, :])
 
 
-def loss(
-    formula: str, f: FeatureMap, target: Moments, positions: Float[Array, ""], pixels: Float[Array, ""]
-) -> Float[Array, ""]:
+def loss(formula: str, of: Sums, target: Moments, pixels: Float[Array, ""]) -> Float[Array, ""]:
     """Computes the mean of two parts, means and covariances, each divided by its target's energy."""
-    del formula, positions, pixels
-    parts = [sum_square(own - a) / jnp.maximum(sum_square(a), 1e-12) for own, a in zip(moments(f), target, strict=True)]
+    del formula, pixels
+    parts = [
+        sum_square(own - a) / jnp.maximum(sum_square(a), 1e-12) for own, a in zip(moments(of), target, strict=True)
+    ]
     return jnp.mean(jnp.stack(parts))

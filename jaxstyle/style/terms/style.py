@@ -11,24 +11,26 @@ from jaxtyping import Array, Float
 from jaxstyle.model.vgg import FeatureMap
 from jaxstyle.presets import Objective
 from jaxstyle.style.terms import gram, moments, wasserstein
-from jaxstyle.style.terms.base import Term, View, count
+from jaxstyle.style.terms.base import Term, View
+from jaxstyle.style.terms.gram import Sums
 
 
 class StyleLoss(NamedTuple):
     """The statistics of a layer that are compared.
 
     Attributes:
-        target: feature maps of the style image -> a tree of arrays.
-        loss: (normalization, feature maps, target, positions of the layer inside the picture, pixels of the picture)
-            -> scalar.
+        target: sums of the style image's feature maps -> a tree of arrays.
+        loss: (normalization, sums of the feature maps, target, pixels of the picture) -> scalar.
+        features: whether the sums of the features are needed beside those of their products.
     """
 
-    target: Callable[[FeatureMap], Any]
-    loss: Callable[[str, FeatureMap, Any, Float[Array, ""], Float[Array, ""]], Float[Array, ""]]
+    target: Callable[[Sums], Any]
+    loss: Callable[[str, Sums, Any, Float[Array, ""]], Float[Array, ""]]
+    features: bool = True
 
 
 STYLE_LOSSES: dict[str, StyleLoss] = {
-    "gram": StyleLoss(gram.gram, gram.loss),
+    "gram": StyleLoss(gram.gram, gram.loss, features=False),
     "moments": StyleLoss(moments.moments, moments.loss),
     "w2": StyleLoss(wasserstein.target, wasserstein.loss),
 }
@@ -40,10 +42,15 @@ def layers(objective: Objective) -> tuple[str, ...]:
     return objective.style_layers
 
 
+def sums(objective: Objective, f: FeatureMap) -> Sums:
+    """Computes the sums over a layer's positions that the loss is computed from."""
+    return gram.sums(f, features=STYLE_LOSSES[objective.style_loss].features)
+
+
 def targets(objective: Objective, view: View) -> dict[str, Any]:
     """Returns the target of every style layer, such as A, the style image's Gram matrix."""
     compute = STYLE_LOSSES[objective.style_loss].target
-    return {name: compute(view.maps[name]) for name in objective.style_layers}
+    return {name: compute(view.sums[name]) for name in objective.style_layers}
 
 
 def layer_weights(objective: Objective) -> tuple[float, ...]:
@@ -57,10 +64,8 @@ def loss(objective: Objective, view: View, targets: dict[str, Any]) -> Float[Arr
     distance = STYLE_LOSSES[objective.style_loss].loss
     total = jnp.zeros((), jnp.promote_types(view.image.dtype, jnp.float32))
     for name, weight in zip(objective.style_layers, layer_weights(objective), strict=True):
-        f = view.maps[name]
-        positions = count(f.inside, total)
-        total = total + weight * distance(objective.normalization, f, targets[name], positions, view.pixels)
+        total = total + weight * distance(objective.normalization, view.sums[name], targets[name], view.pixels)
     return total
 
 
-TERM = Term("style", loss, layers, targets, source="style")
+TERM = Term("style", loss, layers, targets, source="style", sums=sums)

@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxstyle.model.vgg import FeatureMap
 from jaxstyle.style.terms.base import sum_square
+from jaxstyle.style.terms.gram import Sums
 from jaxstyle.style.terms.moments import moments
 
 LEAST = 5e-4
@@ -49,9 +49,9 @@ class Gaussian(NamedTuple):
     energy: Float[Array, ""]
 
 
-def target(f: FeatureMap) -> Gaussian:
-    """Computes the target from the style image's feature maps, by an eigendecomposition."""
-    mean, covariance = moments(f)
+def target(of: Sums) -> Gaussian:
+    """Computes the target from the sums of the style image's feature maps, by an eigendecomposition."""
+    mean, covariance = moments(of)
     blur = jnp.maximum(BLUR * jnp.linalg.norm(covariance), 1e-12)
     values, vectors = jnp.linalg.eigh(covariance)
     values = jnp.maximum(values, 0) + blur
@@ -61,15 +61,13 @@ def target(f: FeatureMap) -> Gaussian:
     )  # fmt: skip
 
 
-def loss(
-    formula: str, f: FeatureMap, target: Gaussian, positions: Float[Array, ""], pixels: Float[Array, ""]
-) -> Float[Array, ""]:
+def loss(formula: str, of: Sums, target: Gaussian, pixels: Float[Array, ""]) -> Float[Array, ""]:
     """Computes the distance of one layer, divided by the target's energy.
 
     It is 0 at the target, up to rounding, which may make it negative by some 1e-5.
     """
-    del formula, positions, pixels
-    mean, covariance = moments(f)
+    del formula, pixels
+    mean, covariance = moments(of)
     identity = jnp.eye(len(mean), dtype=covariance.dtype)
     blurred = covariance + target.blur * identity
     product = jnp.matmul(jnp.matmul(target.root, blurred), target.root)
