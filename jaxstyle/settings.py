@@ -8,10 +8,11 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path  # noqa: F401  (for the annotations of inherited fields, which cyclopts resolves here)
 from typing import Any, Literal
 
 from jaxstyle import schedule
-from jaxstyle.architecture import STRIDE
+from jaxstyle.architecture import STRIDE, Network  # noqa: F401
 from jaxstyle.coerce import check as _check
 from jaxstyle.errors import SettingsError
 from jaxstyle.optimisation import INITS, StylizeSettings, check_weight

@@ -7,7 +7,7 @@ import pytest
 from scipy.linalg import sqrtm
 
 from jaxstyle.model.vgg import FeatureMap
-from jaxstyle.style.terms import moments, wasserstein
+from jaxstyle.style.terms import gram, moments, wasserstein
 from jaxstyle.style.terms.style import STYLE_LOSSES
 
 RNG = np.random.default_rng(5)
@@ -25,12 +25,16 @@ def feature_map(features, dtype=jnp.float32, inside=None):
     return FeatureMap(jnp.asarray(features, dtype), jnp.asarray(inside))
 
 
+def sums(of):
+    return gram.sums(of, features=True)
+
+
 def compared(name, features, style, dtype=jnp.float32, inside=None):
     """The loss of a layer, from its definition in the registry."""
     one = STYLE_LOSSES[name]
-    target = one.target(feature_map(style, dtype))
-    positions, pixels = jnp.zeros((), dtype), jnp.zeros((), dtype)
-    return one.loss("energy", feature_map(features, dtype, inside), target, positions, pixels)
+    target = one.target(sums(feature_map(style, dtype)))
+    pixels = jnp.zeros((), dtype)
+    return one.loss("energy", sums(feature_map(features, dtype, inside)), target, pixels)
 
 
 def statistics(features):
@@ -145,7 +149,7 @@ def test_moments_tell_a_channel_that_is_always_on_from_one_that_varies():
 
 
 def test_covariances_of_low_precision_maps_are_in_float32():
-    found = moments.moments(feature_map(maps(8, 4), jnp.bfloat16))
+    found = moments.moments(sums(feature_map(maps(8, 4), jnp.bfloat16)))
     assert found.mean.dtype == found.covariance.dtype == jnp.float32
 
 

@@ -22,6 +22,7 @@ from jaxstyle.style import tiles
 from jaxstyle.style.batch import Batch, Started, all_of_it, by_lane, filled, picked, put, put_on_one_of_several, specs
 from jaxstyle.style.initial import lane_inputs
 from jaxstyle.style.objective import Targets
+from jaxstyle.style.precision import precision
 from jaxstyle.style.solvers import SOLVERS, base
 from jaxstyle.style.solvers.base import Lane
 from jaxstyle.style.status import Status
@@ -280,20 +281,7 @@ class Stylizer:
         return dataclasses.replace(batch, lanes=self._advance(self._everywhere, batch.lanes, rest, *limits))
 
 
-def precision(asked: str) -> str:
-    """Resolves the precision of the convolutions: "auto" is bfloat16 on devices with fast units for it, else float32.
-
-    NVIDIA GPUs have such units from compute capability 8 on; older ones are slower in bfloat16 than in float32.
-    """
-    if asked != "auto":
-        return asked
-    device = jax.local_devices()[0]
-    capability = getattr(device, "compute_capability", None)  # "9.0" for an NVIDIA GPU, "gfx90a" for an AMD GPU
-    old = isinstance(capability, str) and capability.partition(".")[0].isdecimal() and float(capability) < 8
-    return "float32" if device.platform == "cpu" or old else "bfloat16"
-
-
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def _stylizer(
     settings: StylizeSettings, network_weights: weights.Weights, devices: int, terms: tuple[Term, ...]
 ) -> Stylizer:
