@@ -410,18 +410,40 @@ def test_the_peers_style_distances_against_scipy(torch):
     assert float(peer_wasserstein.Gaussian(torch.tensor(x)).distance(torch.tensor(x))) == pytest.approx(0, abs=1e-5)
 
 
-def test_the_peers_make_pictures_nearer_to_the_painting(torch, measured):
+@pytest.mark.parametrize(
+    ("name", "few", "many"),
+    [
+        ("neural_style", {"init": "image", "evaluations": 1}, {"init": "image", "evaluations": 10}),
+        ("neural_style", {"evaluations": 1}, {"evaluations": 10}),
+        ("wasserstein", {"initial_evaluations": 1}, {"min_scale": 20, "initial_evaluations": 6, "evaluations": 4}),
+    ],
+)
+def test_the_peers_come_nearer_to_the_painting_and_without_style_stay_nearer_to_the_photograph(
+    torch, measured, name, few, many
+):
+    make, found = getattr(programs, name), []
+    for factor, options, number in ((1, few, 1), (1, many, 10), (0, many, 10)):
+        made = make(PAIR, factor, **options)
+        assert made.evaluations == number and made.image.shape == PAIR.content.pixels.shape
+        image = pairs.bytes_of(made.image) / 255
+        found.append(measured.measure(image, PAIR.content.floats, PAIR.style.floats))
+    assert found[1]["style"] < found[0]["style"] and found[2]["lpips"] < found[1]["lpips"]
+
+
+def test_the_wasserstein_peer_has_its_scales_average_and_adam(torch):
     from quality import peer_wasserstein
 
     assert peer_wasserstein.scales(128, 512) == [128, 181, 256, 362, 512]
-    before = measured.measure(PAIR.content.floats, PAIR.content.floats, PAIR.style.floats)["style"]
-    for made, evaluations in (
-        (programs.neural_style(PAIR, 1, init="image", evaluations=15), 15),
-        (programs.neural_style(PAIR, 1, evaluations=15), 15),
-        (programs.wasserstein(PAIR, 1, min_scale=20, initial_evaluations=10, evaluations=5), 15),
-    ):
-        assert made.evaluations == evaluations and made.image.shape == PAIR.content.pixels.shape
-        image = pairs.bytes_of(made.image) / 255
-        assert measured.measure(image, PAIR.content.floats, PAIR.style.floats)["style"] < before
-    strong, weak = (programs.neural_style(PAIR, f, init="image", evaluations=15).image for f in (4, 0.01))
-    assert measured.style(strong, PAIR.style.floats)["relu2_2"] < measured.style(weak, PAIR.style.floats)["relu2_2"]
+    assert peer_wasserstein.scales(128, 128) == [128]
+    x = torch.tensor(PHOTO.transpose(2, 0, 1)[None], dtype=torch.float64).requires_grad_(True)
+    solver = torch.optim.Adam([x], lr=0.02, betas=(0.9, 0.99))
+    image, moving = x.detach().clone(), [torch.zeros_like(x), torch.zeros_like(x)]
+    for step in (1, 2, 3):
+        x.grad = torch.cos(7 * x.detach())
+        image = peer_wasserstein.adam(image, torch.cos(7 * image), moving, step, 0.02)
+        solver.step()
+        np.testing.assert_allclose(image.detach(), x.detach(), rtol=1e-9, atol=1e-12)
+    flat = torch.full((1, 3, 5, 6), 0.5)
+    assert float(peer_wasserstein.variation(flat)) == 0
+    ramp = torch.arange(8.0).view(1, 1, 1, 8).expand(1, 1, 4, 8)  # 7 of 8 columns differ by 1, along both diagonals too
+    assert float(peer_wasserstein.variation(ramp)) == pytest.approx(2 * (7 / 8 / 3 + 2 * 7 / 9 / 12))

@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{name} is left out: {PROGRAMS[name].missing()}", file=sys.stderr)
         names.remove(name)
     asked.output.mkdir(parents=True, exist_ok=True)
-    chosen = pairs.pairs(asked.contents, asked.styles, asked.size or 128, asked.pairs)
+    chosen = pairs.pairs(asked.contents, asked.styles, asked.size or 192, asked.pairs)
     whole = sweep.sweep(asked.output, chosen, names, asked.factors, asked.minutes)
     conclude(asked.output, chosen, asked.results)
     if not whole:
