@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def _quality(results: list[dict]) -> Drawing | None:
     fronts: dict[str, list[dict]] = {}
     for r in results:
         if "lpips" in r:
-            fronts.setdefault(r["program"], []).append(r)
+            fronts.setdefault(textwrap.fill(r["program"], 26), []).append(r)  # the legend has two columns
     panels = [
         Panel(title, "LPIPS from the photograph", label, {
             program: [(r["lpips"], r[name]) for r in front] for program, front in fronts.items()

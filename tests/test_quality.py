@@ -296,6 +296,8 @@ def test_sheets_show_best_and_worst_pairs_and_every_program(tmp_path):
     sheets.best_and_worst(tmp_path, rows, [x], tmp_path / "b.png")
     found = colours_of(tmp_path / "b.png")
     assert found >= {(250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 0), sheets.PAPER} and (0, 250, 250) not in found
+    with Image.open(tmp_path / "b.png") as sheet:
+        assert sheet.height < 2 * 24 + 200  # one row, though the pair is the best and the worst in everything
     sheets.draw(tmp_path / "d.png", [[(np.zeros((600, 300, 3), np.uint8), "")]])
     with Image.open(tmp_path / "d.png") as sheet:
         assert sheet.width == 128 + 2 * sheets.GAP  # reduced to 256 pixels

@@ -35,14 +35,15 @@ def extremes(rows: list[dict[str, Any]], program: str = OURS) -> list[tuple[str,
 
 
 def best_and_worst(folder: Path, rows: list[dict[str, Any]], pairs: Sequence[Pair], path: Path) -> None:
-    """Draws a row for each result of `extremes`: photograph, painting, and the programs at their own weights."""
-    by_name = {pair.name: pair for pair in pairs}
-    grid = [
-        [(None, title.replace(" of ", "\nof ")), *_row(folder, rows, by_name[pair], 1)]
-        for title, pair in extremes(rows)
-        if pair in by_name
-    ]
-    draw(path, grid)
+    """Draws a row for each pair in `extremes`: what it is best at, photograph, painting, programs at their own weights.
+
+    Args:
+        pairs: all pairs that have rows.
+    """
+    by_name, titles = {pair.name: pair for pair in pairs}, dict[str, list[str]]()
+    for title, pair in extremes(rows):
+        titles.setdefault(pair, []).append(title)
+    draw(path, [[(None, "\n".join(some)), *_row(folder, rows, by_name[pair], 1)] for pair, some in titles.items()])
 
 
 def fronts_of(folder: Path, rows: list[dict[str, Any]], pair: Pair, path: Path) -> None:
