@@ -27,6 +27,7 @@ UNMEASURED, MISSED = "unmeasured", "**missed**"
 NO_GPU = f"{UNMEASURED}: no GPU has run this"
 SECTIONS = {
     "Evaluation and tick": ("tick", "lane-memory", "torch", "utilisation"),
+    "Quality": ("quality",),
     "Losses": ("scipy", "batching", "zoom"),
     "Peers": ("peers",),
     "Solvers": ("solvers",),
@@ -38,7 +39,8 @@ SECTIONS = {
 """Benches by section; benches without a section come last, under their own names."""
 VERSIONS = ("jax", "jaxlib", "numpy", "jaxopt", "jaxstyle", "torch")
 """Packages that older files of bench/run.py name beside the machine instead of under "versions"."""
-COLUMNS = {"images_an_hour": "images/h"}
+COLUMNS = {"images_an_hour": "images/h", "lpips": "LPIPS", "colours": "colours (levels)",
+           "evaluations_each": "evaluations", "seconds_each": "seconds"}  # fmt: skip
 """Headings of keys of a result that are shown where a bench has them."""
 
 

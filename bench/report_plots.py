@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,7 +56,24 @@ def _peers(results: list[dict]) -> Drawing | None:
     return (lambda path: bars(path, panels)) if panels else None
 
 
-DRAWN: dict[str, Callable[[list[dict]], Drawing | None]] = {"peers": _peers, "solvers": _solvers, "growth": _growth}
+def _quality(results: list[dict]) -> Drawing | None:
+    fronts: dict[str, list[dict]] = {}
+    for r in results:
+        if "lpips" in r:
+            fronts.setdefault(textwrap.fill(r["program"], 26), []).append(r)  # the legend has two columns
+    panels = [
+        Panel(title, "LPIPS from the photograph", label, {
+            program: [(r["lpips"], r[name]) for r in front] for program, front in fronts.items()
+        })
+        for name, title, label in (("style", "Style against content, mean of the pairs", "style distance"),
+                                   ("colours", "Colours against content, mean of the pairs", "levels"))
+    ]  # fmt: skip
+    return (lambda path: plot(path, panels)) if fronts else None
+
+
+DRAWN: dict[str, Callable[[list[dict]], Drawing | None]] = {
+    "peers": _peers, "solvers": _solvers, "growth": _growth, "quality": _quality,
+}  # fmt: skip
 """By bench: results to what draws them, if there is something to draw."""
 
 

