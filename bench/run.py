@@ -21,12 +21,13 @@ import dataset
 import engine
 import growth
 import harness
+import many_styles
 import peers
 import precision
 import solvers
 import ticks
 
-ALL = ticks.ALL | solvers.ALL | peers.ALL | precision.ALL | ablations.ALL | growth.ALL | dataset.ALL
+ALL = ticks.ALL | solvers.ALL | peers.ALL | precision.ALL | ablations.ALL | growth.ALL | many_styles.ALL | dataset.ALL
 
 
 def main() -> None:
