@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from jaxstyle import masked
 from jaxstyle.architecture import STRIDE, Network
 from jaxstyle.coerce import check as _check
 from jaxstyle.coerce import normalise
@@ -88,6 +89,11 @@ class StylizeSettings:
             _check(os.path.isfile(self.init), "init", self.init, f"{', '.join(INITS)}, or the path of a picture")
         self.objective()
 
+    @property
+    def lane_regions(self) -> int:
+        """Number of regions of a lane: 0, since masks belong to files."""
+        return 0
+
     def objective(self) -> Objective:
         """Returns the preset with the given fields replaced, after checking them."""
         names = [f.name for f in dataclasses.fields(Objective) if f.name != "normalization"]
@@ -142,6 +148,12 @@ class RenderSettings(StylizeSettings):
         styles_per_image: style images that each photograph gets, each with an output called name~style.
         balance_by: where balanced and cycle share the style images out: within each folder (parent), or over all
             photographs together (none).
+        content_masks: masks of the photographs, whose colours name regions: a folder with a/b.png for a/b.jpg, or
+            one picture for all.
+        style_masks: masks of the style images, likewise. A region of a photograph gets the style of the region of the
+            same colour.
+        regions: most regions of a style image's mask; each costs time.
+        keep: colour of the region where the output is the photograph: black, white, or #rrggbb.
         output_size: size of the outputs: work is the working size, input is the input's size, so that labels stay
             valid.
         batch: images optimised side by side, on all devices together; auto is the number that suits the devices.
@@ -176,6 +188,10 @@ class RenderSettings(StylizeSettings):
     assign: str = "random"
     styles_per_image: int = 1
     balance_by: Literal["parent", "none"] = "parent"
+    content_masks: Path | None = None
+    style_masks: Path | None = None
+    regions: int = 2
+    keep: str | None = None
     output_size: Literal["work", "input"] = "work"
     batch: int | Literal["auto"] = "auto"
     tail: Literal["same", "shrink"] = "same"
@@ -214,12 +230,23 @@ class RenderSettings(StylizeSettings):
         _check(self.workers == "auto" or 0 <= int(self.workers) <= 256, "workers", self.workers, "auto, or 0 to 256")
         _check(0 < self.stall_timeout <= 10**8, "stall_timeout", self.stall_timeout, "above 0 and at most 1e8 seconds")
         self.part(), self.failures(), self.seconds()
+        masked.check(self.content_masks, self.style_masks, self.regions, self.keep)
         if self.retry_failed and self.existing != "resume":
             raise SettingsError(f"retry_failed is given with existing {self.existing!r}", "Leave one of them out.")
         if self.shard is not None and self.existing == "overwrite":
             raise SettingsError(
                 "existing is 'overwrite' for one shard", "Empty the output folder, then run the shards."
             )
+
+    @property
+    def kept_colour(self) -> int | None:
+        """The colour of `keep`, with 16 bits a channel, see `planning.masks.Mask`."""
+        return None if self.keep is None else masked.colour(self.keep)
+
+    @property
+    def lane_regions(self) -> int:
+        """Number of regions of a lane; 0 without masks. Without masks of styles, all that is not kept is one."""
+        return 0 if self.content_masks is None else 1 if self.style_masks is None else self.regions
 
     @property
     def changes_styles(self) -> bool:
@@ -272,12 +299,13 @@ class RenderSettings(StylizeSettings):
         init = self.init if self.init in INITS else "a picture"  # the fingerprint has its checksum
         resolved = dataclasses.asdict(self) | dataclasses.asdict(self.objective())
         rule = self.assign if self.assign in RULES else "a mapping"  # likewise
+        resolved |= {name: resolved[name] and "masks" for name in ("content_masks", "style_masks")}  # rows likewise
         return resolved | {"style_size": self.style_size or self.size, "init": init, "assign": rule}
 
 
 NO_PIXELS = ("batch", "tail", "devices", "existing", "retry_failed", "limit", "shard", "workers", "max_failures",
-             "max_duration", "stall_timeout", "max_pixels", "weights", "styles")  # fmt: skip
-"""Settings that do not change the pixels: `batch`, `tail` and `devices` change rounding, which rows and
+             "max_duration", "stall_timeout", "max_pixels", "weights", "styles", "regions")  # fmt: skip
+"""Settings that do not change the pixels: `batch`, `tail`, `devices` and `regions` change rounding, which rows and
 `planning.preflight.ROUNDING` tell. The fingerprint has the checksums of the weights and of blended styles."""
 
 

@@ -69,7 +69,19 @@ def lane_bytes(bucket: tuple[int, int], settings: StylizeSettings) -> int:
     evaluation = number * _evaluation(bucket, objective) + GRAMS * _gram_bytes(objective) + IMAGES * image
     if kind.evaluations_at_once > 1:
         evaluation = kind.evaluations_at_once * evaluation + parameter_bytes(network, layers_used(objective))
-    return state + targets + evaluation + scratch
+    return state + targets + evaluation + scratch + _region_bytes(bucket, settings)
+
+
+def _region_bytes(bucket: tuple[int, int], settings: StylizeSettings) -> int:
+    """Returns the bytes that regions add: their weights at each style layer, and by region the weighted map of the
+    largest layer and the Gram matrices with their gradients."""
+    objective, regions = settings.objective(), settings.lane_regions
+    network, (_, style) = objective.architecture, compared_layers(objective)
+    if not regions or not style:
+        return 0
+    weights = _FLOAT * sum(positions(bucket, name) for name in style)
+    weighted = _FLOAT * max(map_size(bucket, network, name) for name in style)
+    return regions * (weights + weighted + (1 + GRAMS) * _gram_bytes(objective))
 
 
 def _evaluation(bucket: tuple[int, int], objective: Objective) -> int:

@@ -34,7 +34,7 @@ from jaxstyle.paths import given_path
 from jaxstyle.planning.styles import Styles
 from jaxstyle.settings import INITS, RULES, RenderSettings
 
-ROUNDING = ("batch", "tail", "devices")
+ROUNDING = ("batch", "tail", "devices", "regions")
 """Settings that change an output by rounding: settings.json shows them, and a run with others may go on in the folder.
 Refusing it would leave no way on where the memory turns out too small; each row has its own batch."""
 INIT_SIZES = 2
@@ -122,7 +122,11 @@ def protected(ready: Ready) -> list[Path]:
     styles = ready.styles.listed
     mapping = [] if settings.assign in RULES else [Path(settings.assign)]
     own = [*styles.roots, *(one.path for one in styles.files)] if styles.matched else styles.roots
-    return [*ready.source.roots, *own, *mapping, *init, *network]
+    return [*ready.source.roots, *own, *mapping, *init, *network, *_masks(settings)]
+
+
+def _masks(settings: RenderSettings) -> list[Path]:
+    return [path for path in (settings.content_masks, settings.style_masks) if path is not None]
 
 
 def check_output(styles: Sequence[Path], output: Path, settings: RenderSettings) -> None:
@@ -132,7 +136,9 @@ def check_output(styles: Sequence[Path], output: Path, settings: RenderSettings)
         InputError: says what is in the way.
     """
     refuse_overlap(output, [path for path in styles if path.is_dir()], "styles")
+    refuse_overlap(output, [path for path in _masks(settings) if path.is_dir()], "masks")
     own = [
+        *(("mask", path) for path in _masks(settings)),
         *(("style", path) for path in styles),
         ("init picture", Path(settings.init)),
         ("weights file", Path(settings.weights or "")),
@@ -211,7 +217,9 @@ def rounding(output: Path, run: Fingerprint) -> str:
     here, there = run.about["rounding"], (fingerprint.read_about(output) or {}).get("rounding")
     there = there if isinstance(there, dict) else here  # of an older version
     differing = [
-        f"{name} is {here[name]!r} now and was {there.get(name)!r}" for name in here if here[name] != there.get(name)
+        f"{name} is {here[name]!r} now and was {there[name]!r}"
+        for name in here
+        if here[name] != there.setdefault(name, here[name])
     ]
     return (
         f"Results of earlier runs in this folder may be rounded otherwise: {', '.join(differing)}." if differing else ""
@@ -221,12 +229,16 @@ def rounding(output: Path, run: Fingerprint) -> str:
 def is_unchanged(one: Input, before: Ledger, ready: Ready) -> bool:
     """Whether an earlier run has finished an input and what it wrote about it still holds.
 
-    A done input needs its output to be there as well. An input is unchanged as long as its length and its time are or,
-    where a copy has lost the time, its length and its checksum.
+    A done input needs its output to be there as well, and its masks must be the same. An input is unchanged as long as
+    its length and its time are or, where a copy has lost the time, its length and its checksum.
     """
     past = before.get(one.key)
     if past is None or (past.status == "failed" and ready.settings.retry_failed):
         return False
+    if past.masks:
+        masked = ready.styles.masks_sha256(one.image or one.key, one.style)
+        if ledger.checksum_bits(masked) != past.masks:
+            return False
     try:
         if past.status == "done":
             if one.failed or (one.style and not ready.styles.is_unchanged(one.style, past)):

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxstyle.model.ops import Inside
+from jaxstyle.model.vgg import pooled_weights
 from jaxstyle.presets import Objective
 from jaxstyle.style.terms import TERMS, Term, View
 from jaxstyle.style.terms.base import Image, Maps
@@ -21,11 +22,15 @@ Network = Callable[[Any, Image, Inside], Maps]
 """(variables, image, inside) -> feature maps by layer name, like `VGG.apply`."""
 
 
+REGIONS = "regions"
+"""Name of the content image's regions among its targets."""
+
+
 class Targets(NamedTuple):
     """Targets of every active term, by term name.
 
     Attributes:
-        content: targets from the content image, one tree for each lane.
+        content: targets from the content image, one tree for each lane; with masks also `REGIONS`, see `View.regions`.
         style: targets from the style image; lanes with the same style share them.
     """
 
@@ -55,21 +60,27 @@ def targets(
     variables: Any,
     image: Image,
     inside: Inside,
+    regions: Float[Array, "H W R"] | None = None,
 ) -> dict[str, Any]:
     """Computes the targets of the active terms whose source is this image.
 
     Args:
         image, inside: the content or style image, and its mask.
+        regions: weights of its pixels in each region.
     """
-    view = View(image, inside, network(variables, image, inside))
-    return {term.name: term.targets(objective, view) for term in active(objective) if term.source == source}
+    pooled = None
+    if regions is not None:
+        pooled = pooled_weights(objective.architecture, layers(objective, "style"), regions, inside)
+    view = View(image, inside, network(variables, image, inside), pooled)
+    found = {term.name: term.targets(objective, view) for term in active(objective) if term.source == source}
+    return found if source == "style" or not pooled else found | {REGIONS: pooled}
 
 
 def losses(
     objective: Objective, network: Network, variables: Any, image: Image, inside: Inside, targets: Targets
 ) -> dict[str, Float[Array, ""]]:
     """Computes every term at one image, weights applied, in float32; 0 for a term of weight 0. The sum is the loss."""
-    view = View(image, inside, network(variables, image, inside))
+    view = View(image, inside, network(variables, image, inside), targets.content.get(REGIONS))
     found = {name: jnp.zeros((), jnp.promote_types(image.dtype, jnp.float32)) for name in TERMS}
     for term in active(objective):
         own = (targets.content if term.source == "content" else targets.style)[term.name]

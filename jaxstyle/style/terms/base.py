@@ -19,6 +19,8 @@ from jaxstyle.presets import Objective
 
 Image = Float[Array, "H W 3"]
 Maps = dict[str, FeatureMap]
+Regions = dict[str, Float[Array, "h w R"]]
+"""Weights in [0, 1] of every position of a layer in each of R regions, by layer name."""
 
 
 class View(NamedTuple):
@@ -28,11 +30,13 @@ class View(NamedTuple):
         image: gamma-encoded sRGB in [0, 1]; the optimisation may leave that range.
         inside: mask of the picture; terms leave out everything outside.
         maps: feature maps of the layers that the active terms read.
+        regions: regions at the layers of terms whose targets come from the style image; None without masks.
     """
 
     image: Image
     inside: Inside
     maps: Maps
+    regions: Regions | None = None
 
     @property
     def pixels(self) -> Float[Array, ""]:
