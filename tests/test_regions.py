@@ -276,6 +276,13 @@ def test_regions_reach_the_device_in_the_order_of_the_styles_colours(place, devi
     assert len(row["masks_sha256"]) == 64 and row["status"] == "done"
 
 
+def test_labels_are_the_styles_also_where_a_photograph_has_fewer(place, devices):
+    for path in ((place / "masks" / "a" / "0.png"), (place / "masks" / "b" / "1.png")):
+        save(path, mask_of((32, 32), WHITE))
+    assert run(place).done == 2
+    assert regions_of(devices[0])[..., 1].all() and not regions_of(devices[0])[..., 0].any()
+
+
 def test_without_masks_nothing_of_them_is_there(place, devices):
     assert render(place / "in", place / "style.png", place / "out", QUICK).done == 2
     assert "regions" not in devices[0].inputs[0][2] and devices[0].styles[0].parts[0].labels is None

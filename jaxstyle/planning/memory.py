@@ -42,8 +42,9 @@ def fixed_bytes(settings: StylizeSettings) -> int:
     """
     objective = settings.objective()
     network = objective.architecture
+    grams = max(1, settings.lane_regions) * _gram_bytes(objective)
     rounded = parameter_bytes(network, layers_used(objective)) if settings.precision == "bfloat16" else 0
-    return parameter_bytes(network, network.layers) + rounded + _gram_bytes(objective)
+    return parameter_bytes(network, network.layers) + rounded + grams
 
 
 def _gram_bytes(objective: Objective) -> int:
