@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -15,12 +16,15 @@ from pictures import painting, photo, png16, save
 from PIL import Image
 from whole_runs import QUICK, rows
 
+from jaxstyle.data import ledger
+from jaxstyle.data.rows import Row
+from jaxstyle.decode.pool import decoders_for
 from jaxstyle.engine import pipeline
 from jaxstyle.engine.device import JaxDevice
 from jaxstyle.engine.pipeline import render
 from jaxstyle.errors import InputError, SettingsError, SettingsMismatch
 from jaxstyle.model.vgg import FeatureMap
-from jaxstyle.planning import masks, memory
+from jaxstyle.planning import masks, memory, preflight
 from jaxstyle.planning.contract import Group
 from jaxstyle.planning.forecast import forecast
 from jaxstyle.planning.painting import Painting, Part
@@ -527,9 +531,35 @@ def test_masks_are_not_written_over(place, devices):
         run(place, content_masks=place / "out" / "mask.png", existing="overwrite")
 
 
+def test_masks_among_pictures_are_refused(gallery, devices):
+    shutil.copytree(gallery / "masks", gallery / "in" / "masks")
+    with pytest.raises(InputError, match="the masks .*in/masks lie among the inputs in .*in. Move them"):
+        run(gallery, content_masks=gallery / "in" / "masks")
+    with pytest.raises(InputError, match="the masks .*styles lie among the styles in .*styles."):
+        run(gallery, style="styles", style_masks=gallery / "styles")
+    assert not (gallery / "out").exists()
+
+
+def test_the_masks_are_among_what_no_output_may_replace(place, devices):
+    chosen = dict(content_masks=place / "masks", style_masks=place / "style_masks" / "style.png")
+    settings = dataclasses.replace(QUICK, **chosen)
+    with decoders_for(settings) as decoders:
+        ready = preflight.check(place / "in", place / "style.png", place / "out", settings, decoders=decoders)
+    assert set(chosen.values()) < set(preflight.protected(ready))
+
+
 def test_a_plan_with_masks_and_its_memory(place, devices):
     chosen = dict(content_masks=place / "masks", style_masks=place / "style_masks")
     settings = dataclasses.replace(QUICK, regions=3, **chosen)
     made = forecast(place / "in", place / "style.png", place / "out", settings, pipeline.device_for)
     assert made.render == 2 and made.seconds > 0 and regions_of(devices[0]).shape[-1] == 3
     assert memory.lane_bytes((32, 32), settings) > memory.lane_bytes((32, 32), QUICK)
+
+
+def test_the_ledger_knows_the_masks_of_rows_among_rows_without(tmp_path):
+    made = [Row(f"{n}.jpg", "done", masks_sha256="" if n % 3 else f"{n + 1:064x}"[::-1]) for n in range(9)]
+    with (tmp_path / "manifest.jsonl").open("w") as file:
+        file.writelines(json.dumps(row.as_json()) + "\n" for row in (*made[1:], made[0]))
+    found = ledger.Ledger(tmp_path, ["manifest.jsonl"])
+    for row in made:
+        assert found.get(row.key).masks == ledger.checksum_bits(row.masks_sha256)

@@ -97,6 +97,8 @@ def check(
         sources.check(output)
         found = listed(words)
         check_output(found.roots, output, settings)
+        _refuse_among(settings.content_masks, given, "inputs")
+        _refuse_among(settings.style_masks, found.roots, "styles")
         styles = Styles(found, settings, decoders)
     styles.load_one()
     start = None
@@ -123,6 +125,15 @@ def protected(ready: Ready) -> list[Path]:
     mapping = [] if settings.assign in RULES else [Path(settings.assign)]
     own = [*styles.roots, *(one.path for one in styles.files)] if styles.matched else styles.roots
     return [*ready.source.roots, *own, *mapping, *init, *network, *_masks(settings)]
+
+
+def _refuse_among(masks: Path | None, roots: Sequence[Path], what: str) -> None:
+    """Raises an InputError if masks lie below one of these folders, where they would be taken for pictures."""
+    for root in roots:
+        if masks is not None and root.is_dir() and masks.resolve().is_relative_to(root.resolve()):
+            raise InputError(
+                f"the masks {printable(masks)} lie among the {what} in {printable(root)}", "Move them elsewhere."
+            )
 
 
 def _masks(settings: RenderSettings) -> list[Path]:
