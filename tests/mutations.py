@@ -220,7 +220,7 @@ ENGINE = _in(
 LOOK = _in(
     "",
     ("strength", "outputs show the style in full whatever the strength", "engine/publish.py",
-     "return pixels if settings.strength == 1 else", "return pixels if True else",
+     "pixels = pixels if settings.strength == 1 else", "pixels = pixels if True else",
      "colours::strength_mixes_the_photograph_in"),
     ("gray", "with luminance, the content image keeps its colours", "engine/prepare.py",
      "content = luminance(photograph)", "content = photograph",

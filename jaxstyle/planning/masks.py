@@ -18,8 +18,9 @@ from jaxstyle.errors import ImageError
 
 WHOLE = 2**20
 """Size at which masks are decoded: at their own, since a reduction would blend their colours."""
-EDGE = 0.01
-"""Width of the soft edge around the kept region, as a share of the long side."""
+EDGE = 0.005
+"""Half the width of the soft edge around the kept region, as a share of the long side. Of thin things such as the
+cables of a bridge a wider edge shows."""
 SHOWN = 5
 """Most colours that a message lists."""
 
