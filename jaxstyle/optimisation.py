@@ -109,6 +109,11 @@ class StylizeSettings:
         self.objective()
 
     @property
+    def lane_regions(self) -> int:
+        """Number of regions of a lane: 0, since masks belong to files."""
+        return 0
+
+    @property
     def starts_from_folder(self) -> bool:
         """Whether `init` is the folder of an earlier run."""
         return self.init not in INITS and os.path.isdir(self.init)

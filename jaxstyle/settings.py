@@ -8,10 +8,10 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path  # noqa: F401  (for the annotations of inherited fields, which cyclopts resolves here)
+from pathlib import Path
 from typing import Any, Literal
 
-from jaxstyle import schedule
+from jaxstyle import masked, schedule
 from jaxstyle.architecture import STRIDE, Network  # noqa: F401
 from jaxstyle.coerce import check as _check
 from jaxstyle.errors import SettingsError
@@ -51,6 +51,12 @@ class RenderSettings(StylizeSettings):
             is size alone; preset is what the preset has. Each starts from the result of the one before.
         coarse_content_weight: weight of the content term at all scales but the last [default: the value of
             content_weight]
+        content_masks: masks of the photographs, whose colours name regions: a folder with a/b.png for a/b.jpg, or
+            one picture for all.
+        style_masks: masks of the style images, likewise. A region of a photograph gets the style of the region of the
+            same colour.
+        regions: most regions of a style image's mask; each costs time.
+        keep: colour of the region where the output is the photograph: black, white, or #rrggbb.
         output_size: size of the outputs: work is the working size, input is the input's size, so that labels stay
             valid.
         batch: images optimised side by side, on all devices together; auto is the number that suits the devices.
@@ -87,6 +93,10 @@ class RenderSettings(StylizeSettings):
     balance_by: Literal["parent", "none"] = "parent"
     scales: str = OF_THE_PRESET
     coarse_content_weight: float | None = None
+    content_masks: Path | None = None
+    style_masks: Path | None = None
+    regions: int = 2
+    keep: str | None = None
     output_size: Literal["work", "input"] = "work"
     batch: int | Literal["auto"] = "auto"
     tail: Literal["same", "shrink"] = "same"
@@ -129,12 +139,27 @@ class RenderSettings(StylizeSettings):
         _check(coarse != 0 or own.style_weight + own.tv_weight > 0, "coarse_content_weight", 0,
                "above 0 where the other terms have no weight")  # fmt: skip
         self.part(), self.failures(), self.seconds(), self.stages()
+        self.part(), self.failures(), self.seconds()
+        masked.check(self.content_masks, self.style_masks, self.regions, self.keep)
+        if self.lane_regions and (isinstance(self.tile, int) or self.objective().style_loss != "gram"):
+            what = f"tile is {self.tile}" if isinstance(self.tile, int) else f"style_loss is {self.style_loss!r}"
+            raise SettingsError(f"{what} with masks", "Leave one of them out: regions need Gram matrices, untiled.")
         if self.retry_failed and self.existing != "resume":
             raise SettingsError(f"retry_failed is given with existing {self.existing!r}", "Leave one of them out.")
         if self.shard is not None and self.existing == "overwrite":
             raise SettingsError(
                 "existing is 'overwrite' for one shard", "Empty the output folder, then run the shards."
             )
+
+    @property
+    def kept_colour(self) -> int | None:
+        """The colour of `keep`, with 16 bits a channel, see `planning.masks.Mask`."""
+        return None if self.keep is None else masked.colour(self.keep)
+
+    @property
+    def lane_regions(self) -> int:
+        """Number of regions of a lane; 0 without masks. Without masks of styles, all that is not kept is one."""
+        return 0 if self.content_masks is None else 1 if self.style_masks is None else self.regions
 
     @property
     def changes_styles(self) -> bool:
@@ -200,6 +225,7 @@ class RenderSettings(StylizeSettings):
             "style_size": self.style_size or self.size,
             "init": init,
             "assign": self.assign if self.assign in RULES else "a mapping",  # likewise
+            **{name: resolved[name] and "masks" for name in ("content_masks", "style_masks")},  # likewise
             "scales": sizes if several else None,
             "evaluations": evaluations if several else evaluations[0],
             "coarse_content_weight": coarse if several else None,
@@ -207,7 +233,7 @@ class RenderSettings(StylizeSettings):
 
 
 NO_PIXELS = ("batch", "tail", "devices", "tile", "existing", "retry_failed", "limit", "shard", "workers",
-             "max_failures", "max_duration", "stall_timeout", "max_pixels", "weights", "styles")  # fmt: skip
+             "max_failures", "max_duration", "stall_timeout", "max_pixels", "weights", "styles", "regions")  # fmt: skip
 """Settings that do not change the pixels: `batch`, `tail`, `devices` and `tile` change rounding, which rows and
 `planning.preflight.ROUNDING` tell. The fingerprint has the checksums of the weights and of blended styles."""
 

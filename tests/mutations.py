@@ -239,7 +239,7 @@ ENGINE = _in(
 LOOK = _in(
     "",
     ("strength", "outputs show the style in full whatever the strength", "engine/publish.py",
-     "return pixels if settings.strength == 1 else", "return pixels if True else",
+     "pixels = pixels if settings.strength == 1 else", "pixels = pixels if True else",
      "colours::strength_mixes_the_photograph_in"),
     ("gray", "with luminance, the content image keeps its colours", "engine/prepare.py",
      "content = luminance(photograph)", "content = photograph",
@@ -250,6 +250,31 @@ LOOK = _in(
     ("shared-style", "styles in the photograph's colours share the first one's targets", "planning/styles.py",
      "None if self._settings.changes_styles else self.one",
      "self.one", "colours::targets_are_shared_only_where_all_images_have_the_same"),
+)  # fmt: skip
+
+REGIONS = _in(
+    "",
+    ("region-weights", "every region has the Gram matrix of the whole picture", "model/ops.py",
+     "(features * weights[:, None]).T, features", "features.T, features",
+     "regions::the_guided_gram_term_is_that_of_the_paper_at_two_layers"),
+    ("region-gradient", "the gradient of a region acts on the whole picture", "model/ops.py",
+     ".astype(features.dtype)) * weights[:, None], None", ".astype(features.dtype)), None",
+     "regions::the_gradient_of_a_region_does_not_depend_on_the_style_of_another"),
+    ("region-shares", "a small region weighs as much as a large one", "style/terms/gram.py",
+     "shares = sums / jnp.maximum(jnp.sum(sums), LEAST)", "shares = jnp.ones_like(sums) / len(sums)",
+     "regions::the_guided_gram_term_is_that_of_the_paper_at_two_layers"),
+    ("region-labels", "regions of a photograph are numbered by its own colours", "engine/prepare.py",
+     "labels = masks.labels(mask, style.colours)", "labels = masks.labels(mask, found)",
+     "regions::labels_are_the_styles_also_where_a_photograph_has_fewer"),
+    ("kept-edge", "the soft edge reaches into what is kept", "planning/masks.py",
+     "grown = _sums(_sums(kept.astype(np.int64), radius, 0), radius, 1) > 0", "grown = kept",
+     "regions::what_is_kept_is_the_photograph_to_the_bit_and_its_edge_is_soft"),
+    ("mask-change", "a mask that was painted over leaves its photograph as it is", "planning/preflight.py",
+     "if ledger.checksum_bits(masked) != past.masks:", "if False:",
+     "regions::a_mask_that_is_painted_over_has_its_photograph_rendered_again"),
+    ("mask-aspect", "a mask of another shape is stretched", "planning/masks.py",
+     "if abs(width * header.height - height * header.width) > max(header.width, header.height):", "if False:",
+     "regions::photographs_whose_masks_cannot_be_used_are_rows_that_say_why"),
 )  # fmt: skip
 
 PLANNING = _in(
@@ -430,4 +455,4 @@ DATA = _in(
      "cli::a_render_on_a_platform_that_jax_does_not_have_exits_1_and_says_so"),
 )  # fmt: skip
 
-MUTANTS = [*SOLVERS, *OBJECTIVE, *ENGINE, *LOOK, *PLANNING, *TILES, *DATA]
+MUTANTS = [*SOLVERS, *OBJECTIVE, *ENGINE, *LOOK, *REGIONS, *PLANNING, *TILES, *DATA]

@@ -53,7 +53,7 @@ def test_rows_come_back_as_they_were(written):
     assert list(rows) == ["sub/a.jpg", "notes.txt", "b.jpg"]
     assert rows["sub/a.jpg"] == {
         "key": "sub/a.jpg", "status": "done", "reason": "", "image": "", "style": "s.png",
-        "style_sha256": "", "style_bytes": 0, "style_modified": 0, "seed": 7, "ended": "budget",
+        "style_sha256": "", "style_bytes": 0, "style_modified": 0, "masks_sha256": "", "seed": 7, "ended": "budget",
         "loss": {"content": 1.5, "total": 2.25}, "evaluations": 200, "precision": "", "seconds": 1.25,
         "start_loss": 9.5,
         "input_bytes": 812, "input_modified": 1_700_000_000_123_456_789, "input_sha256": "ab" * 32,

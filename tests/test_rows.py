@@ -14,7 +14,7 @@ FULL = Row(
     style="s.png",
     style_sha256="cd" * 32,
     style_bytes=99,
-    style_modified=12, seed=7, ended="budget", loss={"content": 1.5, "total": 2.25},
+    style_modified=12, masks_sha256="ef" * 32, seed=7, ended="budget", loss={"content": 1.5, "total": 2.25},
     evaluations=200, precision="bfloat16", seconds=1.25, start_loss=9.5, input_bytes=812,
     input_modified=1_700_000_000_123_456_789, input_sha256="ab" * 32, input_size=(640, 480), work_size=(512, 384),
     output_size=(512, 384), output_bytes=4321, output_sha256="cd" * 32, frames=3, notes=("first of 3",), run=4,

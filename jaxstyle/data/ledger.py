@@ -33,6 +33,7 @@ class PastRow(NamedTuple):
         checksum: first 64 bits of the input's SHA-256; 0 if the row has none.
         style: 64 bits of its style's key and of the stamp of the style's file, see `style_stamp`.
         style_checksum: first 64 bits of the SHA-256 of the style's file; 0 if the row has none.
+        masks: first 64 bits of `Row.masks_sha256`; 0 if the row has none.
     """
 
     status: str
@@ -41,6 +42,7 @@ class PastRow(NamedTuple):
     checksum: int
     style: int = 0
     style_checksum: int = 0
+    masks: int = 0
 
 
 def ledgers(output: Path | Folder) -> list[str]:
@@ -185,7 +187,7 @@ class Ledger:
         """Reads ledgers of a folder in this order; raises the errors of `lines`."""
         keys, status = Keys(), array("b")
         length, modified, checksum = array("q"), array("q"), array("Q")
-        style, style_checksum = array("Q"), array("Q")
+        style, style_checksum, masks = array("Q"), array("Q"), array("Q")
         for name in names:
             keys.begin_ledger()
             with as_folder(output) as folder:
@@ -199,9 +201,12 @@ class Ledger:
                     stamp = style_stamp(row.style, row.style_bytes, row.style_modified) if several else 0
                     style.append(stamp)
                     style_checksum.append(checksum_bits(row.style_sha256) if several else 0)
+                    if row.masks_sha256 or masks:  # most folders have none
+                        masks.extend([0] * (len(status) - 1 - len(masks)))
+                        masks.append(checksum_bits(row.masks_sha256))
         self.rows, self.latest_run = len(keys), keys.latest_run
         self._keys, last = keys.last_rows()
-        columns = (status, length, modified, checksum, style, style_checksum)
+        columns = (status, length, modified, checksum, style, style_checksum, *([masks] if masks else []))
         self._fields = [np.array(column)[last] for column in columns]
 
     def __len__(self) -> int:

@@ -26,6 +26,7 @@ class Row:
         style: key of the style image.
         style_sha256, style_bytes, style_modified: checksum, length and time of the last change (nanoseconds) of the
             style's file; length and time are 0 where all images have one style, whose checksum settings.json has.
+        masks_sha256: checksum of the checksums of the photograph's and the style's mask; empty without masks.
         seed: seed of the run.
         ended: how the optimisation ended: budget, converged, stalled or diverged.
         loss: terms of the objective at the result with their weights applied, and their total.
@@ -57,6 +58,7 @@ class Row:
     style_sha256: str = ""
     style_bytes: int = 0
     style_modified: int = 0
+    masks_sha256: str = ""
     seed: int = 0
     ended: str = ""
     loss: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -188,7 +190,9 @@ _BY_TYPE: dict[str, Callable[[Any], Any]] = {
     "tuple[str, ...]": _notes,
     "Mapping[str, float]": _loss,
 }
-_BY_NAME = {"status": _status, "run": _run, "input_sha256": _sha256, "style_sha256": _sha256, "output_sha256": _sha256}
+_BY_NAME = {"status": _status, "run": _run} | {
+    f"{name}_sha256": _sha256 for name in ("input", "style", "masks", "output")
+}
 _READ = _BY_NAME | {
     field.name: _BY_TYPE[str(field.type)] for field in dataclasses.fields(Row) if field.name not in _BY_NAME
 }

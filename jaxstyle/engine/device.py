@@ -25,7 +25,7 @@ from jaxstyle.planning.contract import Batch, Group, OutOfMemory, Result, Snapsh
 from jaxstyle.planning.painting import Painting
 from jaxstyle.settings import RenderSettings
 from jaxstyle.style.batch import Batch as LaneBatch
-from jaxstyle.style.initial import lane_inputs
+from jaxstyle.style.initial import in_regions, lane_inputs
 from jaxstyle.style.stylizer import Stylizer, stylizer
 
 CPU_BATCH, CPU_PIXELS = (1, 2), 2 * 128 * 96
@@ -81,7 +81,7 @@ class JaxDevice:
         self._tiled: dict[tuple[bool, bool, int], Stylizer] = {}
         self._before = self._count()
         self._targets: OrderedDict[tuple[Stylizer, str], Any] = OrderedDict()
-        self._style_bytes = 0 if style is not None else self._engines[False, False].target_bytes
+        self._style_bytes = 0 if style is not None else self._engines[False, False].target_bytes(settings.lane_regions)
         self.memory = self._memory()
 
     @staticmethod
@@ -166,10 +166,11 @@ class JaxDevice:
         step_scale = CAREFUL_STEP if group.careful else 1.0
         with _memory_errors():
             engine, shared = self._engine(group), self._style is not None
-            style = engine.no_targets() if self._style is None else self._targets_of(engine, self._style)
+            number = self.settings.lane_regions
+            style = engine.no_targets(number) if self._style is None else self._targets_of(engine, self._style)
             width, height = group.bucket
             blank = np.zeros((height, width, 3), np.float32)
-            one = engine.start(lane_inputs(blank, blank, height, width), style)
+            one = engine.start(lane_inputs(blank, blank, height, width, in_regions(None, number, blank.shape)), style)
             idle = engine.advance(engine.fill(one, size, shared=shared), 0)  # compiles
             return _JaxBatch(engine, idle, partial(self._targets_of, engine), self.settings.tolerance, step_scale)
 
@@ -177,8 +178,13 @@ class JaxDevice:
         """The targets of a style: computed, or kept since they were. All styles have few shapes, each compiled once."""
         of = engine, style.sha256
         if of not in self._targets:
+            number = self.settings.lane_regions
             targets = [
-                engine.style_targets(to_float(part.levels), None if self._style else self._shape(part.levels))
+                engine.style_targets(
+                    to_float(part.levels),
+                    None if self._style else self._shape(part.levels),
+                    in_regions(part.labels, number, part.levels.shape),
+                )
                 for part in style.parts
             ]
             self._targets[of] = engine.blend(targets, [part.weight for part in style.parts])

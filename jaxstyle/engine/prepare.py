@@ -7,19 +7,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from jaxstyle.data import image
+from jaxstyle.data.sources.base import printable
 from jaxstyle.decode.reader import Reader
 from jaxstyle.decode.worker import Stat
 from jaxstyle.errors import ImageError
-from jaxstyle.planning import scales
+from jaxstyle.planning import masks, scales
 from jaxstyle.planning.painting import Painting
 from jaxstyle.planning.plan import Job
 from jaxstyle.planning.preflight import Ready
+from jaxstyle.settings import RenderSettings
 from jaxstyle.style.colour import luminance, match_colours, matched_luminance
-from jaxstyle.style.initial import initial, lane_inputs
+from jaxstyle.style.initial import in_regions, initial, lane_inputs
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Prepared:
         inputs: arrays of the bucket's size, see `style.initial.lane_inputs`.
         style: its style, in the colours that the run asks for.
         content: the photograph, h x w x 3 float32 in [0, 1]; `inputs` may have it in gray.
+        kept: weights of the photograph in the output, h x w float32; None if nothing is kept.
+        masks_sha256: see `Row`.
     """
 
     job: Job
@@ -42,6 +47,8 @@ class Prepared:
     inputs: Mapping[str, np.ndarray]
     style: Painting
     content: np.ndarray
+    kept: np.ndarray | None = None
+    masks_sha256: str = ""
 
     @property
     def evaluations(self) -> int:
@@ -53,7 +60,7 @@ def prepare(job: Job, reader: Reader, ready: Ready, style: Painting) -> Prepared
     """Decodes a picture, computes where its optimisation starts, and fills both up to the bucket.
 
     Raises:
-        ImageError: it cannot be decoded, or has changed since the run was planned.
+        ImageError: it cannot be decoded, or has changed since the run was planned; its mask cannot be used.
     """
     settings = ready.settings
     decoded = reader.read(job.locator, max(job.work), full_alpha=settings.output_size == "input")
@@ -62,6 +69,7 @@ def prepare(job: Job, reader: Reader, ready: Ready, style: Painting) -> Prepared
     if decoded.header != job.header:  # a PNG may have its orientation after its pixels, where no header shows it
         job = dataclasses.replace(job, header=decoded.header, stages=scales.stages(decoded.header, settings))
     photograph = content = decoded.pixels
+    masked = _masked(job, reader, settings, style)
     match settings.colors:
         case "luminance":
             content = luminance(photograph)
@@ -80,5 +88,45 @@ def prepare(job: Job, reader: Reader, ready: Ready, style: Painting) -> Prepared
         picture = None if ready.start is None else image.resize(ready.start, *job.work)
         init = initial(settings, content, style.picture, job.key, picture)
     width, height = job.bucket
-    inputs = lane_inputs(content, init, height, width)
-    return Prepared(job, decoded.sha256, decoded.alpha, (*decoded.notes, *notes), inputs, style, photograph)
+    inputs = lane_inputs(content, init, height, width, masked.regions)
+    return Prepared(
+        job, decoded.sha256, decoded.alpha, (*decoded.notes, *notes), inputs, style, photograph, *masked[1:]
+    )
+
+
+class _Masked(NamedTuple):
+    """What the mask of a photograph says: its regions, see `style.initial.in_regions`, and fields of `Prepared`."""
+
+    regions: np.ndarray | None = None
+    kept: np.ndarray | None = None
+    sha256: str = ""
+
+
+def _masked(job: Job, reader: Reader, settings: RenderSettings, style: Painting) -> _Masked:
+    """Decodes the mask of a photograph.
+
+    Raises:
+        ImageError: it cannot be used, or has a region that the style's mask lacks.
+    """
+    if settings.content_masks is None:
+        return _Masked()
+    path, shape = masks.path_of(settings.content_masks, job.image or job.key), job.work[::-1]
+    mask = masks.read(path, reader.read, job.header, shape)
+    sha256 = masks.checksum_of_both(mask.sha256, style.mask_sha256)
+    kept = None
+    if settings.kept_colour is not None:
+        kept = mask.colours == np.uint64(settings.kept_colour)
+    if settings.style_masks is None:
+        assert kept is not None
+        labels = np.where(kept, np.int8(-1), np.int8(0))
+    else:
+        found = masks.colours_in(mask, settings.kept_colour)
+        if lacking := [colour for colour in found if colour not in style.colours]:
+            raise ImageError(
+                f"its mask {printable(path)} has the colours {masks.named(lacking)}, and the mask of the style has "
+                f"{masks.named(style.colours)}",
+                "Give both the same colours, and save masks without blended colours.",
+            )
+        labels = masks.labels(mask, style.colours)
+    edge = None if kept is None or not kept.any() else masks.soft_edged(kept)
+    return _Masked(in_regions(labels, settings.lane_regions, shape), edge, sha256)

@@ -92,11 +92,14 @@ def publish(ended: Ended[Prepared], ready: Ready) -> Row:
 
 
 def finished(ended: Ended[Prepared], settings: RenderSettings) -> np.ndarray:
-    """The image of a lane with the colours and the strength that were asked for, H x W x 3 in [0, 1]."""
+    """The image of a lane with the colours and the strength that were asked for, H x W x 3 in [0, 1]; where the mask
+    says so, the photograph."""
     pixels, content = image.to_unit(picture_of(ended)), ended.task.content
     if settings.colors in ("content", "luminance"):
         pixels = with_colours_of(pixels, content)
-    return pixels if settings.strength == 1 else content + (pixels - content) * np.float32(settings.strength)
+    pixels = pixels if settings.strength == 1 else content + (pixels - content) * np.float32(settings.strength)
+    kept = ended.task.kept
+    return pixels if kept is None else content + (pixels - content) * (1 - kept[..., None])
 
 
 def example(ended: Ended[Prepared], settings: RenderSettings) -> Example:
@@ -132,6 +135,8 @@ def row(of: Job | Prepared, status: Literal["done", "failed"], **fields: Any) ->
             "style_bytes": style.length,
             "style_modified": style.modified,
         }
+    if isinstance(of, Prepared):
+        fields |= {"masks_sha256": of.masks_sha256}
     fields.setdefault("notes", () if isinstance(of, Job) else of.notes)
     notes = (*fields.pop("notes"), *((job.note,) if job.note else ()))
     return dataclasses.replace(filled, notes=notes, **fields)

@@ -119,7 +119,8 @@ def decode(shared: Shared) -> None:
             shared.queues.decoded(group, None)
             continue
         except ImageError as error:
-            shared.post(Settled(row(job, "failed", reason=str(error)), job))
+            masked = shared.ready.styles.masks_sha256(job.image or job.key, job.style)
+            shared.post(Settled(row(job, "failed", reason=str(error), masks_sha256=masked), job))
             shared.queues.decoded(group, None)
             continue
         if task.job.group == group:

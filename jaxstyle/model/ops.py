@@ -200,3 +200,25 @@ def _gram_sum_backward(features, dg):
 
 
 gram_sum.defvjp(_gram_sum_forward, _gram_sum_backward)
+
+
+@jax.custom_vjp
+def weighted_gram_sum(features: Float[Array, "p c"], weights: Float[Array, " p"]) -> Float[Array, "c c"]:
+    """Computes F' diag(w) F: like `gram_sum`, with a weight of each position in the number type of the features.
+
+    Only the gradient of the features is computed; that of the weights is zero.
+    """
+    wide = jnp.promote_types(features.dtype, jnp.float32)
+    return jnp.matmul((features * weights[:, None]).T, features, preferred_element_type=wide)
+
+
+def _weighted_gram_sum_forward(features, weights):
+    return weighted_gram_sum(features, weights), (features, weights)
+
+
+def _weighted_gram_sum_backward(residual, dg):
+    features, weights = residual
+    return jnp.matmul(features, (dg + dg.T).astype(features.dtype)) * weights[:, None], None
+
+
+weighted_gram_sum.defvjp(_weighted_gram_sum_forward, _weighted_gram_sum_backward)

@@ -115,6 +115,26 @@ class VGG(nn.Module):
         return maps
 
 
+def pooled_weights(
+    network: Architecture, layers: Iterable[str], weights: Float[Array, "H W R"], inside: ops.Inside
+) -> dict[str, Float[Array, "h w R"]]:
+    """Pools weights of an image's pixels to the positions of layers: each pooling averages what is inside the picture.
+
+    Args:
+        layers: Keras's names.
+        weights: R weights of every pixel.
+        inside: mask of the picture.
+    """
+    wanted, found = set(layers), {}
+    x = jnp.where(inside[..., None], weights, 0)
+    for index, name in enumerate(network.layers):
+        if index and name.endswith("conv1"):
+            x, inside = ops.average_pool(x, inside), ops.pool_inside(inside)
+        if name in wanted:
+            found[name] = x
+    return found
+
+
 def variables(
     parameters: Mapping[str, Mapping[str, Any]], mean: Iterable[float], std: Iterable[float]
 ) -> dict[str, Any]:

@@ -76,7 +76,8 @@ class Batch(Protocol):
 
         Args:
             inputs: of `style.initial.lane_inputs`, of the bucket's size H x W: "content" and "init", H x W x 3 float32,
-                and "inside", H x W bool: True on the picture, False on the border that fills the bucket up.
+                and "inside", H x W bool: True on the picture, False on the border that fills the bucket up;
+                with masks also "regions", H x W x `RenderSettings.lane_regions` bool.
             evaluations: budget of this image.
             style: its style; the style of all images on a device that was made for one.
         """

@@ -26,7 +26,7 @@ from jaxstyle.planning.contract import Device, Group
 from jaxstyle.planning.painting import Painting
 from jaxstyle.planning.plan import Unchanged, inputs_of, planned
 from jaxstyle.settings import RenderSettings
-from jaxstyle.style.initial import lane_inputs
+from jaxstyle.style.initial import in_regions, lane_inputs
 
 BYTES = {"JPEG": 1.3, "MPO": 1.3, "PNG": 2.5, "TIFF": 3.0, "WEBP": 0.8, "AVIF": 0.9, "GIF": 1.4}
 """Bytes a pixel of a stylized picture by format, at the default quality; measured at 64 to 96 pixels. Else 3."""
@@ -212,7 +212,8 @@ def _time(made: Forecast, ready: preflight.Ready, device: Device) -> None:
     batch = device.batch(group, size)
     picture = np.random.default_rng(0).random((PROBE, PROBE, 3), np.float32)
     style = ready.styles.one or Painting.of(picture)
-    inputs = lane_inputs(picture, picture[:, ::-1], PROBE, PROBE)
+    regions = in_regions(None, ready.settings.lane_regions, picture.shape)
+    inputs = lane_inputs(picture, picture[:, ::-1], PROBE, PROBE, regions)
     for lane in range(size):
         batch.put(lane, inputs, 3 * TICKS, style)
     batch.advance(TICKS)

@@ -47,8 +47,9 @@ def fixed_bytes(settings: StylizeSettings) -> int:
     """
     objective = settings.objective()
     network = objective.architecture
+    grams = max(1, settings.lane_regions) * _gram_bytes(objective)
     rounded = parameter_bytes(network, layers_used(objective)) if settings.precision == "bfloat16" else 0
-    return parameter_bytes(network, network.layers) + rounded + _gram_bytes(objective)
+    return parameter_bytes(network, network.layers) + rounded + grams
 
 
 def _gram_bytes(objective: Objective) -> int:
@@ -79,7 +80,19 @@ def lane_bytes(bucket: tuple[int, int], settings: StylizeSettings, tile: int | N
     evaluation = number * _evaluation(bucket, objective, cut) + grams + IMAGES * image
     if kind.evaluations_at_once > 1:
         evaluation = kind.evaluations_at_once * evaluation + parameter_bytes(network, used)
-    return state + targets + evaluation + _FLOAT * largest
+    return state + targets + evaluation + _FLOAT * largest + _region_bytes(bucket, settings)
+
+
+def _region_bytes(bucket: tuple[int, int], settings: StylizeSettings) -> int:
+    """Returns the bytes that regions add: their weights at each style layer, and by region the weighted map of the
+    largest layer and the Gram matrices with their gradients."""
+    objective, regions = settings.objective(), settings.lane_regions
+    network, (_, style) = objective.architecture, compared_layers(objective)
+    if not regions or not style:
+        return 0
+    weights = _FLOAT * sum(positions(bucket, name) for name in style)
+    weighted = _FLOAT * max(map_size(bucket, network, name) for name in style)
+    return regions * (weights + weighted + (1 + GRAMS[objective.style_loss]) * _gram_bytes(objective))
 
 
 def _evaluation(bucket: tuple[int, int], objective: Objective, cut: Sequence[Block]) -> int:
@@ -147,7 +160,13 @@ def chosen_tile(bucket: tuple[int, int], settings: StylizeSettings, memory: int)
     Args:
         memory: bytes of one device.
     """
-    if settings.tile == "none" or (settings.tile == "auto" and largest_batch(bucket, settings, memory)):
+    if (
+        settings.tile == "none"
+        or settings.lane_regions
+        or (  # regions are computed whole
+            settings.tile == "auto" and largest_batch(bucket, settings, memory)
+        )
+    ):
         return None
     sides = [side for side in (TILES if settings.tile == "auto" else (settings.tile,)) if side < max(bucket)]
     return next((side for side in sides if largest_batch(bucket, settings, memory, side)), sides[-1] if sides else None)

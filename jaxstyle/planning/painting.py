@@ -22,11 +22,15 @@ class Part(NamedTuple):
         levels: h x w x 3, uint8, or float32 in [0, 1].
         weight: its share of the style's targets, relative to the other parts.
         sha256: of its file, in hexadecimal.
+        labels: h x w int8, the index of each pixel's region, -1 for none; None without masks.
+        mask_sha256: of the mask's file; empty without masks.
     """
 
     levels: np.ndarray
     weight: float
     sha256: str
+    labels: np.ndarray | None = None
+    mask_sha256: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +43,7 @@ class Painting:
         length, modified: stamp of the file of a single picture, in bytes and nanoseconds.
         notes: on the pictures.
         file_sha256: checksum for rows, where that of the targets is another one.
+        colours: of the regions in the masks, see `planning.masks.Mask`; a region's index is its place here.
         saved: saved targets, arrays by name, which take the place of those of the parts; see `style.targets_file`.
     """
 
@@ -48,6 +53,7 @@ class Painting:
     modified: int = 0
     notes: Sequence[str] = ()
     file_sha256: str = ""
+    colours: tuple[int, ...] = ()
     saved: Mapping[str, np.ndarray] | None = field(default=None, repr=False)
 
     @classmethod
@@ -64,17 +70,33 @@ class Painting:
             by: names the change, so that targets can be kept.
         """
         parts = [
-            Part(change(to_float(one.levels)), one.weight, hashlib.sha256(f"{one.sha256}\0{by}".encode()).hexdigest())
+            one._replace(
+                levels=change(to_float(one.levels)), sha256=hashlib.sha256(f"{one.sha256}\0{by}".encode()).hexdigest()
+            )
             for one in self.parts
         ]
-        return dataclasses.replace(self, parts=parts, file_sha256=self.sha256)
+        return dataclasses.replace(self, parts=parts, file_sha256=self.file_sha256 or self.sha256)
 
     @cached_property
     def sha256(self) -> str:
-        """Checksum of the file, or of the files' checksums and weights."""
+        """Checksum of the file, or of the files' checksums and weights, and of those of masks."""
+        if self.mask_sha256:
+            every = [(one.sha256, one.weight, one.mask_sha256) for one in self.parts]
+            return hashlib.sha256(json.dumps(every).encode()).hexdigest()
         if len(self.parts) == 1:
             return self.parts[0].sha256
         return hashlib.sha256(json.dumps([(one.sha256, one.weight) for one in self.parts]).encode()).hexdigest()
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of its arrays."""
+        labels = [one.labels for one in self.parts if one.labels is not None]
+        return sum(array.nbytes for array in (*(one.levels for one in self.parts), *labels))
+
+    @property
+    def mask_sha256(self) -> str:
+        """Checksums of the masks; empty without masks."""
+        return " ".join(one.mask_sha256 for one in self.parts if one.mask_sha256)
 
     @cached_property
     def picture(self) -> np.ndarray:

@@ -34,7 +34,7 @@ from jaxstyle.paths import given_path
 from jaxstyle.planning.styles import Styles
 from jaxstyle.settings import INITS, RULES, RenderSettings
 
-ROUNDING = ("batch", "tail", "devices", "tile")
+ROUNDING = ("batch", "tail", "devices", "tile", "regions")
 """Settings that change an output by rounding: settings.json shows them, and a run with others may go on in the folder.
 Refusing it would leave no way on where the memory turns out too small; each row has its own batch."""
 INIT_SIZES = 2
@@ -97,6 +97,8 @@ def check(
         sources.check(output)
         found = listed(words)
         check_output(found.roots, output, settings)
+        _refuse_among(settings.content_masks, given, "inputs")
+        _refuse_among(settings.style_masks, found.roots, "styles")
         styles = Styles(found, settings, decoders)
     styles.load_one()
     start = None
@@ -122,7 +124,20 @@ def protected(ready: Ready) -> list[Path]:
     styles = ready.styles.listed
     mapping = [] if settings.assign in RULES else [Path(settings.assign)]
     own = [*styles.roots, *(one.path for one in styles.files)] if styles.matched else styles.roots
-    return [*ready.source.roots, *own, *mapping, *init, *network]
+    return [*ready.source.roots, *own, *mapping, *init, *network, *_masks(settings)]
+
+
+def _refuse_among(masks: Path | None, roots: Sequence[Path], what: str) -> None:
+    """Raises an InputError if masks lie below one of these folders, where they would be taken for pictures."""
+    for root in roots:
+        if masks is not None and root.is_dir() and masks.resolve().is_relative_to(root.resolve()):
+            raise InputError(
+                f"the masks {printable(masks)} lie among the {what} in {printable(root)}", "Move them elsewhere."
+            )
+
+
+def _masks(settings: RenderSettings) -> list[Path]:
+    return [path for path in (settings.content_masks, settings.style_masks) if path is not None]
 
 
 def check_output(styles: Sequence[Path], output: Path, settings: RenderSettings) -> None:
@@ -134,7 +149,9 @@ def check_output(styles: Sequence[Path], output: Path, settings: RenderSettings)
     if settings.starts_from_folder:
         refuse_overlap(output, [Path(settings.init)], "init folder")
     refuse_overlap(output, [path for path in styles if path.is_dir()], "styles")
+    refuse_overlap(output, [path for path in _masks(settings) if path.is_dir()], "masks")
     own = [
+        *(("mask", path) for path in _masks(settings)),
         *(("style", path) for path in styles),
         ("init picture", Path(settings.init)),
         ("weights file", Path(settings.weights or "")),
@@ -213,7 +230,9 @@ def rounding(output: Path, run: Fingerprint) -> str:
     here, there = run.about["rounding"], (fingerprint.read_about(output) or {}).get("rounding")
     there = there if isinstance(there, dict) else here  # of an older version
     differing = [
-        f"{name} is {here[name]!r} now and was {there.get(name)!r}" for name in here if here[name] != there.get(name)
+        f"{name} is {here[name]!r} now and was {there[name]!r}"
+        for name in here
+        if here[name] != there.setdefault(name, here[name])
     ]
     return (
         f"Results of earlier runs in this folder may be rounded otherwise: {', '.join(differing)}." if differing else ""
@@ -223,12 +242,16 @@ def rounding(output: Path, run: Fingerprint) -> str:
 def is_unchanged(one: Input, before: Ledger, ready: Ready) -> bool:
     """Whether an earlier run has finished an input and what it wrote about it still holds.
 
-    A done input needs its output to be there as well. An input is unchanged as long as its length and its time are or,
-    where a copy has lost the time, its length and its checksum.
+    A done input needs its output to be there as well, and its masks must be the same. An input is unchanged as long as
+    its length and its time are or, where a copy has lost the time, its length and its checksum.
     """
     past = before.get(one.key)
     if past is None or (past.status == "failed" and ready.settings.retry_failed):
         return False
+    if past.masks:
+        masked = ready.styles.masks_sha256(one.image or one.key, one.style)
+        if ledger.checksum_bits(masked) != past.masks:
+            return False
     try:
         if past.status == "done":
             if one.failed or (one.style and not ready.styles.is_unchanged(one.style, past)):

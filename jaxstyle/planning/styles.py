@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -16,12 +14,13 @@ from jaxstyle.data import styles as files
 from jaxstyle.data.ledger import Ledger, PastRow, checksum_bits, style_stamp
 from jaxstyle.data.opening import open_regular
 from jaxstyle.data.rows import Row
-from jaxstyle.data.shallow import loads
 from jaxstyle.data.sources.base import printable
 from jaxstyle.data.styles import Listed, StyleFile
 from jaxstyle.decode.pool import Decoders
 from jaxstyle.errors import ImageError, InputError, SettingsError
+from jaxstyle.planning import masks
 from jaxstyle.planning.assign import Assignment
+from jaxstyle.planning.mapping import mapping
 from jaxstyle.planning.painting import Painting, Part
 from jaxstyle.settings import RULES, RenderSettings
 
@@ -68,7 +67,7 @@ class Styles:
         if any(one.path.suffix.lower() == files.TARGETS for one in listed.files):
             raise InputError("saved targets are among the styles to assign", "Give them alone, or with --styles blend.")
         self._index = {one.key: n for n, one in enumerate(listed.files)}
-        mapping = None if settings.assign in RULES else _mapping(Path(settings.assign), self._index)
+        mapped = None if settings.assign in RULES else mapping(Path(settings.assign), self._index)
         if settings.styles_per_image > len(listed.files):
             raise SettingsError(
                 f"styles_per_image is {settings.styles_per_image}",
@@ -80,7 +79,7 @@ class Styles:
             per_image=settings.styles_per_image,
             seed=settings.seed,
             by_folder=settings.balance_by == "parent",
-            mapping=mapping,
+            mapping=mapped,
         )
         if self.assignment.several:
             files.refuse_equal_suffixes(listed.files)
@@ -125,7 +124,10 @@ class Styles:
         """
         if self.assignment is not None:
             return
-        parts, notes, names = [], [], []
+        parts: list[Part] = []
+        notes: list[str] = []
+        names: list[str] = []
+        colours: tuple[int, ...] = ()
         several = len(self.listed.files) > 1
         for file in self.listed.files:
             try:
@@ -134,10 +136,18 @@ class Styles:
                 raise InputError(
                     f"the style {printable(file.path)}: {error.what}", error.remedy or "Give the path of one picture."
                 ) from error
+            if parts and made.colours != colours:
+                raise InputError(
+                    f"the masks of the styles {printable(self.listed.files[0].key)} and {printable(file.key)} "
+                    f"have other colours: {masks.named(colours)}, and {masks.named(made.colours)}",
+                    "Styles are blended region by region: give masks of the same colours.",
+                )
+            colours = made.colours
             parts.append(made.parts[0]._replace(weight=file.weight))
             notes += [f"{file.key}: {note}" if several else note for note in made.notes]
             names.append(f"{file.key}:{file.weight:g}" if several else file.key)
-        self.one = Painting(printable(" + ".join(names)), parts, notes=notes)
+        own = "" if several else parts[0].sha256
+        self.one = Painting(printable(" + ".join(names)), parts, notes=notes, file_sha256=own, colours=colours)
 
     def begin(self, before: Ledger) -> list[str]:
         """Takes out the styles that an earlier run could not read and that are unchanged; returns their keys."""
@@ -148,7 +158,8 @@ class Styles:
             past = before.get(PREFIX + file.key)
             if past is None or past.status != "failed":
                 continue
-            if self._settings.retry_failed or _found(file) != (past.length, past.modified):
+            mended = past.masks not in (0, checksum_bits(self.masks_sha256(None, file.key)))
+            if self._settings.retry_failed or mended or _found(file) != (past.length, past.modified):
                 self._mended.add(file.key)
                 continue
             self._rows[file.key] = None
@@ -198,7 +209,15 @@ class Styles:
             except ImageError as error:
                 length, modified = _found(file)
                 reason = f"a style that cannot be read: {error}"
-                row = Row(PREFIX + key, "failed", reason, input_bytes=length, input_modified=modified)
+                masked = self.masks_sha256(None, key)
+                row = Row(
+                    PREFIX + key,
+                    "failed",
+                    reason,
+                    input_bytes=length,
+                    input_modified=modified,
+                    masks_sha256=masked,
+                )
                 with self._mutex:
                     self._rows[key] = row
                 self.assignment.lose(self._index[key])
@@ -213,7 +232,7 @@ class Styles:
         return made, Row(PREFIX + key, "skipped", reason) if mended else None
 
     def _held(self) -> int:
-        return sum(one.parts[0].levels.nbytes for one in self._kept.values())
+        return sum(one.bytes for one in self._kept.values())
 
     def _decoded(self, file: StyleFile) -> Painting:
         """Decodes a style at its working size.
@@ -234,7 +253,48 @@ class Styles:
             top, left = (height - side) // 2, (width - side) // 2
             levels = levels[top : top + side, left : left + side]
         part = Part(levels, 1.0, found.sha256)
-        return Painting(file.key, [part], found.stat.length, found.stat.modified, found.notes)
+        colours: tuple[int, ...] = ()
+        if self._settings.style_masks is not None:
+            path = masks.path_of(self._settings.style_masks, file.key)
+            mask = masks.read(path, self._decoders.read, found.header, found.levels.shape)
+            if crop:
+                mask = mask._replace(colours=mask.colours[top : top + side, left : left + side])
+            colours = self._regions(mask, path)
+            part = part._replace(labels=masks.labels(mask, colours), mask_sha256=mask.sha256)
+        return Painting(
+            file.key, [part], found.stat.length, found.stat.modified, found.notes, found.sha256, colours=colours
+        )
+
+    def _regions(self, mask: masks.Mask, path: Path) -> tuple[int, ...]:
+        """The colours of a style's mask.
+
+        Raises:
+            ImageError: there are none, or more than `regions`.
+        """
+        colours = masks.colours_in(mask, self._settings.kept_colour)
+        most = self._settings.regions
+        if not 1 <= len(colours) <= most:
+            raise ImageError(
+                f"its mask {printable(path)} has {len(colours)} regions: {masks.named(colours)}",
+                f"It must be 1 to {most}: save masks without blended colours, or give a larger --regions.",
+            )
+        return colours
+
+    def masks_sha256(self, image: str | None, style: str) -> str:
+        """Checksum for rows, of the masks that a photograph and its style have now; "" without masks.
+
+        Args:
+            image: key of the photograph; None for the style's row.
+            style: key of its style; not read where all photographs have one.
+        """
+        content_masks, style_masks = self._settings.content_masks, self._settings.style_masks
+        if content_masks is None or (image is None and style_masks is None):
+            return ""
+        content = "" if image is None else masks.checksum_of(masks.path_of(content_masks, image))
+        if self.one is not None:
+            return masks.checksum_of_both(content, self.one.mask_sha256)
+        own = "" if style_masks is None else masks.checksum_of(masks.path_of(style_masks, style))
+        return masks.checksum_of_both(content, own)
 
 
 def _found(file: StyleFile) -> tuple[int, int]:
@@ -244,51 +304,3 @@ def _found(file: StyleFile) -> tuple[int, int]:
     except OSError:
         return 0, 0
     return found.st_size, found.st_mtime_ns
-
-
-def _mapping(path: Path, index: Mapping[str, int]) -> dict[str, list[int]]:
-    """Reads a mapping: the styles of each image, by index.
-
-    Args:
-        path: a CSV file with the columns image and style, or a manifest, whose done rows count.
-        index: of each style's key.
-
-    Raises:
-        InputError: it cannot be read, or names a style that is not there.
-    """
-    styles: dict[str, list[int]] = {}
-    where = f"the mapping {printable(path)}"
-    try:
-        with open_regular(path, follow=True) as binary, io.TextIOWrapper(binary, "utf-8-sig", newline="") as file:
-            pairs = _from_manifest(file) if path.suffix.lower() == ".jsonl" else _from_csv(file)
-            for image, style in pairs:
-                if style not in index:
-                    raise InputError(
-                        f"{where} gives {printable(image)} the style {printable(style)}, which is not among the styles",
-                        "Give the folder of styles that it was made with.",
-                    )
-                known = styles.setdefault(image, [])
-                if index[style] not in known:
-                    known.append(index[style])
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{where} cannot be read ({error})", "Give CSV with the columns image and style.") from error
-    if not styles:
-        raise InputError(f"{where} names no image", "Give CSV with the columns image and style.")
-    return styles
-
-
-def _from_csv(file: Iterable[str]) -> Iterator[tuple[str, str]]:
-    rows = csv.DictReader(file)
-    if not {"image", "style"} <= set(rows.fieldnames or ()):
-        raise ValueError("its first line has no columns image and style")
-    for row in rows:
-        if row["image"] is None or row["style"] is None:
-            raise ValueError(f"line {rows.line_num} has too few columns")
-        yield row["image"], row["style"]
-
-
-def _from_manifest(file: Iterable[str]) -> Iterator[tuple[str, str]]:
-    for line in file:
-        row = Row.from_json(loads(line))
-        if row.status == "done":
-            yield row.image or row.key, row.style

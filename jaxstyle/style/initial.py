@@ -47,24 +47,45 @@ def noise(seed: int, key: str, shape: tuple[int, ...]) -> np.ndarray:
     return ((values + _MEAN) / 255).astype(np.float32)
 
 
-def lane_inputs(content: np.ndarray, init: np.ndarray, height: int, width: int) -> dict[str, np.ndarray]:
+def lane_inputs(
+    content: np.ndarray, init: np.ndarray, height: int, width: int, regions: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """Pads a content image and its start image to the size of a bucket.
 
     Args:
         content, init: h x w x 3 in [0, 1].
         height, width: size of the bucket, at least h x w.
+        regions: h x w x R bool, True where a pixel belongs to a region.
 
     Returns:
         content, init: height x width x 3 float32, padded by reflection.
         inside: height x width bool, True on the picture. Every term leaves out the pixels outside.
+        regions: height x width x R bool, if regions were given.
     """
     inside = np.zeros((height, width), bool)
     inside[: content.shape[0], : content.shape[1]] = True
-    return {
+    made = {
         "content": pad_reflect(content, height, width),
         "init": pad_reflect(init, height, width),
         "inside": inside,
     }
+    if regions is not None:
+        h, w = regions.shape[:2]
+        made["regions"] = np.pad(regions, ((0, height - h), (0, width - w), (0, 0)))
+    return made
+
+
+def in_regions(labels: np.ndarray | None, number: int, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Returns h x w x `number` bool, True where a pixel has the region's label; None for no regions.
+
+    Args:
+        labels: h x w, indices of regions, others for none [default: all in region 0]
+        shape: h x w, or more.
+    """
+    if number == 0:
+        return None
+    labels = np.zeros(shape[:2], np.int8) if labels is None else labels
+    return labels[..., None] == np.arange(number)
 
 
 def pad_reflect(image: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxstyle.model.ops import Inside
-from jaxstyle.model.vgg import FeatureMap
+from jaxstyle.model.vgg import FeatureMap, pooled_weights
 from jaxstyle.presets import Objective
 from jaxstyle.style.terms import TERMS, Term, View
-from jaxstyle.style.terms.base import Image, Maps
+from jaxstyle.style.terms.base import Image, Maps, Regions
 
 Network = Callable[[Any, Image, Inside], Maps]
 """(variables, image, inside) -> feature maps by layer name, like `VGG.apply`."""
@@ -25,13 +25,15 @@ Network = Callable[[Any, Image, Inside], Maps]
 
 Source = Literal["content", "style"] | None
 """The image that targets come from; None where all active terms count."""
+REGIONS = "regions"
+"""Name of the content image's regions among its targets."""
 
 
 class Targets(NamedTuple):
     """Targets of every active term, by term name.
 
     Attributes:
-        content: targets from the content image, one tree for each lane.
+        content: targets from the content image, one tree for each lane; with masks also `REGIONS`, see `View.regions`.
         style: targets from the style image; lanes with the same style share them.
     """
 
@@ -95,21 +97,41 @@ def read_whole(objective: Objective, source: Source = None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for term in terms for name in term.layers(objective)))
 
 
-def see(objective: Objective, source: Source, network: Network, variables: Any, image: Image, inside: Inside) -> Seen:
+def see(
+    objective: Objective,
+    source: Source,
+    network: Network,
+    variables: Any,
+    image: Image,
+    inside: Inside,
+    regions: Regions | None = None,
+) -> Seen:
     """Computes what the terms read, with the maps of the whole image in memory; `tiles.see` does without.
 
     Args:
         source: see `layers`.
+        regions: see `pooled`.
     """
     maps = network(variables, image, inside)
     wanted = summed(objective, source)
     sums = {layer: {term: sums(maps[layer]) for term, sums in by_term.items()} for layer, by_term in wanted.items()}
-    return Seen(View(image, inside, maps), sums)
+    return Seen(View(image, inside, maps, regions=regions), sums)
+
+
+def pooled(objective: Objective, regions: Float[Array, "H W R"], inside: Inside) -> Regions:
+    """Computes the weights of regions at the layers of the terms whose targets come from the style image.
+
+    Args:
+        regions: weights of an image's pixels in each region.
+        inside: mask of the image.
+    """
+    return pooled_weights(objective.architecture, layers(objective, "style"), regions, inside)
 
 
 def targets(objective: Objective, source: Literal["content", "style"], seen: Seen) -> dict[str, Any]:
-    """Computes the targets of the active terms whose source is the image seen."""
-    return {term.name: term.targets(objective, seen.by(term)) for term in active(objective) if term.source == source}
+    """Computes the targets of the active terms whose source is the image seen; with masks also its regions."""
+    found = {term.name: term.targets(objective, seen.by(term)) for term in active(objective) if term.source == source}
+    return found if source == "style" or not seen.view.regions else found | {REGIONS: seen.view.regions}
 
 
 def losses(objective: Objective, seen: Seen, targets: Targets) -> dict[str, Float[Array, ""]]:

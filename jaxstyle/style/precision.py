@@ -1,4 +1,4 @@
-"""Which number type the convolutions have on this device."""
+"""Number types on this device: of the convolutions, and of float32 products."""
 
 from __future__ import annotations
 
@@ -16,3 +16,13 @@ def precision(asked: str) -> str:
     capability = getattr(device, "compute_capability", None)  # "9.0" for an NVIDIA GPU, "gfx90a" for an AMD GPU
     old = isinstance(capability, str) and capability.partition(".")[0].isdecimal() and float(capability) < 8
     return "float32" if device.platform == "cpu" or old else "bfloat16"
+
+
+def highest_precision(function):
+    """Makes a function compute float32 products in float32: by default some devices use TF32 or bfloat16."""
+
+    def traced(*arguments):
+        with jax.default_matmul_precision("highest"):
+            return function(*arguments)
+
+    return traced

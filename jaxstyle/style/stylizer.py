@@ -20,27 +20,22 @@ from jaxstyle.settings import INITS, StylizeSettings
 from jaxstyle.style import objective as objectives
 from jaxstyle.style import tiles
 from jaxstyle.style.batch import Batch, Started, all_of_it, by_lane, filled, picked, put, put_on_one_of_several, specs
-from jaxstyle.style.initial import lane_inputs
+from jaxstyle.style.initial import in_regions, lane_inputs
 from jaxstyle.style.objective import Targets
-from jaxstyle.style.precision import precision
+from jaxstyle.style.precision import highest_precision, precision
 from jaxstyle.style.solvers import SOLVERS, base
 from jaxstyle.style.solvers.base import Lane
 from jaxstyle.style.status import Status
 from jaxstyle.style.terms import TERMS, Term
 
 
-def _highest_precision(function):
-    """Makes a function compute float32 products in float32: by default some devices use TF32 or bfloat16."""
-
-    def traced(*arguments):
-        with jax.default_matmul_precision("highest"):
-            return function(*arguments)
-
-    return traced
-
-
 def _weighted_sum(trees, weights):
     return jax.tree.map(lambda *a: jnp.tensordot(weights, jnp.stack(a), 1), *trees)
+
+
+def _weights(inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """The weights of regions among the inputs of a lane, if there are any."""
+    return [np.asarray(inputs["regions"], np.float32)] if "regions" in inputs else []
 
 
 class Stylizer:
@@ -66,10 +61,10 @@ class Stylizer:
         self._everywhere = self.variables  # one device computes all targets, with `self.variables`
         if self._mesh:
             self._everywhere = jax.device_put(self.variables, NamedSharding(self._mesh, all_of_it))
-        self._style_targets = jax.jit(_highest_precision(partial(self._targets, "style")))
+        self._style_targets = jax.jit(highest_precision(partial(self._targets, "style")))
         self._blend = jax.jit(_weighted_sum)
-        self._start = jax.jit(_highest_precision(self._start_one))
-        self._advance = jax.jit(_highest_precision(self._advance_divided), donate_argnums=1)
+        self._start = jax.jit(highest_precision(self._start_one))
+        self._advance = jax.jit(highest_precision(self._advance_divided), donate_argnums=1)
         self._put = jax.jit(self._put_divided, donate_argnums=0)
         self._fill = {
             s: jax.jit(partial(filled, self._solver, s), static_argnums=1, **self._lies(s)) for s in (True, False)
@@ -100,15 +95,17 @@ class Stylizer:
             return self.objective.feature_gain
         return CAFFE_GAIN if self.weights.feature_scale == "caffe" else RESCALED_GAIN
 
-    def _see(self, source: objectives.Source, variables: Any, image: Any, inside: Any) -> objectives.Seen:
+    def _see(
+        self, source: objectives.Source, variables: Any, image: Any, inside: Any, regions: Any = None
+    ) -> objectives.Seen:
         """Computes what the terms read of an image, in tiles if the settings say so."""
         tile = self.settings.tile
-        if isinstance(tile, int):
+        if isinstance(tile, int) and regions is None:
             return tiles.see(
                 self.objective, source, variables, image, inside, tile=tile, dtype=self._dtype, gain=self._gain
             )
         network = self._network(objectives.layers(self.objective, source))
-        return objectives.see(self.objective, source, network, variables, image, inside)
+        return objectives.see(self.objective, source, network, variables, image, inside, regions)
 
     def _network(self, layers: Sequence[str]) -> objectives.Network:
         own, gain = self.objective, self._gain
@@ -124,20 +121,23 @@ class Stylizer:
 
         return network
 
-    def _targets(self, source, variables, image, inside):
-        return objectives.targets(self.objective, source, self._see(source, variables, image, inside))
+    def _targets(self, source, variables, image, inside, regions=None):
+        if regions is not None:
+            regions = objectives.pooled(self.objective, regions, inside)
+        return objectives.targets(self.objective, source, self._see(source, variables, image, inside, regions))
 
     def evaluate(self, variables: Any, targets: Targets, inside: Any) -> base.Evaluate:
         """Returns the function to minimise for one image: image -> ((loss, terms), gradient)."""
 
         def loss(image):
-            terms = objectives.losses(self.objective, self._see(None, variables, image, inside), targets)
+            seen = self._see(None, variables, image, inside, targets.content.get(objectives.REGIONS))
+            terms = objectives.losses(self.objective, seen, targets)
             return sum(terms.values()), terms
 
         return jax.value_and_grad(loss, has_aux=True)
 
-    def _start_one(self, variables, style, content, init, inside, budget, step_scale):
-        own = self._targets("content", variables, content, inside)
+    def _start_one(self, variables, style, content, init, inside, budget, step_scale, regions=None):
+        own = self._targets("content", variables, content, inside, regions)
         evaluate = self.evaluate(variables, Targets(own, style), inside)
         values = 3 * jnp.sum(inside, dtype=jnp.float32)
         return base.start(self._solver, evaluate, init, self.terms, budget, values, step_scale), own
@@ -178,16 +178,23 @@ class Stylizer:
         )  # fmt: skip
         return divided(parts, index, one)
 
-    def style_targets(self, style: Float[np.ndarray, "h w 3"], shape: tuple[int, int] | None = None) -> dict[str, Any]:
+    def style_targets(
+        self,
+        style: Float[np.ndarray, "h w 3"],
+        shape: tuple[int, int] | None = None,
+        regions: np.ndarray | None = None,
+    ) -> dict[str, Any]:
         """Computes the targets of a style image, gamma-encoded sRGB in [0, 1], of any size.
 
         Args:
             shape: width and height of the array that it is padded to, multiples of `STRIDE`, so that styles of several
                 sizes have one program [default: the least]
+            regions: h x w x R bool, see `initial.in_regions`.
         """
         width, height = shape or (-(-side // STRIDE) * STRIDE for side in style.shape[1::-1])
-        inputs = lane_inputs(style, style[:1, :1], height, width)
-        return self._style_targets(self.variables, *jax.device_put((inputs["content"], inputs["inside"])))
+        inputs = lane_inputs(style, style[:1, :1], height, width, regions)
+        arrays = (inputs["content"], inputs["inside"], *_weights(inputs))
+        return self._style_targets(self.variables, *jax.device_put(arrays))
 
     def blend(self, targets: Sequence[dict[str, Any]], weights: Sequence[float]) -> dict[str, Any]:
         """Computes the weighted mean of the targets of several style images."""
@@ -196,19 +203,19 @@ class Stylizer:
         shares = jax.device_put(np.asarray(weights, np.float32) / np.float32(sum(weights)))
         return self._blend(list(targets), shares)
 
-    def no_targets(self) -> dict[str, Any]:
-        """Makes targets of zeros, for a lane without an image."""
-        return jax.device_put(jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), self._shapes()))
+    def no_targets(self, regions: int = 0) -> dict[str, Any]:
+        """Makes targets of zeros, for a lane without an image. `regions` is their number, 0 without masks."""
+        return jax.device_put(jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), self._shapes(regions)))
 
-    @property
-    def target_bytes(self) -> int:
-        """Bytes of one style's targets."""
-        return sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(self._shapes()))
+    def target_bytes(self, regions: int = 0) -> int:
+        """Counts the bytes of one style's targets."""
+        return sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(self._shapes(regions)))
 
-    def _shapes(self) -> Any:
-        image = jax.ShapeDtypeStruct((STRIDE, STRIDE, 3), jnp.float32)
-        inside = jax.ShapeDtypeStruct((STRIDE, STRIDE), jnp.bool_)
-        return jax.eval_shape(self._style_targets, self.variables, image, inside)
+    def _shapes(self, regions: int) -> Any:
+        blank = np.zeros((STRIDE, STRIDE, 3), np.float32)
+        inputs = lane_inputs(blank, blank, STRIDE, STRIDE, in_regions(None, regions, blank.shape))
+        arrays = (inputs["content"], inputs["inside"], *_weights(inputs))
+        return jax.eval_shape(self._style_targets, self.variables, *arrays)
 
     def start(
         self,
@@ -220,17 +227,17 @@ class Stylizer:
         """Makes a new lane for one image, with its targets.
 
         Args:
-            inputs: content and init, H x W x 3, and inside, H x W, see `initial.lane_inputs`.
+            inputs: content and init, H x W x 3, inside, H x W, and with masks regions, see `initial.lane_inputs`.
             style: result of `style_targets`.
             budget: most evaluations for this image.
             step_scale: factor on the solver's first step.
         """
         most = np.int32(min(budget, np.iinfo(np.int32).max))
         arrays = [np.asarray(inputs["content"], np.float32), np.asarray(inputs["init"], np.float32)]
-        content, init, inside, most, step_scale = jax.device_put(
-            (*arrays, np.asarray(inputs["inside"], bool), most, np.float32(step_scale))
+        content, init, inside, most, step_scale, *regions = jax.device_put(
+            (*arrays, np.asarray(inputs["inside"], bool), most, np.float32(step_scale), *_weights(inputs))
         )
-        lane, own = self._start(self.variables, style, content, init, inside, most, step_scale)
+        lane, own = self._start(self.variables, style, content, init, inside, most, step_scale, *regions)
         return Started(lane, Targets(own, style), inside)
 
     def stack(self, started: Sequence[Started]) -> Batch:

@@ -20,6 +20,8 @@ from jaxstyle.presets import Objective
 
 Image = Float[Array, "H W 3"]
 Maps = dict[str, FeatureMap]
+Regions = dict[str, Float[Array, "h w R"]]
+"""Weights in [0, 1] of every position of a layer in each of R regions, by layer name."""
 
 
 class View(NamedTuple):
@@ -31,12 +33,14 @@ class View(NamedTuple):
         maps: feature maps of the layers that the active terms read. Where a picture is computed in tiles, those of
             layers that are read only for sums are absent.
         sums: the term's own `Term.sums` of the picture, by layer.
+        regions: regions at the layers of terms whose targets come from the style image; None without masks.
     """
 
     image: Image
     inside: Inside
     maps: Maps
     sums: Mapping[str, Any] = MappingProxyType({})
+    regions: Regions | None = None
 
     @property
     def pixels(self) -> Float[Array, ""]:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from jaxstyle.model.vgg import FeatureMap
 from jaxstyle.presets import Objective
-from jaxstyle.style.terms import gram, moments, wasserstein
+from jaxstyle.style.terms import gram, guided, moments, wasserstein
 from jaxstyle.style.terms.base import Term, View
 from jaxstyle.style.terms.gram import Sums
 
@@ -48,7 +48,9 @@ def sums(objective: Objective, f: FeatureMap) -> Sums:
 
 
 def targets(objective: Objective, view: View) -> dict[str, Any]:
-    """Returns the target of every style layer, such as A, the style image's Gram matrix."""
+    """Returns the target of every style layer, such as A, the style image's Gram matrix; with regions, one of each."""
+    if view.regions is not None:
+        return {name: guided.guided_grams(view.maps[name], view.regions[name])[0] for name in objective.style_layers}
     compute = STYLE_LOSSES[objective.style_loss].target
     return {name: compute(view.sums[name]) for name in objective.style_layers}
 
@@ -64,7 +66,12 @@ def loss(objective: Objective, view: View, targets: dict[str, Any]) -> Float[Arr
     distance = STYLE_LOSSES[objective.style_loss].loss
     total = jnp.zeros((), jnp.promote_types(view.image.dtype, jnp.float32))
     for name, weight in zip(objective.style_layers, layer_weights(objective), strict=True):
-        total = total + weight * distance(objective.normalization, view.sums[name], targets[name], view.pixels)
+        if view.regions is not None:
+            maps, regions = view.maps[name], view.regions[name]
+            own = guided.loss(objective.normalization, maps, regions, targets[name], view.pixels)
+        else:
+            own = distance(objective.normalization, view.sums[name], targets[name], view.pixels)
+        total = total + weight * own
     return total
 
 
