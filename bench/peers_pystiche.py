@@ -15,7 +15,7 @@ from lanes import starts
 from ways import Way
 
 from jaxstyle.style.stylizer import Stylizer
-from jaxstyle.style.terms.gram import layer_weights
+from jaxstyle.style.terms.style import layer_weights
 
 PYTHON = os.environ.get("PYSTICHE_PYTHON", sys.executable)
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from jaxstyle.style.terms.gram import layer_weights
+from jaxstyle.style.terms.style import layer_weights
 
 VERSION = torch.__version__
 LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}

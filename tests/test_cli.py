@@ -79,7 +79,7 @@ def test_a_render_on_a_platform_that_jax_does_not_have_exits_1_and_says_so(folde
         (["paint"], "paint"),
         (["weights", "verify", "IN/none.h5"], "no weights file"),
         (["weights", "convert", "IN/none.pth", "OUT"], "cannot be read"),
-        (["render", "IN", "--style", "STYLE", "-o", "OUT", "--init", "IN/deep"], "init"),
+        (["render", "IN", "--style", "STYLE", "-o", "OUT", "--init", "IN/deep/none"], "init"),
     ],
 )  # fmt: skip
 def test_wrong_usage_exits_2_and_says_why(folder, capfd, arguments, message):

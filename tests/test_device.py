@@ -165,11 +165,11 @@ def test_a_careful_lane_takes_a_smaller_first_step_in_float32(device):
 
 def test_coarse_stages_have_a_content_weight_of_their_own(device, network):
     own = dataclasses.replace(SETTINGS, coarse_content_weight=3.0)
-    devices, terms, programs = {None: device, 3.0: JaxDevice(own, network, device.style_image)}, {}, {}
+    devices, terms, programs = {None: device, 3.0: JaxDevice(own, network, STYLE)}, {}, {}
     for weight, one in devices.items():
         for coarse in (False, True):
             batch = one.batch(Group(GROUP.bucket, coarse=coarse), 1)
-            batch.put(0, {**Task(0).inputs, "init": Task(1).inputs["init"]}, 24)
+            batch.put(0, {**Task(0).inputs, "init": Task(1).inputs["init"]}, 24, STYLE)
             batch.advance(1)
             terms[weight, coarse], programs[weight, coarse] = batch.result(0).terms, one.n_compiled
     assert terms[None, False] == terms[None, True] == terms[3.0, False]

@@ -178,8 +178,9 @@ def test_gradients_agree_with_finite_differences(double, fields, term):
     along = np.random.default_rng(1).normal(size=START.shape)
     step = 1e-5
     difference = (value(START + step * along) - value(START - step * along)) / (2 * step)
-    # central differences in float64 with this step are good to about 1e-8
-    np.testing.assert_allclose(jnp.vdot(gradient, along), difference, rtol=1e-6)
+    # central differences in float64 with this step are good to about 1e-8, the root of w2 by iteration to 1e-5
+    tolerance = 2e-4 if objective.style_loss == "w2" else 1e-6
+    np.testing.assert_allclose(jnp.vdot(gradient, along), difference, rtol=tolerance)
 
 
 def test_the_style_term_vanishes_at_the_style_and_the_content_term_at_the_content(double):

@@ -95,7 +95,12 @@ def numpy_distance(formula, g, a, positions, pixels):
 
 
 def objective(preset="balanced", **fields):
-    layers = dict(style_layers=("relu1_1", "relu3_1"), style_layer_weights=(3.0, 1.0), content_layers=("relu1_1",))
+    layers = dict(
+        style_loss="gram",
+        style_layers=("relu1_1", "relu3_1"),
+        style_layer_weights=(3.0, 1.0),
+        content_layers=("relu1_1",),
+    )
     return StylizeSettings(preset=preset, **{"content_weight": 0, "tv_weight": 0, **layers, **fields}).objective()
 
 
@@ -105,11 +110,13 @@ def style_loss(chosen, image, own, style, style_regions, picture=STYLE, inside=I
 
     def targets(source, image, regions):
         regions = None if regions is None else jnp.asarray(regions, image.dtype)
-        return O.targets(chosen, source, small_network, VARIABLES, image, inside, regions)
+        regions = None if regions is None else O.pooled(chosen, regions, inside)
+        return O.targets(chosen, source, O.see(chosen, source, small_network, VARIABLES, image, inside, regions))
 
     image = jnp.asarray(image)
     found = Targets(targets("content", image, own), style or targets("style", jnp.asarray(picture), style_regions))
-    return O.losses(chosen, small_network, VARIABLES, image, inside, found)["style"]
+    seen = O.see(chosen, None, small_network, VARIABLES, image, inside, found.content.get(O.REGIONS))
+    return O.losses(chosen, seen, found)["style"]
 
 
 OWN = RNG.uniform(0, 1, (8, 8, 3)) * (RNG.uniform(0, 1, (8, 8, 3)) > 0.3)
@@ -563,3 +570,11 @@ def test_the_ledger_knows_the_masks_of_rows_among_rows_without(tmp_path):
     found = ledger.Ledger(tmp_path, ["manifest.jsonl"])
     for row in made:
         assert found.get(row.key).masks == ledger.checksum_bits(row.masks_sha256)
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"), [(dict(tile=64), "tile is 64 with masks"), (dict(style_loss="w2"), "'w2'")]
+)
+def test_what_regions_cannot_be_computed_with_is_refused(tmp_path, setting, told):
+    with pytest.raises(SettingsError, match=told):
+        RenderSettings(content_masks=tmp_path, keep="black", **setting)

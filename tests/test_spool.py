@@ -51,7 +51,7 @@ def test_a_reader_that_keeps_up_and_one_that_falls_behind_read_all(spool, monkey
 
 
 def test_a_long_list_goes_to_a_file(monkeypatch):
-    monkeypatch.setattr(module, "IN_MEMORY", 100)
+    monkeypatch.setattr(module, "IN_MEMORY", 150)
     spool = Spool()
     spool.write(INPUTS[0])
     assert not spool._file._rolled

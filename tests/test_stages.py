@@ -130,7 +130,7 @@ def test_no_picture_is_enlarged_and_each_has_all_evaluations(picture, works, buc
 def test_a_stage_that_ends_early_leaves_the_next_its_own_evaluations(style, tmp_path, devices, monkeypatch):
     save(tmp_path / "in" / "a.png", photo(64, 48, seed=1))
     put = stub.StubBatch.put
-    early = lambda self, lane, inputs, n: put(self, lane, inputs, 3 if self.group.coarse else n)  # noqa: E731
+    early = lambda self, lane, inputs, n, style: put(self, lane, inputs, 3 if self.group.coarse else n, style)  # noqa: E731
     monkeypatch.setattr(stub.StubBatch, "put", early)
     ear = Ear()
     assert render(tmp_path / "in", style, tmp_path / "out", SETTINGS, progress=ear).done == 1

@@ -22,6 +22,7 @@ from jaxstyle.engine.pipeline import render
 from jaxstyle.errors import SettingsError
 from jaxstyle.planning import host, memory
 from jaxstyle.planning.contract import Group
+from jaxstyle.planning.painting import Painting
 from jaxstyle.settings import RenderSettings, StylizeSettings
 from jaxstyle.style import grid
 from jaxstyle.style.initial import lane_inputs
@@ -146,12 +147,12 @@ def test_a_term_without_sums_reads_whole_maps_and_one_with_sums_none(network, mo
     def means(of):
         return {name: total / positions for name, (total, positions) in of.items()}
 
-    def sums(f):
+    def sums(objective, f):
         return jnp.sum(f.features.astype(jnp.float32), (0, 1)), jnp.sum(f.inside, dtype=jnp.float32)
 
     def targets(objective, view):
         assert not view.maps.keys() & {"block1_conv2"} or view.maps["block1_conv2"].features.shape[:2] == (64, 96)
-        return means(view.sums or {name: sums(view.maps[name]) for name in layers})
+        return means(view.sums or {name: sums(objective, view.maps[name]) for name in layers})
 
     def loss(objective, view, target):
         own = targets(objective, view)
@@ -266,11 +267,12 @@ def small_memory(monkeypatch):
 
 
 def test_a_device_takes_tiles_for_the_shapes_that_have_no_room(network, small_memory):
-    device = JaxDevice(RenderSettings(size=192, batch=1, **FLAT), network, painting() / 255)
+    style = Painting.of(painting().astype(np.float32) / 255)
+    device = JaxDevice(RenderSettings(size=192, batch=1, **FLAT), network, style)
     for bucket, tile in (((192, 128), 64), ((64, 64), 0)):
         for careful in (False, True):
             batch = device.batch(Group(bucket, careful), 1)
-            batch.put(0, lane_inputs(*[photo(*bucket) / 255] * 2, *bucket[::-1]), 2)
+            batch.put(0, lane_inputs(*[photo(*bucket) / 255] * 2, *bucket[::-1]), 2, style)
             assert batch.advance(1).evaluations[0] == 1
             assert batch.result(0).tile == tile
     assert device.max_batch((192, 128)) == 1 and device.max_batch((64, 64)) > 1

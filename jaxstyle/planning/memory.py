@@ -160,13 +160,9 @@ def chosen_tile(bucket: tuple[int, int], settings: StylizeSettings, memory: int)
     Args:
         memory: bytes of one device.
     """
-    if (
-        settings.tile == "none"
-        or settings.lane_regions
-        or (  # regions are computed whole
-            settings.tile == "auto" and largest_batch(bucket, settings, memory)
-        )
-    ):
+    if settings.tile == "none" or settings.lane_regions:  # regions are computed whole
+        return None
+    if settings.tile == "auto" and largest_batch(bucket, settings, memory):
         return None
     sides = [side for side in (TILES if settings.tile == "auto" else (settings.tile,)) if side < max(bucket)]
     return next((side for side in sides if largest_batch(bucket, settings, memory, side)), sides[-1] if sides else None)
