@@ -18,8 +18,6 @@ from jaxstyle.errors import InputError
 
 LIST = ".txt"
 """Extension of a list of paths."""
-TARGETS = ".npz"
-"""Extension of saved targets, see `style.targets_file`."""
 MOST_BYTES = 64 * 2**20
 """Of a list of paths."""
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -44,7 +44,6 @@ class Painting:
         notes: on the pictures.
         file_sha256: checksum for rows, where that of the targets is another one.
         colours: of the regions in the masks, see `planning.masks.Mask`; a region's index is its place here.
-        saved: saved targets, arrays by name, which take the place of those of the parts; see `style.targets_file`.
     """
 
     name: str
@@ -54,7 +53,6 @@ class Painting:
     notes: Sequence[str] = ()
     file_sha256: str = ""
     colours: tuple[int, ...] = ()
-    saved: Mapping[str, np.ndarray] | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, pixels: np.ndarray, name: str = "style") -> Painting:

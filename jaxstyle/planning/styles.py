@@ -64,8 +64,6 @@ class Styles:
         if not assigned:
             self._refuse_rules()
             return
-        if any(one.path.suffix.lower() == files.TARGETS for one in listed.files):
-            raise InputError("saved targets are among the styles to assign", "Give them alone, or with --styles blend.")
         self._index = {one.key: n for n, one in enumerate(listed.files)}
         mapped = None if settings.assign in RULES else mapping(Path(settings.assign), self._index)
         if settings.styles_per_image > len(listed.files):
