@@ -71,19 +71,17 @@ def test_loss_and_gradient_are_those_of_the_whole_picture(network, fields, size)
 def test_the_deepest_layer_and_a_tile_that_does_not_divide_the_picture(network):
     fields = dict(style_layers=("relu2_2", "relu5_3"), content_layers=("relu4_3",), tv_weight=0.0)
     whole = evaluated(network, "none", (WIDTH - 23, HEIGHT - 9), **fields)
-    for tile in (16, 80):
-        assert_same(evaluated(network, tile, (WIDTH - 23, HEIGHT - 9), **fields), whole)
+    assert_same(evaluated(network, 48, (WIDTH - 23, HEIGHT - 9), **fields), whole)
 
 
 def test_other_solvers_networks_and_objectives_have_tiles_too(network):
     assert_same(evaluated(network, 16, **OF_TV_ALONE), evaluated(network, "none", **OF_TV_ALONE))
-    for solver in ("adam", "jaxopt-zoom"):
-        whole, tiled = (
-            stylize(photo(64, 48), painting(), evaluations=3, solver=solver, history=3, tile=tile, **FLAT)
-            for tile in ("none", 32)
-        )
-        assert float(tiled.loss) == pytest.approx(float(whole.loss), rel=1e-4)
-        np.testing.assert_allclose(tiled.image, whole.image, atol=2e-3)
+    whole, tiled = (
+        stylize(photo(64, 48), painting(), evaluations=3, solver="jaxopt-zoom", history=3, tile=tile, **FLAT)
+        for tile in ("none", 32)
+    )
+    assert float(tiled.loss) == pytest.approx(float(whole.loss), rel=1e-4)
+    np.testing.assert_allclose(tiled.image, whole.image, atol=2e-3)
 
 
 def test_in_bfloat16_the_loss_is_the_same_and_the_gradient_within_its_rounding(network):
