@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import typing
@@ -15,10 +14,9 @@ import cyclopts
 from cyclopts import Parameter
 
 from jaxstyle.coerce import check, kinds_of, nearest, number_from, typed
-from jaxstyle.config import FLAGS, read
+from jaxstyle.config import FLAGS, read, setting_types
 from jaxstyle.errors import JaxstyleError, SettingsError
 from jaxstyle.paths import given_path
-from jaxstyle.settings import RenderSettings
 
 PREFIX = "JAXSTYLE_"
 OTHER_VARIABLES = ("CACHE", "CONFIG")
@@ -27,11 +25,11 @@ OTHER_VARIABLES = ("CACHE", "CONFIG")
 LAYER = r"(relu|block|conv)\d+_(conv)?\d+"
 NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 STYLE = "--style"
-_HINTS = [*typing.get_type_hints(RenderSettings).items(), *(pair for flags in FLAGS.values() for pair in flags.items())]
+_HINTS = [*setting_types().items(), *(pair for flags in FLAGS.values() for pair in flags.items())]
 ALTERNATIVES = frozenset(
-    f"--{field.name.replace('_', '-')}"
-    for field in dataclasses.fields(RenderSettings)
-    if not any(typing.get_origin(kind) is tuple for kind in kinds_of(typing.get_type_hints(RenderSettings)[field.name]))
+    f"--{name.replace('_', '-')}"
+    for name, hint in setting_types().items()
+    if not any(typing.get_origin(kind) is tuple for kind in kinds_of(hint))
 )
 """Flags that may have several values in a sweep."""
 SWITCHES = {"--no-measure", *(f"--{name.replace('_', '-')}" for name, hint in _HINTS if hint is bool)}
@@ -140,7 +138,7 @@ def check_variables(command: str) -> str:
             raise SettingsError(f"{PREFIX}{name} is empty", "Give it a value, or unset it.")
     if command not in FLAGS:
         return ""
-    known = {*(field.name.upper() for field in dataclasses.fields(RenderSettings)), *map(str.upper, FLAGS[command])}
+    known = {*map(str.upper, setting_types()), *map(str.upper, FLAGS[command])}
     unknown = []
     for variable in sorted(os.environ):
         name = variable.removeprefix(PREFIX)
