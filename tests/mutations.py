@@ -286,7 +286,7 @@ PLANNING = _in(
      "mixed = _mix(self._hashes ^", "mixed = _mix(self._hashes * np.uint64(len(self._keys)) ^",
      "styles::a_new_style_takes_only_the_images_that_it_gets"),
     ("balance", "balanced styles are hashed", "assign.py",
-     "at * GOLDEN + offset", "_hash(\"x\", image) + offset",
+     "at * GOLDEN + offset", "hashed(image) + offset",
      "styles::balanced_is_even_within_each_folder_and_random_is_not"),
     ("style-change", "a painting that was painted over leaves its images as they are", "preflight.py",
      "if one.failed or (one.style and not ready.styles.is_unchanged(one.style, past)):", "if one.failed:",

@@ -72,9 +72,14 @@ def checksum_bits(sha256: str) -> int:
     return int(sha256[:16] or "0", 16)
 
 
-def hashed(key: str) -> int:
-    """Hashes a key to 64 bits; among ten million keys the probability of a collision is 3e-6."""
-    return int.from_bytes(hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+def hashed(key: str, purpose: str = "") -> int:
+    """Hashes a key to 64 bits; among ten million keys the probability of a collision is 3e-6.
+
+    Args:
+        purpose: hashes for different purposes are unrelated; at most 16 letters.
+    """
+    data = key.encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8, person=purpose.encode()).digest(), "little")
 
 
 def style_stamp(key: str, length: int, modified: int) -> int:

@@ -6,7 +6,6 @@ resumed runs and the number of images change nothing.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import re
 import threading
@@ -16,6 +15,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from jaxstyle.data.ledger import hashed
 from jaxstyle.data.styles import StyleFile
 
 GOLDEN = 0x9E3779B97F4A7C15
@@ -54,7 +54,7 @@ class Assignment:
         self._rule, self._per_image, self._by_folder, self._mapping = rule, per_image, by_folder, mapping
         self._keys = [one.key for one in files]
         self._seed = seed
-        self._hashes = np.array([_hash("style", key) for key in self._keys], np.uint64)
+        self._hashes = np.array([hashed(key, "style") for key in self._keys], np.uint64)
         weights = np.array([one.weight for one in files])
         self._weights = None if (weights == weights[0]).all() else weights
         self._ring = lru_cache(maxsize=16)(self._ring_of)
@@ -130,7 +130,7 @@ class Assignment:
     def _ranked(self, image: str, wanted: int) -> list[int]:
         """The styles with the highest hashes, highest first: -weight / log(hash) with weights (Schindelhauer and
         Schomaker 2005), so that a style of weight 2 is twice as frequent."""
-        mixed = _mix(self._hashes ^ np.uint64(_hash("image", f"{self._seed}\0{image}")))
+        mixed = _mix(self._hashes ^ np.uint64(hashed(f"{self._seed}\0{image}", "image")))
         score = mixed
         if self._weights is not None:
             score = -self._weights / np.log((mixed.astype(np.float64) + 0.5) / 2.0**64)
@@ -150,27 +150,21 @@ class Assignment:
         number = re.search(r"\d{1,18}(?=\D*$)", name.rpartition(".")[0] or name)
         pattern = name[: number.start()] + "#" + name[number.end() :] if number else name
         at = int(number[0]) * self._per_image + pick if number else pick
-        offset = _hash("offset", f"{self._seed}\0{group}\0{pattern}")
+        offset = hashed(f"{self._seed}\0{group}\0{pattern}", "offset")
         order, ends = self._ring(group)
         return int(order[np.searchsorted(ends, ((at * GOLDEN + offset) % 2**64 >> 11) / 2**53, side="right")])
 
     def _ring_of(self, group: str) -> tuple[np.ndarray, np.ndarray]:
         """The styles of a folder in their order on a ring, and where their shares of it end."""
-        order = np.argsort(_mix(self._hashes ^ np.uint64(_hash("ring", f"{self._seed}\0{group}"))))
+        order = np.argsort(_mix(self._hashes ^ np.uint64(hashed(f"{self._seed}\0{group}", "ring"))))
         weights = np.ones(len(order)) if self._weights is None else self._weights[order]
         ends = np.cumsum(weights) / weights.sum()
         ends[-1] = 1.0
         return order, ends
 
     def _cycled(self, image: str, position: int, pick: int) -> int:
-        first = _hash("cycle", f"{self._seed}\0{self._group(image)}")
+        first = hashed(f"{self._seed}\0{self._group(image)}", "cycle")
         return (first + position * self._per_image + pick) % len(self._keys)
-
-
-def _hash(purpose: str, text: str) -> int:
-    """64 bits of a text, the same on every machine."""
-    data = text.encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8, person=purpose.encode()).digest(), "little")
 
 
 def _mix(values: np.ndarray) -> np.ndarray:

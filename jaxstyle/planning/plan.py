@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -15,7 +14,7 @@ import numpy as np
 from jaxstyle.data import image
 from jaxstyle.data.image import Size
 from jaxstyle.data.layout import is_reserved
-from jaxstyle.data.ledger import Ledger
+from jaxstyle.data.ledger import Ledger, hashed
 from jaxstyle.data.pictures import kinds
 from jaxstyle.data.rows import Row
 from jaxstyle.data.sources.base import Input, Locator, printable
@@ -174,8 +173,7 @@ def _in_its_styles(one: Input, position: int, styles: Styles, assignment: Assign
 def in_shard(key: str, part: tuple[int, int]) -> bool:
     """Whether an input belongs to shard i of n. Its key alone decides, so that all versions and machines agree."""
     index, parts = part
-    digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8, person=b"shard").digest()
-    return parts == 1 or int.from_bytes(digest, "little") % parts == index - 1
+    return parts == 1 or hashed(key, "shard") % parts == index - 1
 
 
 def planned(
