@@ -4,12 +4,14 @@ import hashlib
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pictures import encoded, painting, save
 
 from jaxstyle.data.styles import StyleFile, listed, output_key, refuse_equal_suffixes
 from jaxstyle.errors import InputError
 from jaxstyle.planning.assign import Assignment
+from jaxstyle.planning.painting import Painting
 
 KEYS = [f"class{c}/img_{n:04}.jpg" for c in range(3) for n in range(200)]
 
@@ -201,3 +203,10 @@ def test_a_mapping_decides_alone():
     mapped = Assignment(some(3), "map.csv", mapping={"a.jpg": [2, 0]})
     assert mapped.mapped and mapped.several and mapped.styles("a.jpg") == [2, 0] and mapped.styles("b.jpg") == []
     assert mapped.instead("a.jpg") is None and not Assignment(some(3), "x", mapping={"a.jpg": [1]}).several
+
+
+def test_a_decoded_style_holds_no_more_than_it_counts():
+    style = Painting.of(painting(40, 30))
+    assert style.picture.dtype == np.float32 and style.picture.shape == (30, 40, 3)
+    held = [one for one in vars(style).values() if isinstance(one, np.ndarray)]
+    assert not held and style.bytes == 40 * 30 * 3

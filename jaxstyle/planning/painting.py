@@ -96,12 +96,14 @@ class Painting:
         """Checksums of the masks; empty without masks."""
         return " ".join(one.mask_sha256 for one in self.parts if one.mask_sha256)
 
-    @cached_property
+    @property
     def picture(self) -> np.ndarray:
         """All parts in one picture, h x w x 3 float32 in [0, 1], with heights in proportion to their weights: it has
-        the colours of the style."""
-        if len(self.parts) == 1:
-            return to_float(self.parts[0].levels)
+        the colours of the style. That of a single part is made at each call, so that `bytes` is all that is held."""
+        return to_float(self.parts[0].levels) if len(self.parts) == 1 else self._stacked
+
+    @cached_property
+    def _stacked(self) -> np.ndarray:
         height, width = self.parts[0].levels.shape[:2]
         most = max(one.weight for one in self.parts)
         rows = [max(1, round(height * one.weight / most)) for one in self.parts]
