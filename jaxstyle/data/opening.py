@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import io
 import os
 import stat
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 CLOSED = getattr(os, "O_CLOEXEC", 0)
 NOT_THROUGH_LINKS = getattr(os, "O_NOFOLLOW", 0)
@@ -54,6 +56,12 @@ def open_regular(
     except BaseException:
         os.close(handle)
         raise
+
+
+def sha256_of(path: Path | str) -> str:
+    """SHA-256 of a regular file, behind links too, in hexadecimal; raises the errors of `open_regular`."""
+    with open_regular(path, follow=True) as file:
+        return hashlib.file_digest(cast(io.BufferedReader, file), "sha256").hexdigest()
 
 
 def read_regular(path: Path | str, most: int | None = None, *, within: int | None = None) -> bytes:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxstyle.data.image import Header, to_float
-from jaxstyle.data.opening import open_regular
+from jaxstyle.data.opening import sha256_of
 from jaxstyle.data.sources.base import printable
 from jaxstyle.decode.worker import Decoded
 from jaxstyle.errors import ImageError
@@ -98,8 +98,7 @@ def named(colours: Iterable[int]) -> str:
 def checksum_of(path: Path) -> str:
     """SHA-256 of a mask's file in hexadecimal; "" if it cannot be read."""
     try:
-        with open_regular(path, follow=True) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+        return sha256_of(path)
     except OSError:
         return ""
 

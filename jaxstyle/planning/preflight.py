@@ -31,7 +31,7 @@ from jaxstyle.decode.worker import Decoded
 from jaxstyle.errors import ImageError, InputError
 from jaxstyle.model import weights
 from jaxstyle.paths import given_path
-from jaxstyle.planning.styles import Styles
+from jaxstyle.planning.styles import Styles, unusable
 from jaxstyle.settings import INITS, RULES, RenderSettings
 
 ROUNDING = ("batch", "tail", "devices", "tile", "regions")
@@ -86,9 +86,8 @@ def check(
 
     Raises what `pipeline.render` raises.
     """
-    given = [given_path(one, "an input") for one in ([inputs] if isinstance(inputs, str | Path) else inputs)]
-    words = [style] if isinstance(style, str | Path) else list(style)
-    words = [type(one)(given_path(one, "the style")) for one in words]  # of a text, a weight may be part
+    given = [given_path(one, "an input") for one in _several(inputs)]
+    words = [type(one)(given_path(one, "the style")) for one in _several(style)]  # of a text, a weight may be part
     output = given_path(output, "the output")
     place = printable(output)
     with watch(f"looking at the inputs and at {place}"):
@@ -114,6 +113,10 @@ def check(
             fingerprint.compare(output, run)
     pixels = None if start is None else start.pixels
     return Ready(sources, outputs, styles, output, settings, pixels, network, run)
+
+
+def _several(given: Path | str | Iterable[Path | str]) -> Iterable[Path | str]:
+    return [given] if isinstance(given, str | Path) else given
 
 
 def protected(ready: Ready) -> list[Path]:
@@ -194,8 +197,7 @@ def own_picture(path: Path, name: str, size: int, decoders: Decoders) -> Decoded
     try:
         return decoders.read(path, size, full_alpha=False)
     except ImageError as error:
-        remedy = error.remedy or "Give the path of one picture."
-        raise InputError(f"the {name} {printable(path)}: {error.what}", remedy) from error
+        raise unusable(name, path, error) from error
 
 
 def describe(

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import os
 import threading
 from collections import OrderedDict
 from pathlib import Path
-from typing import cast
 
 from jaxstyle.data import styles as files
 from jaxstyle.data.ledger import Ledger, PastRow, checksum_bits, style_stamp
-from jaxstyle.data.opening import open_regular
+from jaxstyle.data.opening import sha256_of
 from jaxstyle.data.rows import Row
 from jaxstyle.data.sources.base import printable
 from jaxstyle.data.styles import Listed, StyleFile
@@ -40,6 +37,15 @@ class BrokenStyle(Exception):
     def __init__(self, row: Row | None):
         super().__init__()
         self.row = row
+
+
+def unusable(name: str, path: Path, error: ImageError) -> InputError:
+    """Returns the error of a picture that the whole run depends on.
+
+    Args:
+        name: of the picture in messages.
+    """
+    return InputError(f"the {name} {printable(path)}: {error.what}", error.remedy or "Give the path of one picture.")
 
 
 class Styles:
@@ -131,9 +137,7 @@ class Styles:
             try:
                 made = self._decoded(file)
             except ImageError as error:
-                raise InputError(
-                    f"the style {printable(file.path)}: {error.what}", error.remedy or "Give the path of one picture."
-                ) from error
+                raise unusable("style", file.path, error) from error
             if parts and made.colours != colours:
                 raise InputError(
                     f"the masks of the styles {printable(self.listed.files[0].key)} and {printable(file.key)} "
@@ -177,9 +181,7 @@ class Styles:
     def _checksum(self, file: StyleFile) -> int:
         with self._mutex:
             if file.key not in self._checksums:
-                with open_regular(file.path, follow=True) as opened:
-                    digest = hashlib.file_digest(cast(io.BufferedReader, opened), "sha256").hexdigest()
-                self._checksums[file.key] = checksum_bits(digest)
+                self._checksums[file.key] = checksum_bits(sha256_of(file.path))
             return self._checksums[file.key]
 
     def get(self, key: str) -> tuple[Painting, Row | None]:
