@@ -69,6 +69,14 @@ def test_every_row_tells_its_style_and_the_styles_file(place, devices):
     assert json.loads((place / "out" / "settings.json").read_text())["decides"]["style"] == "assigned"
 
 
+def test_files_among_the_styles_that_are_no_pictures_are_told(place, devices):
+    (place / "styles" / "notes.txt").write_text("a museum")
+    ear = Ear()
+    render(place / "in", place / "styles", place / "out", QUICK, progress=ear)
+    assert any("Left out of the styles" in text and "1 .txt" in text for text in ear.said)
+    assert all("notes.txt" not in key for key in rows(place / "out"))
+
+
 def test_a_run_again_changes_nothing_and_a_new_style_only_the_images_it_gets(place, devices):
     render(place / "in", place / "styles", place / "out", QUICK)
     before, pictures = styles_of(place / "out"), files(place / "out")

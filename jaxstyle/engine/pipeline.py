@@ -122,6 +122,9 @@ def _render(
     for name in ("style", "init"):
         if note := ready.run.about.get(f"{name}_notes"):
             progress.say(f"the {name} picture: {note}")
+    if ignored := ready.styles.listed.ignored:
+        kinds = ", ".join(f"{number} {kind}" for kind, number in ignored.most_common())
+        progress.say(f"Left out of the styles, since their names are no pictures': {kinds}.")
     part, summary = settings.part(), Summary(output)
     with calls.of(f"making {place}"):
         folder = make_output_folder(output)
