@@ -5,10 +5,10 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from checks import CHECKS, switched_on
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pictures import painting, photo, save
-from test_stylize import CHECKS
 
 from jaxstyle.engine.device import CAREFUL_STEP, JaxDevice, _memory_errors
 from jaxstyle.engine.lanes import BatchScheduler
@@ -224,17 +224,12 @@ def test_ready_is_all_that_a_device_needs():
 
 @pytest.mark.parametrize("check", CHECKS)
 def test_render_works_under_the_checks_that_a_caller_may_have_switched_on(check, tmp_path):
-    name, value = check.split("=")
     save(tmp_path / "in" / "a.png", photo(40, 33))
     save(tmp_path / "style.png", painting())
-    before = getattr(jax.config, name)
-    jax.config.update(name, value == "True" or value)
-    try:
+    with switched_on(check):
         summary = render(
             tmp_path / "in", tmp_path / "style.png", tmp_path / "out", size=32, evaluations=3, workers=0, **FEW
         )
-    finally:
-        jax.config.update(name, before)
     assert (summary.done, summary.failed) == (1, 0)
 
 

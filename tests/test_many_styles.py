@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import stub
+from checks import batch_equal_to_its_single_runs
 from pictures import painting, photo, save
 from whole_runs import QUICK, Ear, files, rows
 
@@ -22,7 +23,6 @@ from jaxstyle.engine.device import JaxDevice
 from jaxstyle.engine.pipeline import render
 from jaxstyle.errors import InputError, SettingsError, SettingsMismatch
 from jaxstyle.planning import buckets
-from jaxstyle.planning.contract import Group
 from jaxstyle.planning.forecast import forecast
 from jaxstyle.planning.painting import Painting, Part
 from jaxstyle.settings import RenderSettings
@@ -284,23 +284,9 @@ def test_lanes_of_different_styles_in_one_batch_equal_their_single_runs(network)
     settings = RenderSettings(size=32, evaluations=8, **FEW)
     styles = [Painting.of(painting(40 + 8 * n, 30)[:, ::-1].astype(np.float32) / 255 * (1 - 0.2 * n)) for n in range(3)]
     content = photo(32, 32).astype(np.float32) / 255
-    inputs = lane_inputs(content, content, 32, 32)
-    together = JaxDevice(settings, network, None)
-    size = -(-3 // together.count) * together.count
-    batch = together.batch(Group((32, 32)), size)
-    made = together.n_compiled
-    for lane, style in enumerate(styles):
-        batch.put(lane, inputs, 8, style)
-    batch.advance(3), batch.advance(5)
-    assert together.n_compiled == made  # styles of other sizes compile nothing
-    found = [batch.result(lane) for lane in range(3)]
-    for style, result in zip(styles, found, strict=True):
-        alone = JaxDevice(settings, network, style)
-        single = alone.batch(Group((32, 32)), alone.count)
-        single.put(0, inputs, 8, style)
-        single.advance(8)
-        np.testing.assert_allclose(result.image, single.result(0).image, atol=2e-3)
-        np.testing.assert_allclose(result.loss, single.result(0).loss, rtol=1e-3)
+    inputs = [lane_inputs(content, content, 32, 32)] * 3  # styles of other sizes compile nothing
+    together, _, found = batch_equal_to_its_single_runs(settings, network, styles, inputs)
+    alone = JaxDevice(settings, network, styles[0])
     assert abs(found[0].image - found[1].image).mean() > 0.01
     assert together.memory_bytes((32, 32), 2) > alone.memory_bytes((32, 32), 2)
 

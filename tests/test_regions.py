@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import stub
+from checks import batch_equal_to_its_single_runs
 from pictures import painting, photo, png16, save
 from PIL import Image
 from whole_runs import QUICK, rows
@@ -20,7 +21,6 @@ from jaxstyle.data import ledger
 from jaxstyle.data.rows import Row
 from jaxstyle.decode.pool import decoders_for
 from jaxstyle.engine import pipeline
-from jaxstyle.engine.device import JaxDevice
 from jaxstyle.engine.pipeline import render
 from jaxstyle.errors import InputError, SettingsError, SettingsMismatch
 from jaxstyle.model.vgg import FeatureMap
@@ -212,22 +212,7 @@ def test_lanes_with_masks_of_their_own_equal_their_single_runs(network, tmp_path
         own = in_regions(rng.integers(-1, 3, (32, 32)) if n else np.arange(32)[None] // 16 + np.zeros((32, 1)), 3, ())
         inputs.append(lane_inputs(content, content, 32, 32, own))
     assert len({style.sha256 for style in styles}) == 3
-    together = JaxDevice(settings, network, None)
-    size = -(-3 // together.count) * together.count
-    batch = together.batch(Group((32, 32)), size)
-    made = together.n_compiled
-    for lane, style in enumerate(styles):
-        batch.put(lane, inputs[lane], 8, style)
-    batch.advance(3), batch.advance(5)
-    assert together.n_compiled == made
-    found = [batch.result(lane) for lane in range(3)]
-    for own, style, result in zip(inputs, styles, found, strict=True):
-        alone = JaxDevice(settings, network, style)
-        single = alone.batch(Group((32, 32)), alone.count)
-        single.put(0, own, 8, style)
-        single.advance(8)
-        np.testing.assert_allclose(result.image, single.result(0).image, atol=2e-3)
-        np.testing.assert_allclose(result.loss, single.result(0).loss, rtol=1e-3)
+    together, size, found = batch_equal_to_its_single_runs(settings, network, styles, inputs)
     plain = dict(inputs[0]) | {"regions": inputs[1]["regions"]}
     alone, single = styles[0], together.batch(Group((32, 32)), size)
     single.put(0, plain, 8, alone)

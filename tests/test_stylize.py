@@ -7,6 +7,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from checks import CHECKS, switched_on
 from pictures import painting, photo
 
 import jaxstyle
@@ -281,21 +282,12 @@ def test_two_settings_share_the_parameters_of_one_set_of_weights(network):
     assert one is not other and one.variables is other.variables
 
 
-CHECKS = ["jax_numpy_rank_promotion=raise", "jax_numpy_dtype_promotion=strict", "jax_debug_infs=True",
-          "jax_transfer_guard=disallow"]  # fmt: skip
-
-
 @pytest.mark.parametrize("check", CHECKS)
 def test_stylize_works_under_the_checks_that_a_caller_may_have_switched_on(check):
-    name, value = check.split("=")
-    before = getattr(jax.config, name)
-    jax.config.update(name, value == "True" or value)
-    try:
+    with switched_on(check):
         for solver in ("lbfgs", "adam"):
             solution = stylize(photo(40, 33), painting(33, 20), evaluations=3, solver=solver, history=4, **FEW)
             assert solution.evaluations == 3 and np.isfinite(solution.loss)
-    finally:
-        jax.config.update(name, before)
 
 
 def test_stylize_changes_nothing_of_jax():

@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from checks import CHECKS, switched_on
 from command import run
 from hypothesis import given
 from hypothesis import settings as of_property
 from hypothesis import strategies as st
 from pictures import painting, photo, save
 from test_cost import compiled, engine
-from test_stylize import CHECKS
 from whole_runs import Ear, rows
 
 from jaxstyle.architecture import VGG16, VGG19
@@ -179,14 +179,9 @@ def test_a_picture_no_larger_than_a_tile_is_computed_as_without_tiles(network):
 
 @pytest.mark.parametrize("check", CHECKS)
 def test_tiles_work_under_the_checks_that_a_caller_may_have_switched_on(check):
-    name, value = check.split("=")
-    before = getattr(jax.config, name)
-    jax.config.update(name, value == "True" or value)
-    try:
+    with switched_on(check):
         solution = stylize(photo(40, 33), painting(33, 40), evaluations=3, tile=16, history=4, **FLAT)
         assert solution.evaluations == 3 and np.isfinite(solution.loss)
-    finally:
-        jax.config.update(name, before)
 
 
 @of_property(derandomize=True, database=None, deadline=None, max_examples=200)
