@@ -118,6 +118,16 @@ def test_a_broken_painting_is_a_row_and_its_images_get_the_next_one(place, devic
     assert again.failed == 0 and styles_of(place / "fresh") == styles_of(place / "out")
 
 
+def test_what_is_called_a_painting_and_is_none_is_a_row_and_not_waited_for(place, devices):
+    os.mkfifo(place / "styles" / "pipe.png")
+    (place / "styles" / "gone.png").symlink_to("nowhere")
+    summary = render(place / "in", place / "styles", place / "out", QUICK, assign="each")
+    found = rows(place / "out")
+    lost = {key for key, row in found.items() if key.startswith("style://")}
+    assert lost == {"style://pipe.png", "style://gone.png"} and summary.done == PHOTOS * STYLES
+    assert found["class0/000~pipe.png"]["reason"] == "its style cannot be read"
+
+
 def test_a_broken_painting_is_known_to_the_next_run_until_it_changes(place, devices):
     path = place / "styles" / "s01.png"
     whole = path.read_bytes()

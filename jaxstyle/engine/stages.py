@@ -28,7 +28,7 @@ from jaxstyle.errors import ImageError
 from jaxstyle.planning.batches import chosen_batch
 from jaxstyle.planning.contract import Group
 from jaxstyle.planning.painting import Painting
-from jaxstyle.planning.plan import NO_STYLE, Job, Unchanged, inputs_of, planned
+from jaxstyle.planning.plan import ITS_STYLE, NO_STYLE, Job, Unchanged, inputs_of, planned
 from jaxstyle.planning.preflight import Ready
 from jaxstyle.planning.styles import BrokenStyle
 
@@ -115,7 +115,9 @@ def decode(shared: Shared) -> None:
             if (other := _in_other_style(job, shared.ready)) is not None:
                 shared.queues.requeue(other)
             else:
-                shared.post(Settled(row(job, "failed", reason=NO_STYLE), job))
+                assignment = shared.ready.styles.assignment
+                reason = ITS_STYLE if assignment is not None and assignment.fixed else NO_STYLE
+                shared.post(Settled(row(job, "failed", reason=reason), job))
             shared.queues.decoded(group, None)
             continue
         except ImageError as error:

@@ -70,6 +70,11 @@ class Assignment:
         return self._rule == "each" or self._per_image > 1
 
     @property
+    def fixed(self) -> bool:
+        """Whether no other style takes the place of a broken one."""
+        return self.mapped or self._rule == "each"
+
+    @property
     def mapped(self) -> bool:
         """Whether a mapping decides."""
         return self._mapping is not None
@@ -105,7 +110,7 @@ class Assignment:
         The styles that an image gets are in the end the first of its order that can be read, whichever of them were
         found to be broken first.
         """
-        if self._mapping is not None or self._rule == "each":
+        if self.fixed:
             return None
         with self._mutex:
             order = list(self._order(image, position, len(self._keys)))

@@ -31,6 +31,7 @@ from jaxstyle.settings import RenderSettings
 GROUP = 64
 """Most headers that are asked for at a time."""
 NOT_MAPPED, NO_STYLE = "the mapping gives it no style", "no style can be read"
+ITS_STYLE = "its style cannot be read"
 """Reasons of inputs without a style."""
 NOT_A_PICTURE = "not a picture"
 """How the reason begins for which an input is skipped by its content."""
