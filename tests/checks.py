@@ -1,6 +1,7 @@
-"""JAX's checks that a caller may have switched on, and the comparison of a batch with its single runs."""
+"""JAX's checks that a caller may have switched on, one evaluation, and the comparison of a batch with single runs."""
 
 from contextlib import contextmanager
+from functools import lru_cache
 
 import jax
 import numpy as np
@@ -22,6 +23,19 @@ def switched_on(check):
         yield
     finally:
         jax.config.update(name, before)
+
+
+@lru_cache(maxsize=4)
+def _compiled(stylizer):
+    return jax.jit(lambda variables, targets, inside, image: stylizer.evaluate(variables, targets, inside)(image))
+
+
+def evaluated(stylizer, one, image):
+    """((loss, terms), gradient) of an image with the targets of a started lane.
+
+    Compiled once for all pictures of a shape; the parameters are arguments, since constants take long to compile.
+    """
+    return _compiled(stylizer)(stylizer.variables, one.targets, one.inside, jax.numpy.asarray(image, "float32"))
 
 
 def batch_equal_to_its_single_runs(settings, network, styles, inputs, evaluations=8):

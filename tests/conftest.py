@@ -1,5 +1,7 @@
 """What every test shares: a cache folder of the session, and the real weights, converted once a session."""
 
+import os
+
 import jax
 import numpy as np
 import pytest
@@ -9,14 +11,21 @@ from jaxstyle.architecture import VGG19
 from jaxstyle.engine import jax_setup
 from jaxstyle.model.weights_file import Weights
 
+WORTH_KEEPING = 0.2
+"""Seconds of compiling from which a test keeps a program for the others. Each write looks at all programs of the
+folder, which costs more than to compile one of the thousands that a single operation is."""
+
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
-    """$JAXSTYLE_CACHE for the whole session, so that no test reads or writes the user's own."""
-    folder = tmp_path_factory.mktemp("cache")
+    """$JAXSTYLE_CACHE of all processes of the session, so that no test reads or writes the user's own."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "cache"
+    folder.mkdir(mode=0o700, exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAXSTYLE_CACHE", str(folder))
         jax_setup.enable_cache()  # what one test has compiled no other compiles again
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTH_KEEPING)
         jax.devices()  # begins JAX's work with one CPU device, whichever test comes first
         yield folder
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from checks import evaluated
 from pictures import painting, photo
 
 from jaxstyle.architecture import VGG16
@@ -35,11 +36,12 @@ def rendered(stylizer, settings, picture, bucket, ticks):
      {"style_loss": "w2", "pooling": "l2", "pooling_gain": 0.78, **FLAT}],
     ids=["default", "gatys with average pooling", "article", "w2 with l2 pooling"],
 )  # fmt: skip
-def test_a_photograph_comes_out_the_same_from_three_buckets(network, fields):
+def test_a_photograph_comes_out_the_same_from_all_buckets(network, fields):
     settings = StylizeSettings(**fields)
     stylizer, picture = stylizer_for(settings, network), photo(WIDTH, HEIGHT, 3) / 255
-    first = [rendered(stylizer, settings, picture, bucket, 1) for bucket in BUCKETS]
-    later = [rendered(stylizer, settings, picture, bucket, 6) for bucket in BUCKETS]
+    buckets = BUCKETS[: None if fields is DEEP else 2]
+    first = [rendered(stylizer, settings, picture, bucket, 1) for bucket in buckets]
+    later = [rendered(stylizer, settings, picture, bucket, 6) for bucket in buckets]
     for image, terms in first[1:]:
         np.testing.assert_array_equal(image, first[0][0])  # the start
         for name, value in terms.items():  # sums in another order
@@ -70,11 +72,10 @@ def test_what_lies_outside_the_picture_reaches_no_map_and_gets_no_gradient(netwo
     stylizer, picture = stylizer_for(settings, network), photo(WIDTH, HEIGHT, 3) / 255
     inputs = lane_inputs(picture, picture, 64, 64)
     one = stylizer.start(inputs, stylizer.style_targets(painting() / 255))
-    evaluate = jax.jit(stylizer.evaluate(stylizer.variables, one.targets, one.inside))
     outside = ~inputs["inside"][..., None]
     noise = np.random.default_rng(0).uniform(size=inputs["init"].shape).astype(np.float32)
-    (loss, _), gradient = evaluate(jnp.asarray(np.where(outside, noise, inputs["init"] + 0.01)))
-    (other, _), _ = evaluate(jnp.asarray(np.where(outside, 1 - noise, inputs["init"] + 0.01)))
+    (loss, _), gradient = evaluated(stylizer, one, np.where(outside, noise, inputs["init"] + 0.01))
+    (other, _), _ = evaluated(stylizer, one, np.where(outside, 1 - noise, inputs["init"] + 0.01))
     assert float(loss) == float(other)
     assert not (np.asarray(gradient) * outside).any() and (np.asarray(gradient) != 0)[:HEIGHT, :WIDTH].all()
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from checks import evaluated
 
 from jaxstyle.data import image
 from jaxstyle.demo.demo import PHOTOS
@@ -29,8 +29,7 @@ def found(network, goldens):
     content, style, start = (goldens[name] / 255 for name in ("content", "style", "start"))
     one = stylizer.start(lane_inputs(content, start, *content.shape[:2]), stylizer.style_targets(style))
     with jax.default_matmul_precision("highest"):
-        evaluate = jax.jit(stylizer.evaluate(stylizer.variables, one.targets, one.inside))
-        return evaluate(jnp.asarray(start, jnp.float32))
+        return evaluated(stylizer, one, start)
 
 
 def test_every_term_agrees_with_torch(found, goldens):

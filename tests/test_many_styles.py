@@ -266,7 +266,7 @@ def test_two_shards_one_killed_and_a_broken_pair_end_as_an_undisturbed_run(tmp_p
     for broken in (tmp_path / "in" / "class1" / "021.png", tmp_path / "styles" / "s07.png"):
         broken.write_bytes(broken.read_bytes()[:70])
     assert run(tmp_path, tmp_path / "whole").wait() == 3
-    first, second = (run(tmp_path, tmp_path / "out", "--shard", f"{k}/2", seconds=0.05) for k in (1, 2))
+    first, second = (run(tmp_path, tmp_path / "out", "--shard", f"{k}/2", seconds=0.005) for k in (1, 2))
     ledger = tmp_path / "out" / "manifest-1-of-2.jsonl"
     deadline = time.monotonic() + 60
     while not (ledger.exists() and ledger.read_bytes().count(b"\n") > 5):

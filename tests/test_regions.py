@@ -170,9 +170,8 @@ def test_the_gradient_of_a_region_does_not_depend_on_the_style_of_another(double
     other[:, 4:] = RNG.uniform(0, 1, (8, 4, 3))
 
     def gradient(picture, style_regions=HALVES):
-        return jax.grad(lambda x: style_loss(chosen, x, HALVES, None, style_regions, picture, everywhere))(
-            jnp.asarray(START)
-        )
+        loss = lambda x, picture: style_loss(chosen, x, HALVES, None, style_regions, picture, everywhere)  # noqa: E731
+        return jax.jit(jax.grad(loss))(jnp.asarray(START), picture)
 
     before, after = gradient(STYLE), gradient(other)
     np.testing.assert_array_equal(before[:, :4], after[:, :4])
@@ -180,9 +179,7 @@ def test_the_gradient_of_a_region_does_not_depend_on_the_style_of_another(double
 
 
 def test_the_gradient_agrees_with_finite_differences(double):
-    def value(x):
-        return style_loss(objective(), x, OWN, None, THEIRS)
-
+    value = jax.jit(lambda x: style_loss(objective(), x, OWN, None, THEIRS))
     along, step = RNG.normal(size=START.shape), 1e-5
     difference = (value(START + step * along) - value(START - step * along)) / (2 * step)
     np.testing.assert_allclose(jnp.vdot(jax.grad(value)(jnp.asarray(START)), along), difference, rtol=1e-6)
@@ -191,9 +188,8 @@ def test_the_gradient_agrees_with_finite_differences(double):
 def test_regions_without_a_pixel_give_no_nan():
     nothing = np.zeros((8, 8, 2), np.float32)
     chosen = objective()
-    value, gradient = jax.value_and_grad(lambda x: style_loss(chosen, x, nothing, None, HALVES, STYLE.astype("f4")))(
-        jnp.asarray(START, jnp.float32)
-    )
+    loss = jax.jit(lambda x: style_loss(chosen, x, nothing, None, HALVES, STYLE.astype("f4")))
+    value, gradient = jax.value_and_grad(loss)(jnp.asarray(START, jnp.float32))
     assert value == 0 and not gradient.any()
 
 

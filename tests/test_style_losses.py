@@ -1,5 +1,7 @@
 """The style losses "moments" and "w2" against SciPy in float64, their gradients, and what does not count in them."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,6 +31,7 @@ def sums(of):
     return gram.sums(of, features=True)
 
 
+@partial(jax.jit, static_argnames=("name", "dtype"))  # without it each operation is compiled alone
 def compared(name, features, style, dtype=jnp.float32, inside=None):
     """The loss of a layer, from its definition in the registry."""
     one = STYLE_LOSSES[name]

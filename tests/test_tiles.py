@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import checks
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,16 +44,24 @@ OBJECTIVES = {
 OF_TV_ALONE = {"content_weight": 0.0, "style_weight": 0.0}
 
 
-def evaluated(network, tile, size=(WIDTH, HEIGHT), **fields):
-    """Loss, terms and gradient of a picture of this width and height in an array of WIDTH x HEIGHT."""
+ALL, PART = (WIDTH, HEIGHT), (WIDTH - 23, HEIGHT - 9)  # of the array
+
+
+def evaluated(network, tile, *sizes, **fields):
+    """Loss, terms and gradient of pictures of these widths and heights, each in an array of WIDTH x HEIGHT.
+
+    The targets of the content are computed in tiles too, those of the style are of the whole painting.
+    """
     stylizer = stylizer_for(StylizeSettings(tile=tile, **fields), network)
-    picture = photo(*size, 3) / 255
-    inputs = lane_inputs(picture, picture[:, ::-1], HEIGHT, WIDTH)
-    one = stylizer.start(inputs, stylizer.style_targets(painting(90, 71) / 255))
-    evaluate = jax.jit(stylizer.evaluate(stylizer.variables, one.targets, one.inside))
-    with jax.default_matmul_precision("highest"):
-        (loss, terms), gradient = evaluate(jnp.asarray(inputs["init"]))
-    return float(loss), {name: float(value) for name, value in terms.items()}, np.asarray(gradient)
+    style = stylizer_for(StylizeSettings(**fields), network).style_targets(painting(WIDTH, 71) / 255)
+    found = []
+    for size in sizes or [ALL]:
+        picture = photo(*size, 3) / 255
+        inputs = lane_inputs(picture, picture[:, ::-1], HEIGHT, WIDTH)
+        one = stylizer.start(inputs, style)
+        (loss, terms), gradient = checks.evaluated(stylizer, one, inputs["init"])
+        found.append((float(loss), {name: float(value) for name, value in terms.items()}, np.asarray(gradient)))
+    return found if sizes else found[0]
 
 
 def assert_same(found, expected, loss=3e-6, gradient=1e-5):
@@ -62,23 +71,22 @@ def assert_same(found, expected, loss=3e-6, gradient=1e-5):
 
 
 @pytest.mark.parametrize("fields", [*OBJECTIVES.values()], ids=[*OBJECTIVES])
-@pytest.mark.parametrize("size", [(WIDTH, HEIGHT), (WIDTH - 23, HEIGHT - 9)], ids=["all of the array", "a part of it"])
-def test_loss_and_gradient_are_those_of_the_whole_picture(network, fields, size):
-    whole = evaluated(network, "none", size, **fields)
-    assert_same(evaluated(network, 16, size, **fields), whole)
+def test_loss_and_gradient_are_those_of_the_whole_picture(network, fields):
+    """Of one that fills the array, and of one that is a part of it."""
+    for found, whole in zip(*(evaluated(network, tile, ALL, PART, **fields) for tile in (16, "none")), strict=True):
+        assert_same(found, whole)
 
 
 def test_the_deepest_layer_and_a_tile_that_does_not_divide_the_picture(network):
     fields = dict(style_layers=("relu2_2", "relu5_3"), content_layers=("relu4_3",), tv_weight=0.0)
-    whole = evaluated(network, "none", (WIDTH - 23, HEIGHT - 9), **fields)
-    assert_same(evaluated(network, 48, (WIDTH - 23, HEIGHT - 9), **fields), whole)
+    found, whole = (evaluated(network, tile, PART, **fields)[0] for tile in (48, "none"))
+    assert_same(found, whole)
 
 
 def test_other_solvers_networks_and_objectives_have_tiles_too(network):
     assert_same(evaluated(network, 16, **OF_TV_ALONE), evaluated(network, "none", **OF_TV_ALONE))
     whole, tiled = (
-        stylize(photo(64, 48), painting(), evaluations=3, solver="jaxopt-zoom", history=3, tile=tile, **FLAT)
-        for tile in ("none", 32)
+        stylize(photo(64, 48), painting(), evaluations=3, solver="adam", tile=tile, **FLAT) for tile in ("none", 32)
     )
     assert float(tiled.loss) == pytest.approx(float(whole.loss), rel=1e-4)
     np.testing.assert_allclose(tiled.image, whole.image, atol=2e-3)
@@ -87,7 +95,7 @@ def test_other_solvers_networks_and_objectives_have_tiles_too(network):
 def test_in_bfloat16_the_loss_is_the_same_and_the_gradient_within_its_rounding(network):
     """The parts of a gradient that meet at a tile's border are rounded one by one, to 2^-9 each."""
     found, whole, exact = (
-        evaluated(network, tile, precision=precision, **DEEP)
+        evaluated(network, tile, precision=precision, **FLAT)
         for tile, precision in ((16, "bfloat16"), ("none", "bfloat16"), ("none", "float32"))
     )
     assert_same(found, whole, loss=1e-3, gradient=0.01)
@@ -103,12 +111,12 @@ def test_a_gradient_and_a_result_have_no_seam(network):
         both = (image.mean((1 - axis, 2)) for axis in (0, 1))
         return sum(one.reshape(-1, 16).mean(0) for one in both)
 
-    whole, tiled = (evaluated(network, tile, **DEEP)[2] for tile in ("none", 16))
+    whole, tiled = (evaluated(network, tile, **FLAT)[2] for tile in ("none", 16))
     apart = by_place(np.abs(tiled - whole))
     assert apart.max() < 1e-5 * np.abs(whole).mean()
 
     made = [
-        stylize(photo(96, 96, 5), painting(), evaluations=12, tile=tile, init="content", **DEEP).image
+        stylize(photo(96, 96, 5), painting(), evaluations=12, tile=tile, init="content", **FLAT).image
         for tile in ("none", 16)
     ]
     assert np.abs(made[0] - made[1]).mean() < 0.01  # 12 steps amplify rounding
@@ -169,7 +177,7 @@ def test_a_term_without_sums_reads_whole_maps_and_one_with_sums_none(network, mo
 
 def test_a_picture_no_larger_than_a_tile_is_computed_as_without_tiles(network):
     for tile, size in ((96, (WIDTH, HEIGHT)), ("auto", (WIDTH - 9, HEIGHT - 1))):
-        found, whole = (evaluated(network, one, size, **FLAT) for one in (tile, "none"))
+        (found,), (whole,) = (evaluated(network, one, size, **FLAT) for one in (tile, "none"))
         assert found[:2] == whole[:2]
         np.testing.assert_array_equal(found[2], whole[2])
     assert stylizer_for(StylizeSettings(tile="auto", **FLAT), network) is stylizer_for(
