@@ -98,9 +98,10 @@ def test_the_waves_have_a_pair_that_is_refused():
     """So that the comparison above has some. Kept, such a pair makes the next direction ascend, which forgets it."""
     engine = Lbfgs()
     lane = started(engine, evaluate(waves), jnp.asarray(START), 100)
+    tick = jax.jit(lambda lane: base.tick(engine, evaluate(waves), lane, 0.0))
     accepted = 0
     for _ in range(14):
-        before, lane = lane.point.loss, base.tick(engine, evaluate(waves), lane, 0.0)
+        before, lane = lane.point.loss, tick(lane)
         accepted += int(lane.point.loss < before)
     assert int(lane.state.written) < accepted - 1
 
@@ -110,13 +111,14 @@ def test_the_images_are_those_of_jaxopt(double):
     engine, lengths = Lbfgs(history=3), []
     x = jnp.asarray(START, jnp.float32)
     with jax.enable_x64(False):
-        lane = base.tick(engine, evaluate(bowl), started(engine, evaluate(bowl), x, 100), 0.0)
+        tick = jax.jit(lambda lane: base.tick(engine, evaluate(bowl), lane, 0.0))
+        lane = tick(started(engine, evaluate(bowl), x, 100))
         theirs = jaxopt.LBFGS(bowl, stepsize=lambda _: lengths[-1], history_size=3, jit=False, implicit_diff=False,
                               unroll=True)  # fmt: skip
         state = theirs.init_state(x)
         for n in range(9):
             lengths.append(float(lane.state.step))
-            lane = base.tick(engine, evaluate(bowl), lane, 0.0)
+            lane = tick(lane)
             x, state = theirs.update(x, state)
             np.testing.assert_allclose(lane.point.image, x, atol=1e-4, err_msg=f"step {n}")
 

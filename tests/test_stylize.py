@@ -106,7 +106,7 @@ def test_uint8_and_floats_mean_the_same():
     [("gatys", "lbfgs"), ("article", "lbfgs"), ("gatys", "adam"), ("article", "adam"), ("article", "jaxopt-zoom")],
 )
 def test_every_preset_and_every_solver_runs(preset, solver):
-    few = FEW if solver == "jaxopt-zoom" else {}  # which compiles ten evaluations
+    few = {} if (preset, solver) == ("gatys", "lbfgs") else FEW
     settings = StylizeSettings(preset=preset, solver=solver, evaluations=6, init="noise", **few)
     solution = stylize(photo(32, 32), painting(32, 32), settings)
     assert np.isfinite(solution.loss) and solution.evaluations >= 6
@@ -114,11 +114,11 @@ def test_every_preset_and_every_solver_runs(preset, solver):
 
 def test_bfloat16_convolutions_stay_near_float32():
     losses = [
-        float(stylize(photo(32, 32), painting(32, 32), precision=p, evaluations=1, init="noise").loss)
+        float(stylize(photo(32, 32), painting(32, 32), precision=p, evaluations=1, init="noise", **FEW).loss)
         for p in ("float32", "bfloat16")
     ]
     assert losses[0] != losses[1]
-    assert losses[1] == pytest.approx(losses[0], rel=0.05)  # 8 bits of mantissa through 9 layers, squared
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)  # 8 bits of mantissa through 4 layers, squared
 
 
 @pytest.mark.parametrize(

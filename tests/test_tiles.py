@@ -103,8 +103,8 @@ def test_in_bfloat16_the_loss_is_the_same_and_the_gradient_within_its_rounding(n
     assert apart[0] < 1.1 * apart[1]  # no farther from float32 than without tiles
 
 
-def test_a_gradient_and_a_result_have_no_seam(network):
-    """Differences from the whole picture's are as small beside a tile's border as in its middle, and so are steps."""
+def test_a_gradient_has_no_seam(network):
+    """Differences from the whole picture's are as small beside a tile's border as in its middle."""
 
     def by_place(image):
         """Mean over the rows and columns that lie alike in their tile of 16; 0 and 15 are at its border."""
@@ -114,15 +114,6 @@ def test_a_gradient_and_a_result_have_no_seam(network):
     whole, tiled = (evaluated(network, tile, **FLAT)[2] for tile in ("none", 16))
     apart = by_place(np.abs(tiled - whole))
     assert apart.max() < 1e-5 * np.abs(whole).mean()
-
-    made = [
-        stylize(photo(96, 96, 5), painting(), evaluations=12, tile=tile, init="content", **FLAT).image
-        for tile in ("none", 16)
-    ]
-    assert np.abs(made[0] - made[1]).mean() < 0.01  # 12 steps amplify rounding
-    steps = [by_place(sum(np.abs(np.roll(one, -1, axis) - one) for axis in (0, 1))) for one in made]
-    # Means of 6 rows and 6 columns of two pictures that differ by rounding alone.
-    np.testing.assert_allclose(steps[1], steps[0], rtol=0.05)
 
 
 def test_lanes_side_by_side_have_tiles(network):
@@ -169,7 +160,7 @@ def test_a_term_without_sums_reads_whole_maps_and_one_with_sums_none(network, mo
         term = Term("means", loss, lambda objective: layers, targets, weight=lambda objective: 2.0, sums=of)
         monkeypatch.setitem(TERMS, "means", term)
         for tile in ("none", 32):
-            found[name, tile] = evaluated(network, tile, **FLAT)
+            found[name, tile] = evaluated(network, tile, **OF_TV_ALONE)
     assert found["maps", "none"][1]["means"] > 0
     for one in found.values():
         assert_same(one, found["maps", "none"])
@@ -223,8 +214,8 @@ def test_a_tile_is_a_multiple_of_16_pixels(tile):
     assert [StylizeSettings(tile=one).tile for one in ("auto", "none", 16, 8192)] == ["auto", "none", 16, 8192]
 
 
-@pytest.mark.parametrize(("bucket", "tile"), [((384, 256), 64), ((256, 256), 128)])
-def test_the_model_of_memory_agrees_with_xla_and_tiles_take_less(bucket, tile):
+def test_the_model_of_memory_agrees_with_xla_and_tiles_take_less():
+    bucket, tile = (384, 256), 64
     whole, tiled = engine(tile="none"), engine(tile=tile)
     taken = [compiled(one, bucket, 1).memory_analysis() for one in (whole, tiled)]
     assert taken[1].temp_size_in_bytes < 0.7 * taken[0].temp_size_in_bytes
