@@ -15,6 +15,7 @@ from jaxstyle.data import image
 from jaxstyle.data.sources.base import printable
 from jaxstyle.decode.reader import Reader
 from jaxstyle.decode.worker import Stat
+from jaxstyle.engine import frames
 from jaxstyle.errors import ImageError
 from jaxstyle.planning import masks, scales
 from jaxstyle.planning.painting import Painting
@@ -77,7 +78,12 @@ def prepare(job: Job, reader: Reader, ready: Ready, style: Painting) -> Prepared
         case "matched":
             style = style.changed(partial(match_colours, style=photograph), decoded.sha256)
     notes = [f"its style: {note}" for note in style.notes] if job.style else []
-    if job.previous is not None:
+    begun = frames.start(job, photograph, reader, ready)
+    if begun.note:
+        notes.append(begun.note)
+    if begun.before is not None:
+        init = begun.before[0]
+    elif job.previous is not None:
         init = image.resize(job.previous, *job.work)
         job = dataclasses.replace(job, previous=None)
     elif settings.starts_from_folder:
@@ -88,7 +94,7 @@ def prepare(job: Job, reader: Reader, ready: Ready, style: Painting) -> Prepared
         picture = None if ready.start is None else image.resize(ready.start, *job.work)
         init = initial(settings, content, style.picture, job.key, picture)
     width, height = job.bucket
-    inputs = lane_inputs(content, init, height, width, masked.regions)
+    inputs = lane_inputs(content, init, height, width, masked.regions, begun.before)
     return Prepared(
         job, decoded.sha256, decoded.alpha, (*decoded.notes, *notes), inputs, style, photograph, *masked[1:]
     )
