@@ -128,7 +128,7 @@ def sheet(found: dict[str, np.ndarray], made: Film) -> np.ndarray:
     """Draws a row of frames for every way, and right of it how much they differ from the ones before, four times."""
     lines = []
     for results in found.values():
-        last = range(len(results) - SHOWN, len(results))
+        last = range(max(1, len(results) - SHOWN), len(results))
         shown = [results[n] for n in last]
         shown += [np.repeat(4 * both(results, made, n)[0][..., None], 3, -1) for n in last]
         lines.append(np.concatenate(shown, 1))

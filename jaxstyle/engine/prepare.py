@@ -81,9 +81,7 @@ def prepare(job: Job, reader: Reader, ready: Ready, style: Painting) -> Prepared
     begun = frames.start(job, photograph, reader, ready)
     if begun.note:
         notes.append(begun.note)
-    if begun.before is not None:
-        init = begun.before[0]
-    elif job.previous is not None:
+    if job.previous is not None:
         init = image.resize(job.previous, *job.work)
         job = dataclasses.replace(job, previous=None)
     elif settings.starts_from_folder:
@@ -93,6 +91,9 @@ def prepare(job: Job, reader: Reader, ready: Ready, style: Painting) -> Prepared
     else:
         picture = None if ready.start is None else image.resize(ready.start, *job.work)
         init = initial(settings, content, style.picture, job.key, picture)
+    if begun.before is not None:
+        result, weights = begun.before
+        init = np.where(weights[..., None] > 0, result, init)  # what the frame before does not show starts afresh
     width, height = job.bucket
     inputs = lane_inputs(content, init, height, width, masked.regions, begun.before)
     return Prepared(
