@@ -93,7 +93,8 @@ def prepare(job: Job, reader: Reader, ready: Ready, style: Painting) -> Prepared
         init = initial(settings, content, style.picture, job.key, picture)
     if begun.before is not None:
         result, weights = begun.before
-        init = np.where(weights[..., None] > 0, result, init)  # what the frame before does not show starts afresh
+        # Departs from the paper, which moves the whole result: what it does not show would begin as a smeared edge.
+        init = np.where(weights[..., None] > 0, result, init)
     width, height = job.bucket
     inputs = lane_inputs(content, init, height, width, masked.regions, begun.before)
     return Prepared(
