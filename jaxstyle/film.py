@@ -6,8 +6,9 @@ from typing import Any
 
 from jaxstyle.errors import SettingsError
 
-TEMPORAL_WEIGHT = 100.0
-"""Default of `temporal_weight` with `frames`, under the normalization "energy" (docs/measured.md)."""
+TEMPORAL_WEIGHT = 300.0
+"""Default of `temporal_weight` with `frames`, under the normalization "energy": of the measured weights the largest at
+which frames are no further from the style than frames that are rendered alone (docs/measured.md)."""
 RULES = ("random", "cycle")
 """Rules of `assign` that shots can have; the others go by single pictures."""
 

@@ -32,7 +32,7 @@ class StylizeSettings:
         content_weight: weight of the content term [default: the preset's]
         style_weight: weight of the style term [default: the preset's]
         tv_weight: weight of total variation, which smooths [default: the preset's]
-        temporal_weight: weight of the distance from the frame before, for frames [default: 100 with frames]
+        temporal_weight: weight of the distance from the frame before, for frames [default: 300 with frames]
         content_layers: layers whose feature maps are compared directly, e.g. relu4_2 [default: the preset's]
         style_layers: layers whose style_loss is computed [default: the preset's]
         style_layer_weights: relative weight of each style layer [default: the preset's]

@@ -10,13 +10,14 @@ from pictures import painting, photo, save
 from PIL import Image
 from whole_runs import QUICK, Ear, files, rows
 
+from jaxstyle import film as film_settings
 from jaxstyle.engine import flow
 from jaxstyle.engine.pipeline import render
 from jaxstyle.engine.stop import Stop
 from jaxstyle.errors import InputError, SettingsError, SettingsMismatch
 from jaxstyle.planning.forecast import forecast
 from jaxstyle.planning.shots import numbered
-from jaxstyle.settings import RenderSettings
+from jaxstyle.settings import RenderSettings, StylizeSettings
 
 NUMBER = 4
 SHOTS = {"a/f#.png": "a/f{}.png", "a/g#.png": "a/g{:02}.png", "b/#.png": "b/{}.png"}
@@ -317,7 +318,8 @@ def test_masks_and_the_start_of_a_folder_are_refused(film):
 
 
 def test_the_temporal_weight_has_its_default_with_frames_only():
-    assert RenderSettings(frames=True).objective().temporal_weight > 0
+    assert RenderSettings(frames=True).objective().temporal_weight == film_settings.TEMPORAL_WEIGHT
+    assert f"[default: {film_settings.TEMPORAL_WEIGHT:g} with frames]" in StylizeSettings.__doc__
     assert RenderSettings(frames=True, temporal_weight=0).objective().temporal_weight == 0
     assert RenderSettings().objective().temporal_weight == 0 == RenderSettings().pixels()["temporal_weight"]
     assert RenderSettings(frames=True, preset="gatys", temporal_weight=2).objective().temporal_weight == 2

@@ -57,7 +57,7 @@ def moved(before: np.ndarray, frame: np.ndarray) -> Moved:
 
 def _flow(cv2: Any, one: np.ndarray, other: np.ndarray) -> np.ndarray:
     way = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    way.setFinestScale(0)  # the preset stops at half of the size, with four times the error (docs/measured.md)
+    way.setFinestScale(0)  # the preset stops at half of the size, with four times the error (bench/LOG.md)
     return way.calc(one, other, None)
 
 
