@@ -10,6 +10,7 @@ motion, where both frames show the same. The figures go to standard output; FOLD
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,8 +20,7 @@ import harness
 import numpy as np
 from PIL import Image
 
-from jaxstyle.data.reading import LastRows
-from jaxstyle.engine.pipeline import render
+import jaxstyle
 from jaxstyle.film import TEMPORAL_WEIGHT
 
 PAN, PATCH = (3, 1), (-4, 2)
@@ -110,12 +110,14 @@ def measure(asked: argparse.Namespace, folder: Path) -> None:
     print(f"flicker of the photographs: {np.mean(flickers(made.frames, made)):.2f}")
     for name, settings in ways.items():
         output = folder / name.replace(" ", "-")
-        summary = render(folder / "frames", style, output, size=size, evaluations=asked.evaluations, **settings)
+        summary = jaxstyle.render(
+            folder / "frames", style, output, size=size, evaluations=asked.evaluations, **settings
+        )
         found[name] = np.stack([_load(output / f"{n:03}.png") for n in range(number)])
         own = flickers(found[name], made)
         base = np.mean(flickers(found[ALONE], made))
-        with LastRows(output) as rows:
-            style_losses = [row.loss["style"] for row in rows][1:]
+        rows = map(json.loads, (output / "manifest.jsonl").read_text().splitlines())
+        style_losses = [row["loss"]["style"] for row in rows if row["key"] != "000.png"]
         print(
             f"{name:22} flicker {np.mean(own):6.2f}, as a share of {ALONE} {np.mean(own) / base:.2f}, "
             f"style loss {np.mean(style_losses):.3f}, {summary.device_seconds:.0f} s on the device",
