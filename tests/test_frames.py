@@ -11,10 +11,11 @@ from PIL import Image
 from whole_runs import QUICK, Ear, files, rows
 
 from jaxstyle import film as film_settings
+from jaxstyle.decode.reader import Reader
 from jaxstyle.engine import flow
 from jaxstyle.engine.pipeline import render
 from jaxstyle.engine.stop import Stop
-from jaxstyle.errors import InputError, SettingsError, SettingsMismatch
+from jaxstyle.errors import ImageError, InputError, SettingsError, SettingsMismatch
 from jaxstyle.planning.forecast import forecast
 from jaxstyle.planning.shots import numbered
 from jaxstyle.settings import RenderSettings, StylizeSettings
@@ -202,6 +203,16 @@ def test_a_frame_of_another_shape_begins_afresh(film, style, tmp_path, devices, 
     run(film / "b", style, tmp_path / "out")
     assert starts(tmp_path / "out") == {"8.png": "", "9.png": "8.png", "10.png": "", "11.png": "10.png"}
     assert "begun afresh: the frame before, 9.png, has another shape" in rows(tmp_path / "out")["10.png"]["notes"]
+
+
+def test_a_frame_begins_afresh_where_the_one_before_cannot_be_read(film, style, tmp_path, devices, monkeypatch):
+    def gone(self, folder, key, size):
+        raise ImageError("cannot be read")
+
+    monkeypatch.setattr(Reader, "result", gone)
+    assert run(film / "b", style, tmp_path / "out").done == NUMBER
+    assert set(starts(tmp_path / "out").values()) == {""}
+    assert "begun afresh: the frame before, 8.png, cannot be read" in rows(tmp_path / "out")["9.png"]["notes"]
 
 
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(film, style, tmp_path, devices, unmoved):
