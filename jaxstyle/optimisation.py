@@ -32,6 +32,7 @@ class StylizeSettings:
         content_weight: weight of the content term [default: the preset's]
         style_weight: weight of the style term [default: the preset's]
         tv_weight: weight of total variation, which smooths [default: the preset's]
+        temporal_weight: weight of the distance from the frame before, for frames [default: 300 with frames]
         content_layers: layers whose feature maps are compared directly, e.g. relu4_2 [default: the preset's]
         style_layers: layers whose style_loss is computed [default: the preset's]
         style_layer_weights: relative weight of each style layer [default: the preset's]
@@ -69,6 +70,7 @@ class StylizeSettings:
     content_weight: float | None = None
     style_weight: float | None = None
     tv_weight: float | None = None
+    temporal_weight: float | None = None
     content_layers: tuple[str, ...] | None = None
     style_layers: tuple[str, ...] | None = None
     style_layer_weights: tuple[float, ...] | None = None
@@ -147,9 +149,8 @@ class StylizeSettings:
         names = [f.name for f in dataclasses.fields(Objective)]
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         objective = dataclasses.replace(PRESETS[self.preset], **given)
-        for name in ("content_weight", "style_weight", "tv_weight"):
-            value = getattr(objective, name)
-            check_weight(name, value)
+        for name in ("content_weight", "style_weight", "tv_weight", "temporal_weight"):
+            check_weight(name, getattr(objective, name))
         _check(objective.content_weight + objective.style_weight + objective.tv_weight > 0, "the sum of weights", 0,
                "above 0: give one of the terms a weight")  # fmt: skip
         loss, scaled = objective.style_loss, objective.normalization

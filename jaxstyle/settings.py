@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxstyle import masked, schedule
+from jaxstyle import film, masked, schedule
 from jaxstyle.architecture import STRIDE, Network  # noqa: F401
 from jaxstyle.coerce import check as _check
 from jaxstyle.errors import SettingsError
@@ -57,6 +57,8 @@ class RenderSettings(StylizeSettings):
             same colour.
         regions: most regions of a style image's mask; each costs time.
         keep: colour of the region where the output is the photograph: black, white, or #rrggbb.
+        frames: the photographs are frames of films. Those of one folder whose names differ only in the number before
+            the extension are a shot; each frame starts from the result of the one before, moved along with the picture.
         output_size: size of the outputs: work is the working size, input is the input's size, so that labels stay
             valid.
         batch: images optimised side by side, on all devices together; auto is the number that suits the devices.
@@ -97,6 +99,7 @@ class RenderSettings(StylizeSettings):
     style_masks: Path | None = None
     regions: int = 2
     keep: str | None = None
+    frames: bool = False
     output_size: Literal["work", "input"] = "work"
     batch: int | Literal["auto"] = "auto"
     tail: Literal["same", "shrink"] = "same"
@@ -115,6 +118,8 @@ class RenderSettings(StylizeSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.frames and self.temporal_weight is None and self.objective().normalization == "energy":
+            object.__setattr__(self, "temporal_weight", self.objective().temporal_weight or film.TEMPORAL_WEIGHT)
         _check(STRIDE <= self.size <= 8192, "size", self.size, f"{STRIDE} to 8192 pixels")
         _check(self.style_size is None or STRIDE <= self.style_size <= 8192, "style_size", self.style_size,
                f"{STRIDE} to 8192 pixels")  # fmt: skip
@@ -141,6 +146,7 @@ class RenderSettings(StylizeSettings):
         self.part(), self.failures(), self.seconds(), self.stages()
         self.part(), self.failures(), self.seconds()
         masked.check(self.content_masks, self.style_masks, self.regions, self.keep)
+        film.check(self)
         if self.lane_regions and (isinstance(self.tile, int) or self.objective().style_loss != "gram"):
             what = f"tile is {self.tile}" if isinstance(self.tile, int) else f"style_loss is {self.style_loss!r}"
             raise SettingsError(f"{what} with masks", "Leave one of them out: regions need Gram matrices, untiled.")

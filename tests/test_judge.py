@@ -35,6 +35,18 @@ def ended(
     return Ended(task, Result(np.asarray(shown, np.float32), loss, terms, start, "float32"), evaluations, status, 0.1)
 
 
+def test_a_frame_that_starts_from_a_result_need_not_gain():
+    for loss, status, image in ((4.0, Status.BUDGET, None), (3.99, Status.STALLED, None), (3.0, Status.BUDGET, PHOTO)):
+        one = ended(loss, status, image=image)
+        assert problem(one, SETTINGS)
+        one.task.inputs["before"] = PHOTO
+        assert problem(one, SETTINGS) == ""
+    for loss, image, words in ((float("nan"), None, "diverged"), (3.0, FLAT * 0, "black")):
+        one = ended(loss, image=image)
+        one.task.inputs["before"] = PHOTO
+        assert words in problem(one, SETTINGS)
+
+
 @pytest.mark.parametrize("status", [Status.BUDGET, Status.CONVERGED])
 @pytest.mark.parametrize(
     ("case", "words"),

@@ -89,7 +89,7 @@ def test_a_batch_stays_as_it_is_while_more_may_come(monkeypatch):
     rig.queues._planned = False
     ended = rig.run()
     assert next(ended).task.number == 0
-    assert rig.queues.offer(SimpleNamespace(group=GROUP))  # which is not decoded in time
+    assert rig.queues.offer(SimpleNamespace(group=GROUP, shot=""))  # which is not decoded in time
     assert [next(ended).task.number for _ in range(3)] == [1, 2, 3]
     rig.queues.stop()
     assert list(ended) == [] and rig.device.sizes == [4] and not rig.device.asked
@@ -118,7 +118,7 @@ def test_abandoned_queues_end_the_run(ended_before):
 
 def test_abandoned_queues_end_a_run_that_waits_for_its_first_picture():
     rig, made = Rig([], batch=4), []
-    assert rig.queues.offer(SimpleNamespace(group=GROUP))  # and nobody decodes it
+    assert rig.queues.offer(SimpleNamespace(group=GROUP, shot=""))  # and nobody decodes it
     thread = threading.Thread(target=lambda: made.extend(rig.run()), daemon=True)
     thread.start()
     rig.queues.abandon()

@@ -17,6 +17,7 @@ SECONDS = 60
 class Job(NamedTuple):
     group: Group
     number: int = 0
+    shot: str = ""
 
 
 def queues_of(batch=4, window=20, spare=1, **jobs):

@@ -193,6 +193,8 @@ def test_few_images_of_first_stages_wait_in_memory(style, tmp_path, devices, mon
 
 
 class Waiting:
+    shot = ""
+
     def __init__(self, group, number):
         self.group, self.number = group, number
 

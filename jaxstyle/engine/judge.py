@@ -106,7 +106,8 @@ def problem(ended: Ended[Prepared], settings: RenderSettings, found: Mapping[str
         return "diverged: its loss was not finite"
     if ended.task.evaluations == ended.evaluations == 1:  # whatever the start looks like, it was asked for
         return ""
-    if not is_optimal(ended, settings.objective()):
+    from_result = "before" in ended.task.inputs  # a frame of a still picture has nothing left to gain
+    if not from_result and not is_optimal(ended, settings.objective()):
         went = f"its loss went from {result.start_loss:.4g} to {result.loss:.4g}"
         if ended.status == Status.STALLED and found["fall"] < STALLED:
             return f"stalled: no step lowered its loss ({went})"

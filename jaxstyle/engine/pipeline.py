@@ -20,6 +20,8 @@ from jaxstyle.data.sources.base import printable
 from jaxstyle.decode.pool import Decoders, decoders_for
 from jaxstyle.decode.reader import Reader
 from jaxstyle.engine.events import Progress, Silent, Summary
+from jaxstyle.engine.flow import opencv
+from jaxstyle.engine.frames import UNWARPED
 from jaxstyle.engine.shared import Shared
 from jaxstyle.engine.stages import works
 from jaxstyle.engine.stop import Limits, Stop
@@ -125,6 +127,8 @@ def _render(
     if ignored := ready.styles.listed.ignored:
         kinds = ", ".join(f"{number} {kind}" for kind, number in ignored.most_common())
         progress.say(f"Left out of the styles, since their names are no pictures': {kinds}.")
+    if settings.frames and not opencv():
+        progress.say(UNWARPED)
     part, summary = settings.part(), Summary(output)
     with calls.of(f"making {place}"):
         folder = make_output_folder(output)

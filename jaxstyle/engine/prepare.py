@@ -15,6 +15,7 @@ from jaxstyle.data import image
 from jaxstyle.data.sources.base import printable
 from jaxstyle.decode.reader import Reader
 from jaxstyle.decode.worker import Stat
+from jaxstyle.engine import frames
 from jaxstyle.errors import ImageError
 from jaxstyle.planning import masks, scales
 from jaxstyle.planning.painting import Painting
@@ -77,6 +78,9 @@ def prepare(job: Job, reader: Reader, ready: Ready, style: Painting) -> Prepared
         case "matched":
             style = style.changed(partial(match_colours, style=photograph), decoded.sha256)
     notes = [f"its style: {note}" for note in style.notes] if job.style else []
+    begun = frames.start(job, photograph, reader, ready)
+    if begun.note:
+        notes.append(begun.note)
     if job.previous is not None:
         init = image.resize(job.previous, *job.work)
         job = dataclasses.replace(job, previous=None)
@@ -87,8 +91,12 @@ def prepare(job: Job, reader: Reader, ready: Ready, style: Painting) -> Prepared
     else:
         picture = None if ready.start is None else image.resize(ready.start, *job.work)
         init = initial(settings, content, style.picture, job.key, picture)
+    if begun.before is not None:
+        result, weights = begun.before
+        # Departs from the paper, which moves the whole result: what it does not show would begin as a smeared edge.
+        init = np.where(weights[..., None] > 0, result, init)
     width, height = job.bucket
-    inputs = lane_inputs(content, init, height, width, masked.regions)
+    inputs = lane_inputs(content, init, height, width, masked.regions, begun.before)
     return Prepared(
         job, decoded.sha256, decoded.alpha, (*decoded.notes, *notes), inputs, style, photograph, *masked[1:]
     )

@@ -3,7 +3,7 @@
 The planner offers jobs and blocks while the window is full. Decoders take jobs of the group that the device works on,
 then of the group that it will probably take next. The device takes the decoded pictures. The number of jobs never
 exceeds the window, and the number of decoded pictures never exceeds two batches and a few, however many inputs there
-are.
+are. A frame of a film waits until the one before has its row.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from jaxstyle.data.image import Size
+from jaxstyle.engine.shots import Shots
 from jaxstyle.planning.contract import Group
-from jaxstyle.planning.plan import Job
+from jaxstyle.planning.plan import Before, Job
 
 T = TypeVar("T")
 
@@ -26,7 +27,7 @@ class Queues(Generic[T]):
     def __init__(self, batch: Callable[[Size], int], *, window: int, spare: int = 1):
         """Args:
         batch: (bucket) -> lanes of a full batch; a group with fewer jobs waits for more.
-        window: most jobs of all groups together: waiting, being decoded and decoded.
+        window: most jobs of all groups together: waiting, being decoded and decoded, and frames that wait for others.
         spare: most decoded pictures of the current group beyond a full batch; the other groups together may have a
             full batch and as many.
         """
@@ -36,6 +37,7 @@ class Queues(Generic[T]):
         self._decoding: Counter[Group] = Counter()
         self._ready: dict[Group, deque[T]] = defaultdict(deque)
         self._pending: Counter[Group] = Counter()  # the sum of the three above
+        self._shots, self._published = Shots(), set[str]()  # shots of which a frame is being published
         self._current: Group | None = None
         self._planned = self._stopped = self._ended = False
         self.abandoned = False
@@ -45,8 +47,14 @@ class Queues(Generic[T]):
     def offer(self, job: Job) -> bool:
         """Adds a job; blocks while the window is full. Returns False if the run has stopped and drops the job."""
         with self._change:
-            self._change.wait_for(lambda: self._stopped or self._pending.total() < self._window)
-            return self.requeue(job)
+            self._change.wait_for(lambda: self._stopped or self._held() < self._window)
+            queued = self._shots.add(job) if job.shot else job
+            return not self._stopped if queued is None else self.requeue(queued)
+
+    def finished(self, shot: str, frame: Before) -> None:
+        """Says that an earlier run has made the output of a frame."""
+        with self._change:
+            self._shots.finished(shot, frame)
 
     @property
     def stopped(self) -> bool:
@@ -121,7 +129,26 @@ class Queues(Generic[T]):
                 self._change.notify_all()
             return not self._stopped
 
+    def settled(self, job: Job, *, done: bool) -> None:
+        """Says that a job has its row; the frame that waits for it is queued.
+
+        Args:
+            done: whether it has an output.
+        """
+        with self._change:
+            self._published.discard(job.shot)
+            following = self._shots.ended(job, done=done) if job.shot and not self._stopped else None
+            if following is not None:
+                self.requeue(following)
+            self._change.notify_all()
+
     # The device's side.
+
+    def publishing(self, job: Job) -> None:
+        """Says that a job's picture is being published, so that a further frame of its shot may come."""
+        with self._change:
+            if job.shot:
+                self._published.add(job.shot)
 
     def anything(self) -> bool:
         """Whether there is a job to render; blocks until one is planned or the plan is complete."""
@@ -138,7 +165,7 @@ class Queues(Generic[T]):
         with self._change:
             self._current = None
             self._change.notify_all()
-            self._change.wait_for(lambda: self._stopped or self._best() or (self._planned and not self._pending))
+            self._change.wait_for(lambda: self._stopped or self._best() or self._over())
             self._current = None if self._stopped else self._best()
             self._end_if(self._current is None)
             self._change.notify_all()
@@ -152,7 +179,8 @@ class Queues(Generic[T]):
         """
 
         def settled() -> bool:
-            return bool(self._stopped or self._overtaken(group) or self._ready[group] or not self._pending[group])
+            nothing = not self._pending[group] and not self._published
+            return bool(self._stopped or self._overtaken(group) or self._ready[group] or nothing)
 
         with self._change:
             self._change.wait_for(settled, wait)
@@ -163,9 +191,10 @@ class Queues(Generic[T]):
             return self._ready[group].popleft()
 
     def pending(self, group: Group) -> int:
-        """Returns the number of a group's tasks: waiting, being decoded, or decoded."""
+        """Returns the number of a group's tasks: waiting, being decoded, or decoded; and those that a frame being
+        published may lead to."""
         with self._change:
-            return self._pending[group]
+            return self._pending[group] + len(self._published)
 
     # Private; the caller holds the condition.
 
@@ -173,6 +202,12 @@ class Queues(Generic[T]):
         self._pending[group] += change
         if not self._pending[group]:
             del self._pending[group]
+
+    def _held(self) -> int:
+        return self._pending.total() + self._shots.held
+
+    def _over(self) -> bool:
+        return self._planned and not self._pending and not self._published
 
     def _end_if(self, nothing: bool) -> None:
         if nothing:
@@ -191,7 +226,7 @@ class Queues(Generic[T]):
         return any(other.stage > group.stage and self._full(other) for other in self._pending)
 
     def _best(self) -> Group | None:
-        ready = self._planned or self._pending.total() >= self._window
+        ready = self._planned or self._held() >= self._window
         return max((group for group in self._pending if ready or self._full(group)), key=self._rank, default=None)
 
     def _wanted(self) -> Group | None:

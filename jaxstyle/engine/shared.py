@@ -22,6 +22,8 @@ from jaxstyle.planning.preflight import Ready
 
 WINDOW = 2048
 """Jobs that the planner may be ahead."""
+FRAMES = 2**16
+"""The same where the inputs are frames: most wait for others, and the frames of all lanes' shots must fit in."""
 EVENTS = 4096
 """Events that may wait for the main thread."""
 WAIT_SECONDS = 0.2
@@ -32,7 +34,8 @@ Event = Settled | Tell | Broken | threading.Thread
 def _queues(ready: Ready) -> Queues[Prepared]:
     """Queues that collect jobs for the batch that was asked for; "auto" is 2 until the device is known."""
     batch = 2 if ready.settings.batch == "auto" else int(ready.settings.batch)
-    return Queues(lambda _: batch, window=max(WINDOW, 4 * batch))
+    batch = min(batch, ready.shots or batch)
+    return Queues(lambda _: batch, window=max(FRAMES if ready.shots else WINDOW, 4 * batch))
 
 
 @dataclass

@@ -28,7 +28,7 @@ from jaxstyle.errors import ImageError
 from jaxstyle.planning.batches import chosen_batch
 from jaxstyle.planning.contract import Group
 from jaxstyle.planning.painting import Painting
-from jaxstyle.planning.plan import ITS_STYLE, NO_STYLE, Job, Unchanged, inputs_of, planned
+from jaxstyle.planning.plan import ITS_STYLE, NO_STYLE, Before, Job, Unchanged, inputs_of, planned
 from jaxstyle.planning.preflight import Ready
 from jaxstyle.planning.styles import BrokenStyle
 
@@ -78,6 +78,9 @@ def plan(shared: Shared) -> None:
             finished += 1
             if finished % TOLD == 0:
                 shared.tell("finished", TOLD)
+            past = shared.before.get(one.key)
+            if one.frame is not None and past is not None and past.status == "done":
+                shared.queues.finished(one.frame.shot, Before(one.key, one.frame.locator))
         elif isinstance(one, Row):
             shared.post(Settled(one))
         else:
@@ -118,11 +121,13 @@ def decode(shared: Shared) -> None:
                 assignment = shared.ready.styles.assignment
                 reason = ITS_STYLE if assignment is not None and assignment.fixed else NO_STYLE
                 shared.post(Settled(row(job, "failed", reason=reason), job))
+                shared.queues.settled(job, done=False)
             shared.queues.decoded(group, None)
             continue
         except ImageError as error:
             masked = shared.ready.styles.masks_sha256(job.image or job.key, job.style)
             shared.post(Settled(row(job, "failed", reason=str(error), masks_sha256=masked), job))
+            shared.queues.settled(job, done=False)
             shared.queues.decoded(group, None)
             continue
         if task.job.group == group:
@@ -150,7 +155,7 @@ def _style_of(job: Job, shared: Shared) -> Painting:
 def _in_other_style(job: Job, ready: Ready) -> Job | None:
     """The job in the next style of its image's order; None if there is none."""
     assert ready.styles.assignment is not None
-    other = ready.styles.assignment.instead(job.image or job.key, job.position)
+    other = ready.styles.assignment.instead(job.shot or job.image or job.key, job.position)
     return None if other is None else job.in_style(ready.styles.listed.files[other].key)
 
 
@@ -216,6 +221,7 @@ class _Renderer:
     def _hand_on(self, ended: Ended[Prepared]) -> None:
         job = next_job(ended, self._shared.ready)
         if job is None:
+            self._shared.queues.publishing(ended.task.job)
             self._shared.put(self._shared.ended, ended)
             return
         if job.first_problem and not ended.task.job.first_problem:  # it begins again
@@ -229,7 +235,7 @@ class _Renderer:
         return max(count, min(self._wanted(bucket), self._most_pixels // (bucket[0] * bucket[1]) // count * count))
 
     def _wanted(self, bucket: tuple[int, int]) -> int:
-        return chosen_batch(self._device, bucket, self._shared.ready.settings.batch)
+        return chosen_batch(self._device, bucket, self._shared.ready.settings.batch, self._shared.ready.shots)
 
     def _halved(self, group: Group, batch: int) -> None:
         width, height = group.bucket
@@ -246,6 +252,7 @@ def publish_ended(shared: Shared) -> None:
             made = publish(ended, shared.ready)
         wanted = made.status == "done" and next(shared.results) < EXAMPLES
         shared.post(Settled(made, ended.task.job, example(ended, shared.ready.settings) if wanted else None))
+        shared.queues.settled(ended.task.job, done=made.status == "done")
 
 
 def _next(shared: Shared) -> Ended[Prepared] | None:

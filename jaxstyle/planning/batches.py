@@ -23,10 +23,14 @@ def batch_size(batch: int, pending: int, count: int = 1) -> int:
     return next(size for size in batch_sizes(batch, count) if size <= max(pending, count))
 
 
-def chosen_batch(device: Device, bucket: Size, asked: int | str) -> int:
+def chosen_batch(device: Device, bucket: Size, asked: int | str, shots: int = 0) -> int:
     """Most lanes of a bucket: the number asked for if it fits, or what the device prefers ("auto").
 
     Rounded up to a multiple of the devices.
+
+    Args:
+        shots: most images that there are side by side; 0 if nothing limits them.
     """
     wanted = device.preferred_batch(bucket) if asked == "auto" else min(int(asked), device.max_batch(bucket))
+    wanted = min(wanted, shots or wanted)
     return -(-wanted // device.count) * device.count

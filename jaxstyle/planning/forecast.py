@@ -68,6 +68,7 @@ class Forecast:
     Attributes:
         render, finished, skipped, failed: inputs by what would become of them.
         reasons: of skipped and failed, the most common first: (reason, inputs).
+        shots: that the inputs are frames of; 0 if they are no frames.
         memory: bytes that the device has for batches.
         styles: images by the style that they would get, the most frequent first; empty if all have the same.
         disk, disk_free: bytes that the outputs would take, estimated, and that there are.
@@ -83,6 +84,7 @@ class Forecast:
     reasons: list[tuple[str, int]] = field(default_factory=list)
     buckets: list[Bucket] = field(default_factory=list)
     styles: dict[str, int] = field(default_factory=dict)
+    shots: int = 0
     memory: int = 0
     disk: int = 0
     disk_free: int = 0
@@ -102,6 +104,7 @@ class Forecast:
         """For people."""
         told = [f"{self.render} to render, {self.finished} finished, {self.skipped} to skip, {self.failed} failing"]
         told += [f"  {n} x {printable(reason)}" for reason, n in self.reasons]
+        told += [f"{self.shots} shots, one frame of each at a time"] if self.shots else []
         for one in self.buckets:
             memory = f"{one.memory / 2**20:,.0f} MiB"
             told.append(f"  {one.width} x {one.height}: {one.images} images, {one.batch} at a time, {memory}")
@@ -146,14 +149,15 @@ def forecast(
     with decoders_for(settings) as decoders:
         ready = preflight.check(inputs, style, output, settings, decoders=decoders)
         output = ready.output
-        made = Forecast(output)
+        made = Forecast(output, shots=ready.shots)
         images, evaluations, objectives = _count(made, ready, decoders)
     made.disk_free = shutil.disk_usage(existing(output)).free
     if images:
         device = device_for(ready)
         made.memory = device.memory
         for bucket, number in images.most_common():
-            batch, programs = chosen_batch(device, bucket, settings.batch), len(objectives[bucket])
+            batch = chosen_batch(device, bucket, settings.batch, ready.shots)
+            programs = len(objectives[bucket])
             if settings.tail == "shrink":
                 batch = batch_size(batch, number, device.count)
                 programs *= len(batch_sizes(batch, device.count))

@@ -80,7 +80,8 @@ def lane_bytes(bucket: tuple[int, int], settings: StylizeSettings, tile: int | N
     evaluation = number * _evaluation(bucket, objective, cut) + grams + IMAGES * image
     if kind.evaluations_at_once > 1:
         evaluation = kind.evaluations_at_once * evaluation + parameter_bytes(network, used)
-    return state + targets + evaluation + _FLOAT * largest + _region_bytes(bucket, settings)
+    before = _FLOAT * 4 * bucket[0] * bucket[1] if objective.temporal_weight else 0  # the warped image and its weights
+    return state + targets + evaluation + _FLOAT * largest + _region_bytes(bucket, settings) + before
 
 
 def _region_bytes(bucket: tuple[int, int], settings: StylizeSettings) -> int:

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from jaxstyle.data import image
 from jaxstyle.data.image import Size
 from jaxstyle.data.layout import is_reserved
-from jaxstyle.data.ledger import Ledger, hashed
+from jaxstyle.data.ledger import Ledger
 from jaxstyle.data.pictures import kinds
 from jaxstyle.data.rows import Row
 from jaxstyle.data.sources.base import Input, Locator, printable
@@ -25,6 +26,7 @@ from jaxstyle.planning import scales
 from jaxstyle.planning.assign import Assignment
 from jaxstyle.planning.contract import Group
 from jaxstyle.planning.preflight import Ready, is_unchanged
+from jaxstyle.planning.shots import in_order, in_shard
 from jaxstyle.planning.styles import Styles
 from jaxstyle.settings import RenderSettings
 
@@ -35,6 +37,13 @@ ITS_STYLE = "its style cannot be read"
 """Reasons of inputs without a style."""
 NOT_A_PICTURE = "not a picture"
 """How the reason begins for which an input is skipped by its content."""
+
+
+class Before(NamedTuple):
+    """A frame whose output has been written: its key and its locator."""
+
+    key: str
+    locator: Locator
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,8 @@ class Job:
         previous: image that the stage before made, H x W x 3 float32 of that stage's working size; None at the first.
         evaluations_before, seconds_before: spent in the stages before.
         first_problem: what was wrong with a first try; empty on the first.
+        shot: see `data.sources.base.Input`.
+        before: the last frame of its shot before it that has an output.
     """
 
     key: str
@@ -68,6 +79,8 @@ class Job:
     evaluations_before: int = 0
     seconds_before: float = 0.0
     first_problem: str = ""
+    shot: str = ""
+    before: Before | None = None
 
     @property
     def work(self) -> Size:
@@ -126,9 +139,10 @@ class Job:
 
 
 class Unchanged(NamedTuple):
-    """An input that an earlier run has finished and that has not changed since."""
+    """An input that an earlier run has finished and that has not changed since; `frame` is the input if it is one."""
 
     key: str
+    frame: Input | None = None
 
 
 def inputs_of(ready: Ready) -> Iterator[Input]:
@@ -139,9 +153,11 @@ def inputs_of(ready: Ready) -> Iterator[Input]:
     """
     part, assignment = ready.settings.part(), ready.styles.assignment
     positions = _positions(ready.settings) if assignment is not None and assignment.by_position else lambda key: 0
-    for one in ready.source.inputs():
-        position = positions(one.key)
-        if in_shard(one.key, part):
+    if ready.settings.frames:
+        positions = lru_cache(1)(positions)  # all frames of a shot have one position
+    for one in in_order(ready.source.inputs()) if ready.settings.frames else ready.source.inputs():
+        position = positions(one.shot or one.key)
+        if in_shard(one.shot or one.key, part):
             yield from [one] if assignment is None else _in_its_styles(one, position, ready.styles, assignment)
 
 
@@ -162,19 +178,13 @@ def _in_its_styles(one: Input, position: int, styles: Styles, assignment: Assign
     if one.failed or one.skipped:
         yield one
         return
-    keys = [styles.listed.files[n].key for n in assignment.styles(one.key, position)]
+    keys = [styles.listed.files[n].key for n in assignment.styles(one.shot or one.key, position)]
     if not keys:
         mapped = assignment.mapped
         yield dataclasses.replace(one, skipped=NOT_MAPPED) if mapped else dataclasses.replace(one, failed=NO_STYLE)
     for key in keys:
         named = {"key": output_key(one.key, key), "image": one.key} if assignment.several else {}
         yield dataclasses.replace(one, style=key, position=position, **named)
-
-
-def in_shard(key: str, part: tuple[int, int]) -> bool:
-    """Whether an input belongs to shard i of n. Its key alone decides, so that all versions and machines agree."""
-    index, parts = part
-    return parts == 1 or hashed(key, "shard") % parts == index - 1
 
 
 def planned(
@@ -202,22 +212,27 @@ def plan(
 ) -> Iterator[Job | Row | Unchanged]:
     """A job or a row for every input that has changed, in their order. Reads headers only.
 
-    Headers are read for groups of inputs that grow, so that the first jobs come at once.
+    Headers are read for groups of inputs that grow, so that the first jobs come at once. After a frame that has changed
+    all of its shot count as changed, since each starts from the one before.
 
     Args:
         unchanged: whether an input has its row already and need not be looked at.
         reader: reads the headers.
     """
     waiting = iter(inputs)
-    size = 4
+    size, changed = 4, ""
     while group := list(itertools.islice(waiting, size)):
         size = min(2 * size, GROUP)
-        past = [unchanged(one) for one in group]
+        past = []
+        for one in group:
+            past.append((not one.shot or one.shot != changed) and unchanged(one))
+            if one.shot and not past[-1]:
+                changed = one.shot
         opened = [one.locator for one, old in zip(group, past, strict=True) if not (old or one.failed or one.skipped)]
         probed = iter(reader.probe(opened))
         for one, old in zip(group, past, strict=True):
             if old:
-                yield Unchanged(one.key)
+                yield Unchanged(one.key, one if one.shot else None)
             elif one.failed or one.skipped:
                 yield _row(one, "failed" if one.failed else "skipped", one.failed or one.skipped)
             else:
@@ -242,8 +257,9 @@ def _judge(one: Input, probed: Probed, settings: RenderSettings) -> Job | Row:
     stages = scales.stages(header, settings)
     note = "; ".join(filter(None, (one.note, kinds.naming_note(named, header.format))))
     return Job(
-        one.key, one.locator, stat.length, stat.modified, header, stages, note, one.image, one.style, one.position
-    )
+        one.key, one.locator, stat.length, stat.modified, header, stages, note, one.image, one.style, one.position,
+        shot=one.shot,
+    )  # fmt: skip
 
 
 def skipped_kind(row: Row) -> str:

@@ -31,6 +31,7 @@ from jaxstyle.decode.worker import Decoded
 from jaxstyle.errors import ImageError, InputError
 from jaxstyle.model import weights
 from jaxstyle.paths import given_path
+from jaxstyle.planning.shots import number_of
 from jaxstyle.planning.styles import Styles, unusable
 from jaxstyle.settings import INITS, RULES, RenderSettings
 
@@ -53,6 +54,7 @@ class Ready:
         start: the picture that `init` names, or None.
         run: see `describe`.
         folder: the output folder, once the run has opened it.
+        shots: number of shots, if the inputs are frames; else 0. More images cannot be optimised side by side.
     """
 
     source: Source
@@ -64,6 +66,7 @@ class Ready:
     network: weights.Weights
     run: Fingerprint
     folder: Folder | None = None
+    shots: int = 0
 
 
 def check(
@@ -90,6 +93,8 @@ def check(
     words = [type(one)(given_path(one, "the style")) for one in _several(style)]  # of a text, a weight may be part
     output = given_path(output, "the output")
     place = printable(output)
+    if settings.frames and sink != "folders":
+        raise InputError("frames are not written to a folder", "Give the sink folders: each is the next one's start.")
     with watch(f"looking at the inputs and at {place}"):
         outputs = SINKS[sink](output, settings.part())
         sources = SOURCES[source](given, case_insensitive=outputs.case_insensitive)
@@ -99,6 +104,7 @@ def check(
         _refuse_among(settings.content_masks, given, "inputs")
         _refuse_among(settings.style_masks, found.roots, "styles")
         styles = Styles(found, settings, decoders)
+        shots = number_of(sources, settings.part()) if settings.frames else 0
     styles.load_one()
     start = None
     if settings.init not in INITS and not settings.starts_from_folder:
@@ -112,7 +118,7 @@ def check(
         with watch(f"reading the settings of {place}"):
             fingerprint.compare(output, run)
     pixels = None if start is None else start.pixels
-    return Ready(sources, outputs, styles, output, settings, pixels, network, run)
+    return Ready(sources, outputs, styles, output, settings, pixels, network, run, shots=shots)
 
 
 def _several(given: Path | str | Iterable[Path | str]) -> Iterable[Path | str]:

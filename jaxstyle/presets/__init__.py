@@ -18,7 +18,8 @@ from jaxstyle.errors import SettingsError, printable
 
 @dataclass(frozen=True)
 class Objective:
-    """The function to minimise: content_weight * content + style_weight * style + tv_weight * total variation.
+    """The function to minimise: content_weight * content + style_weight * style + tv_weight * total variation, and for
+    frames of a film temporal_weight * temporal.
 
     `style/terms/` has the formulas. A preset is a value of this class.
 
@@ -30,7 +31,7 @@ class Objective:
         style_layer_weights: relative weight of each style layer; empty means equal weights.
         style_loss: statistics of the style layers that are compared: "gram" (Gram matrices), "moments" (means and
             covariances) or "w2" (the 2-Wasserstein distance between Gaussians of these moments).
-        content_weight, style_weight, tv_weight: see above.
+        content_weight, style_weight, tv_weight, temporal_weight: see above.
         tv_exponent: exponent of the squared differences in total variation.
         feature_gain: factor on all feature maps; None means 1 for weights trained on 0..255 pixels (Caffe's and so
             Keras's) and `RESCALED_GAIN` for weights trained on normalised ones (torchvision's).
@@ -48,6 +49,7 @@ class Objective:
     content_weight: float = 1.0
     style_weight: float = 40.0
     tv_weight: float = 0.3
+    temporal_weight: float = 0.0
     tv_exponent: float = 1.25
     feature_gain: float | None = 1.0
     pooling: Literal["max", "average", "l2"] = "max"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -48,7 +49,12 @@ def noise(seed: int, key: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def lane_inputs(
-    content: np.ndarray, init: np.ndarray, height: int, width: int, regions: np.ndarray | None = None
+    content: np.ndarray,
+    init: np.ndarray,
+    height: int,
+    width: int,
+    regions: np.ndarray | None = None,
+    before: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
     """Pads a content image and its start image to the size of a bucket.
 
@@ -56,11 +62,13 @@ def lane_inputs(
         content, init: h x w x 3 in [0, 1].
         height, width: size of the bucket, at least h x w.
         regions: h x w x R bool, True where a pixel belongs to a region.
+        before: of a frame: the warped result of the frame before, h x w x 3, and its weights, h x w.
 
     Returns:
         content, init: height x width x 3 float32, padded by reflection.
         inside: height x width bool, True on the picture. Every term leaves out the pixels outside.
         regions: height x width x R bool, if regions were given.
+        before, weights: height x width x 3 and height x width float32, if `before` was given; weights are 0 outside.
     """
     inside = np.zeros((height, width), bool)
     inside[: content.shape[0], : content.shape[1]] = True
@@ -72,7 +80,23 @@ def lane_inputs(
     if regions is not None:
         h, w = regions.shape[:2]
         made["regions"] = np.pad(regions, ((0, height - h), (0, width - w), (0, 0)))
+    if before is not None:
+        h, w = before[1].shape
+        made["before"] = pad_reflect(before[0], height, width)
+        made["weights"] = np.pad(before[1], ((0, height - h), (0, width - w))).astype(np.float32)
     return made
+
+
+def region_weights(inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """Returns the weights of regions among the inputs of a lane, if there are any."""
+    return [np.asarray(inputs["regions"], np.float32)] if "regions" in inputs else []
+
+
+def warped(inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the result of the frame before and its weights; for a first frame, weights of 0."""
+    if "before" in inputs:
+        return inputs["before"], inputs["weights"]
+    return np.asarray(inputs["content"], np.float32), np.zeros(inputs["inside"].shape, np.float32)
 
 
 def in_regions(labels: np.ndarray | None, number: int, shape: tuple[int, ...]) -> np.ndarray | None:

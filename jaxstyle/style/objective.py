@@ -63,6 +63,11 @@ def active(objective: Objective) -> list[Term]:
     return [term for term in TERMS.values() if term.weight_in(objective)]
 
 
+def shown(objective: Objective) -> tuple[str, ...]:
+    """Lists the names of the terms that rows and results show."""
+    return tuple(term.name for term in TERMS.values() if term.weight_in(objective) or not term.optional)
+
+
 def layers(objective: Objective, source: Source = None) -> tuple[str, ...]:
     """Lists the layers that the active terms read, each once.
 
@@ -136,7 +141,8 @@ def targets(objective: Objective, source: Literal["content", "style"], seen: See
 
 def losses(objective: Objective, seen: Seen, targets: Targets) -> dict[str, Float[Array, ""]]:
     """Computes every term at one image, weights applied, in float32; 0 for a term of weight 0. The sum is the loss."""
-    found = {name: jnp.zeros((), jnp.promote_types(seen.view.image.dtype, jnp.float32)) for name in TERMS}
+    zero = jnp.promote_types(seen.view.image.dtype, jnp.float32)
+    found = {name: jnp.zeros((), zero) for name in shown(objective)}
     for term in active(objective):
         own = (targets.content if term.source == "content" else targets.style)[term.name]
         found[term.name] = term.weight_in(objective) * term.loss(objective, seen.by(term), own)

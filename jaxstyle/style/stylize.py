@@ -69,6 +69,9 @@ def stylize(
     if isinstance(settings.evaluations, str):
         remedy = "Give one number: `stylize` works at the images' own size. `render` has scales."
         raise SettingsError(f"evaluations is {settings.evaluations!r}", remedy)
+    if settings.objective().temporal_weight:
+        remedy = "Leave it out: `stylize` knows no frame before. `render` has frames."
+        raise SettingsError(f"temporal_weight is {settings.objective().temporal_weight:g}", remedy)
     evaluations = settings.evaluations
     engine = stylizer(settings)
     single = content.ndim == 3

@@ -20,22 +20,18 @@ from jaxstyle.settings import INITS, StylizeSettings
 from jaxstyle.style import objective as objectives
 from jaxstyle.style import tiles
 from jaxstyle.style.batch import Batch, Started, all_of_it, by_lane, filled, picked, put, put_on_one_of_several, specs
-from jaxstyle.style.initial import in_regions, lane_inputs
+from jaxstyle.style.initial import in_regions, lane_inputs, region_weights, warped
 from jaxstyle.style.objective import Targets
 from jaxstyle.style.precision import highest_precision, precision
 from jaxstyle.style.solvers import SOLVERS, base
 from jaxstyle.style.solvers.base import Lane
 from jaxstyle.style.status import Status
 from jaxstyle.style.terms import TERMS, Term
+from jaxstyle.style.terms.base import Warped
 
 
 def _weighted_sum(trees, weights):
     return jax.tree.map(lambda *a: jnp.tensordot(weights, jnp.stack(a), 1), *trees)
-
-
-def _weights(inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """The weights of regions among the inputs of a lane, if there are any."""
-    return [np.asarray(inputs["regions"], np.float32)] if "regions" in inputs else []
 
 
 class Stylizer:
@@ -54,7 +50,7 @@ class Stylizer:
         self.weights = network_weights.require(settings.network)
         self.objective = settings.objective()
         self.variables = vgg.variables_of(self.weights)
-        self.terms = tuple(TERMS)
+        self.terms = objectives.shown(self.objective)
         self.n_compiled = 0
         self._solver = SOLVERS[settings.solver].make(settings)
         self._mesh = None if devices == 1 else Mesh(np.array(jax.local_devices()[:devices]), "lanes")
@@ -121,10 +117,11 @@ class Stylizer:
 
         return network
 
-    def _targets(self, source, variables, image, inside, regions=None):
+    def _targets(self, source, variables, image, inside, regions=None, before=None):
         if regions is not None:
             regions = objectives.pooled(self.objective, regions, inside)
-        return objectives.targets(self.objective, source, self._see(source, variables, image, inside, regions))
+        seen = self._see(source, variables, image, inside, regions)
+        return objectives.targets(self.objective, source, seen._replace(view=seen.view._replace(before=before)))
 
     def evaluate(self, variables: Any, targets: Targets, inside: Any) -> base.Evaluate:
         """Returns the function to minimise for one image: image -> ((loss, terms), gradient)."""
@@ -136,8 +133,8 @@ class Stylizer:
 
         return jax.value_and_grad(loss, has_aux=True)
 
-    def _start_one(self, variables, style, content, init, inside, budget, step_scale, regions=None):
-        own = self._targets("content", variables, content, inside, regions)
+    def _start_one(self, variables, style, content, init, inside, budget, step_scale, regions=None, before=None):
+        own = self._targets("content", variables, content, inside, regions, before)
         evaluate = self.evaluate(variables, Targets(own, style), inside)
         values = 3 * jnp.sum(inside, dtype=jnp.float32)
         return base.start(self._solver, evaluate, init, self.terms, budget, values, step_scale), own
@@ -193,7 +190,7 @@ class Stylizer:
         """
         width, height = shape or (-(-side // STRIDE) * STRIDE for side in style.shape[1::-1])
         inputs = lane_inputs(style, style[:1, :1], height, width, regions)
-        arrays = (inputs["content"], inputs["inside"], *_weights(inputs))
+        arrays = (inputs["content"], inputs["inside"], *region_weights(inputs))
         return self._style_targets(self.variables, *jax.device_put(arrays))
 
     def blend(self, targets: Sequence[dict[str, Any]], weights: Sequence[float]) -> dict[str, Any]:
@@ -214,7 +211,7 @@ class Stylizer:
     def _shapes(self, regions: int) -> Any:
         blank = np.zeros((STRIDE, STRIDE, 3), np.float32)
         inputs = lane_inputs(blank, blank, STRIDE, STRIDE, in_regions(None, regions, blank.shape))
-        arrays = (inputs["content"], inputs["inside"], *_weights(inputs))
+        arrays = (inputs["content"], inputs["inside"], *region_weights(inputs))
         return jax.eval_shape(self._style_targets, self.variables, *arrays)
 
     def start(
@@ -227,17 +224,19 @@ class Stylizer:
         """Makes a new lane for one image, with its targets.
 
         Args:
-            inputs: content and init, H x W x 3, inside, H x W, and with masks regions, see `initial.lane_inputs`.
+            inputs: see `initial.lane_inputs`: content, init, inside; with masks regions; for frames before and weights.
             style: result of `style_targets`.
             budget: most evaluations for this image.
             step_scale: factor on the solver's first step.
         """
         most = np.int32(min(budget, np.iinfo(np.int32).max))
         arrays = [np.asarray(inputs["content"], np.float32), np.asarray(inputs["init"], np.float32)]
-        content, init, inside, most, step_scale, *regions = jax.device_put(
-            (*arrays, np.asarray(inputs["inside"], bool), most, np.float32(step_scale), *_weights(inputs))
+        content, init, inside, most, step_scale, *rest = jax.device_put(
+            (*arrays, np.asarray(inputs["inside"], bool), most, np.float32(step_scale), *region_weights(inputs))
         )
-        lane, own = self._start(self.variables, style, content, init, inside, most, step_scale, *regions)
+        if self.objective.temporal_weight:
+            rest = [*(rest or [None]), Warped(*jax.device_put(warped(inputs)))]
+        lane, own = self._start(self.variables, style, content, init, inside, most, step_scale, *rest)
         return Started(lane, Targets(own, style), inside)
 
     def stack(self, started: Sequence[Started]) -> Batch:

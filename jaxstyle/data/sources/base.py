@@ -27,6 +27,7 @@ class Input:
         image: the input's key where its output has another, or "".
         style: key of its style where images have different ones, or "".
         position: in its folder or in the listing, where the assignment of styles depends on it.
+        shot: name of the shot whose frame it is, or "".
     """
 
     key: str
@@ -37,6 +38,7 @@ class Input:
     image: str = ""
     style: str = ""
     position: int = 0
+    shot: str = ""
 
 
 class Stamp(NamedTuple):

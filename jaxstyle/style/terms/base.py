@@ -24,6 +24,18 @@ Regions = dict[str, Float[Array, "h w R"]]
 """Weights in [0, 1] of every position of a layer in each of R regions, by layer name."""
 
 
+class Warped(NamedTuple):
+    """The result of the frame before, as this frame should look where both show the same.
+
+    Attributes:
+        image: the result, moved along with the picture.
+        weights: in [0, 1], 0 where this frame shows what the one before did not.
+    """
+
+    image: Image
+    weights: Float[Array, "H W"]
+
+
 class View(NamedTuple):
     """The inputs of a term for one image.
 
@@ -34,6 +46,7 @@ class View(NamedTuple):
             layers that are read only for sums are absent.
         sums: the term's own `Term.sums` of the picture, by layer.
         regions: regions at the layers of terms whose targets come from the style image; None without masks.
+        before: of the content image: the result of the frame before; None unless the temporal term is active.
     """
 
     image: Image
@@ -41,6 +54,7 @@ class View(NamedTuple):
     maps: Maps
     sums: Mapping[str, Any] = MappingProxyType({})
     regions: Regions | None = None
+    before: Warped | None = None
 
     @property
     def pixels(self) -> Float[Array, ""]:
@@ -74,6 +88,7 @@ class Term:
         sums: (objective, feature map of one layer) -> a tree of sums over its positions, from which alone `loss` and
             `targets` are computed, as `view.sums`. A picture in tiles then needs no whole maps of the term's layers.
             Without `sums` the term reads `view.maps`, and its layers are kept whole.
+        optional: rows and results do not show it where its weight is 0.
     """
 
     name: str
@@ -83,6 +98,7 @@ class Term:
     source: Literal["content", "style"] = "content"
     weight: Callable[[Objective], float] | None = None
     sums: Callable[[Objective, FeatureMap], Any] | None = None
+    optional: bool = False
 
     def weight_in(self, objective: Objective) -> float:
         """Returns the term's weight in an objective."""
