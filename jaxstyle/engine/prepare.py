@@ -86,7 +86,7 @@ def prepare(job: Job, reader: Reader, ready: Ready, style: Painting) -> Prepared
         notes.append(f"started from a result with the checksum {start.sha256}")
     else:
         picture = None if ready.start is None else image.resize(ready.start, *job.work)
-        init = initial(settings, content, style.picture, job.key, picture)
+        init = initial(settings, content, style.colour_source, job.key, picture)
     width, height = job.bucket
     inputs = lane_inputs(content, init, height, width, masked.regions)
     return Prepared(

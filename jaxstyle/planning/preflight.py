@@ -106,6 +106,7 @@ def check(
     with watch(f"looking at {place}"):
         check_writable(output)
     network = weights.load(settings.weights, settings.network)
+    styles.check_targets(network.digest)
     run = describe(styles, settings, network, None if start is None else start.sha256)
     run = with_notes(run, style=styles.one.notes if styles.one else (), init=() if start is None else start.notes)
     if settings.existing != "overwrite":
