@@ -65,7 +65,8 @@ class RenderSettings(StylizeSettings):
             what else there is to do; shrink moves them to smaller batches, which is faster and rounds differently.
         devices: number of this machine's devices that share the work; a CPU of several cores counts as two.
         existing: treatment of results in the output folder: resume keeps them, overwrite renders all inputs again,
-            error refuses the folder.
+            error refuses the folder; continue keeps them too, and optimises each that spent fewer evaluations than
+            are given now, from its output on, until it has spent as many.
         retry_failed: render the inputs again that failed in an earlier run.
         limit: stop after this many images of the plan [default: all]
         shard: "2/8" takes the second eighth of the inputs, chosen by their names; the runs of all shards share an
@@ -101,7 +102,7 @@ class RenderSettings(StylizeSettings):
     batch: int | Literal["auto"] = "auto"
     tail: Literal["same", "shrink"] = "same"
     devices: int | Literal["all"] = "all"
-    existing: Literal["resume", "overwrite", "error"] = "resume"
+    existing: Literal["resume", "overwrite", "error", "continue"] = "resume"
     retry_failed: bool = False
     limit: int | None = None
     shard: str | None = None
@@ -144,12 +145,22 @@ class RenderSettings(StylizeSettings):
         if self.lane_regions and (isinstance(self.tile, int) or self.objective().style_loss != "gram"):
             what = f"tile is {self.tile}" if isinstance(self.tile, int) else f"style_loss is {self.style_loss!r}"
             raise SettingsError(f"{what} with masks", "Leave one of them out: regions need Gram matrices, untiled.")
-        if self.retry_failed and self.existing != "resume":
+        self._check_continuing()
+        if self.retry_failed and self.existing not in ("resume", "continue"):
             raise SettingsError(f"retry_failed is given with existing {self.existing!r}", "Leave one of them out.")
         if self.shard is not None and self.existing == "overwrite":
             raise SettingsError(
                 "existing is 'overwrite' for one shard", "Empty the output folder, then run the shards."
             )
+
+    def _check_continuing(self) -> None:
+        """Raises a SettingsError if outputs are not the optimised images that `existing` is to continue from."""
+        for name, good in (("colors", self.colors in ("style", "matched")), ("strength", self.strength == 1)):
+            if self.existing == "continue" and not good:
+                raise SettingsError(
+                    f"existing is 'continue' and {name} is {getattr(self, name)!r}: outputs are mixed with photographs",
+                    "Use --existing overwrite, which renders all inputs again.",
+                )
 
     @property
     def kept_colour(self) -> int | None:

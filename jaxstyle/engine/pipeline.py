@@ -131,14 +131,15 @@ def _render(
     ready = dataclasses.replace(ready, folder=folder)
     with ExitStack() as opened:
         overwrite = settings.existing == "overwrite"
-        begin = partial(fingerprint.write_fingerprint, folder, ready.run, overwrite=overwrite)
+        continues = settings.existing == "continue"
+        begin = partial(fingerprint.write_fingerprint, folder, ready.run, overwrite=overwrite, continues=continues)
         with calls.of(f"locking {place}", MUTEX_SECONDS):
             opened.enter_context(lock.locked(folder, part, begin))
         with calls.of(f"looking at the inputs and at {place}"):
             ready.sink.begin(folder, preflight.protected(ready))
         opened.callback(calls.watched(ready.sink.close, f"closing {place}"))
         with calls.of(f"reading the manifest of {place}"):
-            rows = Manifest(folder, part)
+            rows = Manifest(folder, part, whole=continues)
         opened.push(_without_hiding(calls.watched(rows.close, f"closing the manifest of {place}")))
         opened.callback(decoders.close)
         shared = Shared(

@@ -22,7 +22,7 @@ from jaxstyle.data.sources.base import Input, printable
 from jaxstyle.engine.events import Settled
 from jaxstyle.engine.lanes import BatchScheduler, Ended
 from jaxstyle.engine.prepare import Prepared, prepare
-from jaxstyle.engine.publish import example, next_job, publish, row
+from jaxstyle.engine.publish import example, failed, is_new, next_job, publish
 from jaxstyle.engine.shared import WAIT_SECONDS, Shared
 from jaxstyle.errors import ImageError
 from jaxstyle.planning.batches import chosen_batch
@@ -112,17 +112,18 @@ def decode(shared: Shared) -> None:
         except BrokenStyle as broken:
             if broken.row is not None:
                 shared.post(Settled(broken.row))
-            if (other := _in_other_style(job, shared.ready)) is not None:
+            other = None if job.continued else _in_other_style(job, shared.ready)
+            if other is not None:
                 shared.queues.requeue(other)
             else:
                 assignment = shared.ready.styles.assignment
                 reason = ITS_STYLE if assignment is not None and assignment.fixed else NO_STYLE
-                shared.post(Settled(row(job, "failed", reason=reason), job))
+                shared.post(Settled(failed(job, reason), job))
             shared.queues.decoded(group, None)
             continue
         except ImageError as error:
             masked = shared.ready.styles.masks_sha256(job.image or job.key, job.style)
-            shared.post(Settled(row(job, "failed", reason=str(error), masks_sha256=masked), job))
+            shared.post(Settled(failed(job, str(error), masks_sha256=masked), job))
             shared.queues.decoded(group, None)
             continue
         if task.job.group == group:
@@ -219,7 +220,7 @@ class _Renderer:
             self._shared.put(self._shared.ended, ended)
             return
         if job.first_problem and not ended.task.job.first_problem:  # it begins again
-            spent = ended.task.job.evaluations_before + ended.evaluations
+            spent = ended.task.job.evaluations_before - job.evaluations_before + ended.evaluations
             self._shared.tell("advance", -spent, float("nan"))
         self._shared.queues.requeue(job)
 
@@ -244,7 +245,7 @@ def publish_ended(shared: Shared) -> None:
     while (ended := _next(shared)) is not None:
         with shared.calls.of(f"writing an output to {output}"):
             made = publish(ended, shared.ready)
-        wanted = made.status == "done" and next(shared.results) < EXAMPLES
+        wanted = is_new(made) and next(shared.results) < EXAMPLES
         shared.post(Settled(made, ended.task.job, example(ended, shared.ready.settings) if wanted else None))
 
 
