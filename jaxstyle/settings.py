@@ -23,6 +23,8 @@ __all__ = ["INITS", "RULES", "RenderSettings", "StylizeSettings", "deciding"]
 
 RULES = ("random", "balanced", "cycle", "each")
 """Rules of `assign` that read no file; see planning/assign.py."""
+MOST_STEPS = 1000
+"""Most intermediate pictures of an image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +81,8 @@ class RenderSettings(StylizeSettings):
         max_pixels: most pixels of a picture; a larger one is refused before it is decoded.
         white_level: value that is white in inputs of more than 8 bits a channel, such as 4095 for a camera of 12 bits
             [default: 65535, the most of 16 bits, or 1 in pictures of floats]
+        save_every: evaluations after each of which an image's picture so far is saved as
+            OUTPUT/jaxstyle-steps/NAME/EVALUATIONS.png [default: none are]
         quality: quality of JPEG, WebP and AVIF outputs, 1 to 100.
     """
 
@@ -112,6 +116,7 @@ class RenderSettings(StylizeSettings):
     stall_timeout: float = 900.0
     max_pixels: int = 89_478_485
     white_level: float | None = None
+    save_every: int | None = None
     quality: int = 95
 
     def __post_init__(self) -> None:
@@ -132,6 +137,10 @@ class RenderSettings(StylizeSettings):
         _check(self.limit is None or 1 <= self.limit < 2**63, "limit", self.limit, "1 to 2**63 - 1")
         _check(1 <= self.max_pixels <= 178_956_970, "max_pixels", self.max_pixels, "1 to 178956970 (Pillow's limit)")
         _check(self.white_level is None or 0 < self.white_level < math.inf, "white_level", self.white_level, "above 0")
+        if self.save_every is not None:
+            least = -(-sum(evaluations for _, evaluations in self.stages()) // MOST_STEPS)
+            _check(self.save_every >= least, "save_every", self.save_every,
+                   f"at least {least}, for at most {MOST_STEPS} pictures of an image")  # fmt: skip
         _check(1 <= self.quality <= 100, "quality", self.quality, "1 to 100")
         _check(self.workers == "auto" or 0 <= int(self.workers) <= 256, "workers", self.workers, "auto, or 0 to 256")
         _check(0 < self.stall_timeout <= 10**8, "stall_timeout", self.stall_timeout, "above 0 and at most 1e8 seconds")
@@ -244,7 +253,8 @@ class RenderSettings(StylizeSettings):
 
 
 NO_PIXELS = ("batch", "tail", "devices", "tile", "existing", "retry_failed", "limit", "shard", "workers",
-             "max_failures", "max_duration", "stall_timeout", "max_pixels", "weights", "styles", "regions")  # fmt: skip
+             "max_failures", "max_duration", "stall_timeout", "max_pixels", "weights", "styles", "regions",
+             "save_every")  # fmt: skip
 """Settings that do not change the pixels: `batch`, `tail`, `devices` and `tile` change rounding, which rows and
 `planning.preflight.ROUNDING` tell. The fingerprint has the checksums of the weights and of blended styles."""
 

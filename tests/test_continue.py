@@ -13,6 +13,7 @@ from PIL import Image
 from whole_runs import QUICK, Ear, files, rows
 
 from jaxstyle.data.image import Header
+from jaxstyle.data.layout import STEPS
 from jaxstyle.data.manifest import Manifest
 from jaxstyle.data.rows import Row
 from jaxstyle.data.sources.base import Input
@@ -333,3 +334,9 @@ def test_with_the_real_network_the_loss_goes_on_falling_from_where_it_was(tmp_pa
     assert early["loss"]["total"] < late["start_loss"] < 0.1 * early["start_loss"] + early["loss"]["total"]
     gained, possible = (early["loss"]["total"] - one["loss"]["total"] for one in (late, whole))
     assert gained > 0.7 * possible > 0  # 0.87 was measured
+    saved = at(40, "saved", save_every=15)  # where a call of the device ends decides nothing
+    assert saved["loss"] == whole["loss"] and saved["output_sha256"] == whole["output_sha256"]
+    steps = sorted((tmp_path / "saved" / STEPS / "a.png").iterdir())
+    assert [one.name for one in steps] == ["000015.png", "000030.png"]
+    moving = [np.asarray(Image.open(path), float) for path in (*steps, tmp_path / "saved" / "a.png")]
+    assert 0 < np.abs(moving[1] - moving[2]).mean() < np.abs(moving[0] - moving[2]).mean()

@@ -22,6 +22,7 @@ from jaxstyle.decode.reader import Reader
 from jaxstyle.engine.events import Progress, Silent, Summary
 from jaxstyle.engine.shared import Shared
 from jaxstyle.engine.stages import works
+from jaxstyle.engine.steps import clears
 from jaxstyle.engine.stop import Limits, Stop
 from jaxstyle.engine.threads import Threads
 from jaxstyle.engine.watchdog import Calls, Watchdog
@@ -204,6 +205,8 @@ class _Keeper:
         if changed and past is not None and past.status == "done":
             try:
                 self._ready.sink.withdraw(row.key)
+                if clears(self._ready):
+                    self._ready.sink.clear_steps(row.key)
             except ImageError as error:
                 return dataclasses.replace(row, notes=(*row.notes, str(error)))
         return row
