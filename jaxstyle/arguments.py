@@ -156,7 +156,7 @@ def check_variables(command: str) -> str:
 
 def misuse(error: cyclopts.CycloptsError, command: str, words: Iterable[str]) -> SettingsError:
     """Returns our error for one of cyclopts."""
-    what = str(error).replace("--INPUT", "INPUT").strip().rstrip(".")
+    what = str(error).replace("--INPUT", "INPUT").replace("--STYLE", "STYLE").strip().rstrip(".")
     takers = [word for word in words if word in SEVERAL]
     if "INPUT requires" in what and takers:
         what += f"; the word after {takers[-1]} is not taken for one"

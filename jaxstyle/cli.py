@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import cyclopts
 from cyclopts import App, Parameter
 
-from jaxstyle import __version__, arguments, cli_tools, cli_weights
+from jaxstyle import __version__, arguments, cli_targets, cli_tools, cli_weights
 from jaxstyle.engine.stop import Quit, Stop, on_signals
 from jaxstyle.errors import JaxstyleError, SettingsError, StorageError, refused_by_the_system
 from jaxstyle.printing import Json, echo, show
@@ -34,7 +34,7 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 app.command(cli_weights.app)
-for command in (cli_tools.demo, cli_tools.bench, cli_tools.doctor):
+for command in (cli_targets.targets, cli_tools.demo, cli_tools.bench, cli_tools.doctor):
     app.command(command)
 app.meta.suppress_keyboard_interrupt = False
 app.meta.group_parameters = cyclopts.Group("Session")
@@ -74,8 +74,9 @@ def render(
     inputs
         Photographs, or folders that are searched recursively.
     style
-        Style images: files, folders (recursively), quoted patterns such as 'paintings/*.jpg', or .txt lists of paths.
-        Several where the photographs come first, or --style again; :2 behind one is a weight. See --styles, --assign.
+        Style images: files, folders (recursively), quoted patterns such as 'paintings/*.jpg', .txt lists of paths, or
+        files that `jaxstyle targets` wrote. Several where the photographs come first, or --style again; :2 behind one
+        is a weight. See --styles, --assign.
     output
         Folder for the results, outside the inputs; it mirrors their folders.
     dry_run

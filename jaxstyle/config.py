@@ -20,6 +20,7 @@ STYLES = str | tuple[str, ...]
 FLAGS: dict[str, dict[str, Any]] = {
     "render": {"style": STYLES, "output": Path, "dry_run": bool, "json": bool, "measure": bool},
     "sweep": {"style": STYLES, "output": Path},
+    "targets": {"output": Path},
     "plan": {"style": STYLES, "output": Path, "json": bool, "measure": bool},
 }
 """Keys of each command's table beside the settings."""

@@ -36,6 +36,7 @@ def check(settings: Any) -> None:
         ("strength", settings.strength != 1, "Leave it out, and mix the photographs in afterwards."),
         ("init", settings.starts_from_folder, "Give another init: only the first frame of a shot has one."),
         ("styles_per_image", settings.styles_per_image != 1, "Run once for each style: a shot has one."),
+        ("existing", settings.existing == "continue", "Render the frames into another folder, with more evaluations."),
         ("assign", settings.assign not in RULES, f"Give assign {' or '.join(RULES)}: a shot has one style."),
     )  # fmt: skip
     for name, wrong, remedy in refused:

@@ -23,6 +23,8 @@ __all__ = ["INITS", "RULES", "RenderSettings", "StylizeSettings", "deciding"]
 
 RULES = ("random", "balanced", "cycle", "each")
 """Rules of `assign` that read no file; see planning/assign.py."""
+MOST_STEPS = 1000
+"""Most intermediate pictures of an image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +69,8 @@ class RenderSettings(StylizeSettings):
             what else there is to do; shrink moves them to smaller batches, which is faster and rounds differently.
         devices: number of this machine's devices that share the work; a CPU of several cores counts as two.
         existing: treatment of results in the output folder: resume keeps them, overwrite renders all inputs again,
-            error refuses the folder.
+            error refuses the folder; continue keeps them too, and optimises each that spent fewer evaluations than
+            are given now, from its output on, until it has spent as many.
         retry_failed: render the inputs again that failed in an earlier run.
         limit: stop after this many images of the plan [default: all]
         shard: "2/8" takes the second eighth of the inputs, chosen by their names; the runs of all shards share an
@@ -80,6 +83,8 @@ class RenderSettings(StylizeSettings):
         max_pixels: most pixels of a picture; a larger one is refused before it is decoded.
         white_level: value that is white in inputs of more than 8 bits a channel, such as 4095 for a camera of 12 bits
             [default: 65535, the most of 16 bits, or 1 in pictures of floats]
+        save_every: evaluations after each of which an image's picture so far is saved as
+            OUTPUT/jaxstyle-steps/NAME/EVALUATIONS.png [default: none are]
         quality: quality of JPEG, WebP and AVIF outputs, 1 to 100.
     """
 
@@ -104,7 +109,7 @@ class RenderSettings(StylizeSettings):
     batch: int | Literal["auto"] = "auto"
     tail: Literal["same", "shrink"] = "same"
     devices: int | Literal["all"] = "all"
-    existing: Literal["resume", "overwrite", "error"] = "resume"
+    existing: Literal["resume", "overwrite", "error", "continue"] = "resume"
     retry_failed: bool = False
     limit: int | None = None
     shard: str | None = None
@@ -114,6 +119,7 @@ class RenderSettings(StylizeSettings):
     stall_timeout: float = 900.0
     max_pixels: int = 89_478_485
     white_level: float | None = None
+    save_every: int | None = None
     quality: int = 95
 
     def __post_init__(self) -> None:
@@ -136,6 +142,10 @@ class RenderSettings(StylizeSettings):
         _check(self.limit is None or 1 <= self.limit < 2**63, "limit", self.limit, "1 to 2**63 - 1")
         _check(1 <= self.max_pixels <= 178_956_970, "max_pixels", self.max_pixels, "1 to 178956970 (Pillow's limit)")
         _check(self.white_level is None or 0 < self.white_level < math.inf, "white_level", self.white_level, "above 0")
+        if self.save_every is not None:
+            least = -(-sum(evaluations for _, evaluations in self.stages()) // MOST_STEPS)
+            _check(self.save_every >= least, "save_every", self.save_every,
+                   f"at least {least}, for at most {MOST_STEPS} pictures of an image")  # fmt: skip
         _check(1 <= self.quality <= 100, "quality", self.quality, "1 to 100")
         _check(self.workers == "auto" or 0 <= int(self.workers) <= 256, "workers", self.workers, "auto, or 0 to 256")
         _check(0 < self.stall_timeout <= 10**8, "stall_timeout", self.stall_timeout, "above 0 and at most 1e8 seconds")
@@ -150,12 +160,22 @@ class RenderSettings(StylizeSettings):
         if self.lane_regions and (isinstance(self.tile, int) or self.objective().style_loss != "gram"):
             what = f"tile is {self.tile}" if isinstance(self.tile, int) else f"style_loss is {self.style_loss!r}"
             raise SettingsError(f"{what} with masks", "Leave one of them out: regions need Gram matrices, untiled.")
-        if self.retry_failed and self.existing != "resume":
+        self._check_continuing()
+        if self.retry_failed and self.existing not in ("resume", "continue"):
             raise SettingsError(f"retry_failed is given with existing {self.existing!r}", "Leave one of them out.")
         if self.shard is not None and self.existing == "overwrite":
             raise SettingsError(
                 "existing is 'overwrite' for one shard", "Empty the output folder, then run the shards."
             )
+
+    def _check_continuing(self) -> None:
+        """Raises a SettingsError if outputs are not the optimised images that `existing` is to continue from."""
+        for name, good in (("colors", self.colors in ("style", "matched")), ("strength", self.strength == 1)):
+            if self.existing == "continue" and not good:
+                raise SettingsError(
+                    f"existing is 'continue' and {name} is {getattr(self, name)!r}: outputs are mixed with photographs",
+                    "Use --existing overwrite, which renders all inputs again.",
+                )
 
     @property
     def kept_colour(self) -> int | None:
@@ -239,7 +259,8 @@ class RenderSettings(StylizeSettings):
 
 
 NO_PIXELS = ("batch", "tail", "devices", "tile", "existing", "retry_failed", "limit", "shard", "workers",
-             "max_failures", "max_duration", "stall_timeout", "max_pixels", "weights", "styles", "regions")  # fmt: skip
+             "max_failures", "max_duration", "stall_timeout", "max_pixels", "weights", "styles", "regions",
+             "save_every")  # fmt: skip
 """Settings that do not change the pixels: `batch`, `tail`, `devices` and `tile` change rounding, which rows and
 `planning.preflight.ROUNDING` tell. The fingerprint has the checksums of the weights and of blended styles."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from jaxstyle.data.layout import SHEET
+from jaxstyle.data.layout import SHEET, STEPS
 from jaxstyle.data.pictures import kinds
 from jaxstyle.data.sources.base import printable
 from jaxstyle.decode.pool import decoders_for
@@ -79,7 +79,8 @@ def draw(output: Path, cases: Sequence[tuple[Variant, RenderSettings]]) -> Path 
 
 
 def _pictures(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.name != SHEET and kinds.by_name(path.name) and path.is_file()]
+    found = [path for path in folder.rglob("*") if path.name != SHEET and kinds.by_name(path.name) and path.is_file()]
+    return [path for path in found if path.relative_to(folder).parts[0] != STEPS]
 
 
 def told(summaries: Sequence[Summary], say: Callable[[str], None]) -> None:

@@ -6,6 +6,7 @@
 import hashlib
 import io
 
+from jaxstyle.data.layout import STEPS
 from jaxstyle.data.sinks import SINKS
 from jaxstyle.data.sources import SOURCES
 from jaxstyle.data.sources.base import Input, Stamp
@@ -64,6 +65,10 @@ class MemorySink:
 
     def withdraw(self, key):
         self.outputs.pop(key, None)
+
+    def clear_steps(self, key):
+        for name in [name for name in self.outputs if name.startswith(f"{STEPS}/{key}/")]:
+            del self.outputs[name]
 
     def sweep(self):
         self.calls.append("sweep")

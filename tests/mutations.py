@@ -189,11 +189,11 @@ ENGINE = _in(
     ("told-halved", "an image of a halved batch does not say so", "stages.py",
      "if 0 < first <= self._batch(group.bucket) < wanted:", "if False:", "engine"),
     ("stalled", "a lane that stalled at its start counts as done", "judge.py",
-     'if ended.status == Status.STALLED and found["fall"] < STALLED:', "if False:", "judge"),
+     'if ended.status == Status.STALLED and found["fall"] < STALLED and not job.continued:', "if False:", "judge"),
     ("no-better", "an image that is no better than its start counts as done", "judge.py",
      'if found["fall"] < ROUNDING.get(result.precision, 0.0):', "if False:", "judge"),
     ("unmoved", "an image that equals its start counts as done", "judge.py",
-     'if found["moved"] < UNMOVED and not ended.task.job.stage:', "if False:", "judge"),
+     'if found["moved"] < UNMOVED and not (job.stage or job.continued):', "if False:", "judge"),
     ("black", "a black image counts as done", "judge.py",
      "if bright < FAINT * min(least):", "if False:", "judge"),
     ("white", "a white image counts as done", "judge.py",
@@ -397,7 +397,7 @@ DATA = _in(
     ("compact-order", "shards' rows lie below those of the manifest, whichever are newer", "data/ledger.py",
      "for _, name in sorted(shards)]", "for _, name in sorted(shards, reverse=True)]", "ledger"),
     ("fingerprint", "a run with other settings is let into a folder", "data/fingerprint.py",
-     "for name, (now, then) in pairs.items() if now != then]", "for name, (now, then) in pairs.items() if False]",
+     "for name, (now, then) in pairs.items() if now != then", "for name, (now, then) in pairs.items() if False",
      "fingerprint"),
     ("new-setting", "a setting that the folder does not know is not compared", "data/fingerprint.py",
      "for name in here | there}", "for name in there}", "fingerprint"),
@@ -406,13 +406,15 @@ DATA = _in(
     ("rows-forgotten", "old rows stand beside new settings after a kill", "data/fingerprint.py",
      "        forget(output)\n"
      "    else:\n"
-     "        compare(output, run)\n"
-     "    if overwrite or _read(output) is None:\n"
+     "        compare(output, run, continues=continues)\n"
+     "    recorded = None if overwrite else _read(output)\n"
+     "    if recorded is None:\n"
      '        _write(output, _as_json({"decides": run.decides, "about": run.about}))',
      "        pass\n"
      "    else:\n"
-     "        compare(output, run)\n"
-     "    if overwrite or _read(output) is None:\n"
+     "        compare(output, run, continues=continues)\n"
+     "    recorded = None if overwrite else _read(output)\n"
+     "    if recorded is None:\n"
      '        _write(output, _as_json({"decides": run.decides, "about": run.about}))\n'
      "        overwrite and forget(output)", "fingerprint"),
     ("reserved-case", "MANIFEST.JSONL is no reserved name", "data/layout.py",

@@ -31,6 +31,7 @@ WORK = {
     "render": "jaxstyle.engine.pipeline.render",
     "plan": "jaxstyle.planning.forecast.forecast",
     "sweep": "jaxstyle.sweep.run",
+    "targets": "jaxstyle.engine.averaging.average",
     "status": "jaxstyle.data.audit.status",
     "verify": "jaxstyle.data.audit.verify",
     "demo": "jaxstyle.demo.demo.run",

@@ -27,7 +27,7 @@ def ended(
     loss, status=Status.BUDGET, evaluations=10, start=4.0, image=None, init=None, content=PHOTO, budget=10, style=STYLE
 ):
     height, width = content.shape[:2]
-    task = SimpleNamespace(job=SimpleNamespace(work=(width, height), stage=0), evaluations=budget)
+    task = SimpleNamespace(job=SimpleNamespace(work=(width, height), stage=0, continued=None), evaluations=budget)
     task.style = Painting.of(style)
     task.inputs = {"content": content, "init": content if init is None else init}
     shown = content[::-1] * 0.9 if image is None else image

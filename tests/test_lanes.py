@@ -193,3 +193,19 @@ def test_reports_tell_evaluations_and_the_mean_loss_of_the_lanes_that_run():
     rig = Rig([10, 20, 20], batch=4, budget=20, shrinks=False, tick=0.1)
     rig.all(pending=4)
     assert rig.reported == [(3, 1.0), (29, 1.0), (18, 1.5)]  # losses are 0, 1 and 2; the idle lane's is not a number
+
+
+@pytest.mark.parametrize("each", [1, 3])
+def test_each_lane_is_saved_at_its_own_multiples_and_by_its_true_number(each):
+    """Lanes begin at different times, and a solver may spend several evaluations a tick."""
+    rig, told = Rig([5, 12, 39, 39, 39], batch=2, budget=39, shrink=False, each=each), []
+
+    def note(task, result, evaluations, status):
+        assert result.image[0, 0, 0] == pytest.approx(task.number + (evaluations - 3) / 1000)
+        told.append((task.number, evaluations, status))
+
+    rig.scheduler._saving = lanes.Saving(10, lambda task: 3, note)
+    rig.all()
+    found = {number: [n for task, n, _ in told if task == number] for number in range(5)}
+    whole = [10, 20, 30, 40] if each == 1 else [12, 21, 30, 42]
+    assert found == {0: [], 1: [10] if each == 1 else [12], 2: whole, 3: whole, 4: whole}

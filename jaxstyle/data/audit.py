@@ -16,7 +16,7 @@ from typing import Any
 from jaxstyle.data import image, lock
 from jaxstyle.data.fingerprint import read_about
 from jaxstyle.data.folder import Folder
-from jaxstyle.data.layout import SETTINGS, TEMPORARY, is_reserved
+from jaxstyle.data.layout import SETTINGS, STEPS, TEMPORARY, is_reserved
 from jaxstyle.data.ledger import ledgers
 from jaxstyle.data.opening import open_regular
 from jaxstyle.data.problems import unreadable
@@ -229,7 +229,7 @@ def _look_around(output: Folder, rows: LastRows, verdict: Verdict) -> None:
         verdict.problems.append((os.path.normpath(error.filename), f"cannot be read ({error.strerror})"))
 
     for folder, folders, files, at in os.fwalk(".", onerror=blocked, dir_fd=output.handle):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if folder != "." or name != STEPS or _is_link(at, name))
         for name in sorted(files + [name for name in folders if _is_link(at, name)]):
             key = os.path.normpath(os.path.join(folder, name))
             if name.startswith(TEMPORARY):

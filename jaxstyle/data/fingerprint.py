@@ -22,7 +22,7 @@ from jaxstyle.settings import deciding
 MOST_BYTES = 2**20
 """Of settings.json; a larger one is damaged."""
 
-_PRECISION = "settings.precision"
+_PRECISION, _EVALUATIONS = "settings.precision", "settings.evaluations"
 _OTHERWISE = "another output folder, or --existing overwrite"
 
 
@@ -43,7 +43,7 @@ class Fingerprint:
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
-def compare(output: Path | Folder, run: Fingerprint) -> None:
+def compare(output: Path | Folder, run: Fingerprint, *, continues: bool = False) -> None:
     """Checks that results in a folder have this run's fingerprint.
 
     - A name that is absent from settings.json stands for its default in this version, so that a new setting does not
@@ -52,6 +52,9 @@ def compare(output: Path | Folder, run: Fingerprint) -> None:
       because this version cannot tell whether the setting was in use.
     - Settings that do not change the pixels are not compared; see `settings.deciding`.
     - Precision is compared only if both sides state one; `record_precision` handles "auto".
+
+    Args:
+        continues: whether this run may have more evaluations.
 
     Raises:
         SettingsMismatch: the folder has another fingerprint (the message says how), or its settings.json is damaged.
@@ -73,20 +76,35 @@ def compare(output: Path | Folder, run: Fingerprint) -> None:
     pairs = {name: (here.get(name, defaults.get(name)), there.get(name, defaults.get(name))) for name in here | there}
     if "auto" in pairs.get(_PRECISION, ()):
         del pairs[_PRECISION]
-    differing = [f"{name} is {now!r} now and {then!r} there" for name, (now, then) in pairs.items() if now != then]
+    more = total(pairs[_EVALUATIONS][0]) > total(pairs[_EVALUATIONS][1]) if _EVALUATIONS in pairs else False
+    if continues and more:
+        del pairs[_EVALUATIONS]
+    differing = {
+        name: f"{name} is {now!r} now and {then!r} there" for name, (now, then) in pairs.items() if now != then
+    }
     if differing:
+        instead = ", --existing continue" if more and [*differing] == [_EVALUATIONS] else ""
         raise SettingsMismatch(
-            f"{printable(output)} holds results of other settings: {'; '.join(differing[:5])}",
-            f"Use the same settings, {_OTHERWISE}.",
+            f"{printable(output)} holds results of other settings: {'; '.join([*differing.values()][:5])}",
+            f"Use the same settings{instead}, {_OTHERWISE}.",
         )
 
 
-def write_fingerprint(output: Path | Folder, run: Fingerprint, *, overwrite: bool = False) -> None:
+def total(evaluations: Any) -> float:
+    """The evaluations of an image as settings.json has them: a number, or one for each scale; 0 for anything else."""
+    numbers = evaluations if isinstance(evaluations, list) else [evaluations]
+    return sum(numbers) if all(type(one) is int for one in numbers) else 0
+
+
+def write_fingerprint(
+    output: Path | Folder, run: Fingerprint, *, overwrite: bool = False, continues: bool = False
+) -> None:
     """Writes settings.json unless the folder has one; refuses a different one. The caller holds the folder's mutex.
 
     Args:
         overwrite: replace the fingerprint. The rows are removed first, so that a run killed in between leaves no rows
             beside a fingerprint that is not theirs.
+        continues: see `compare`; a larger number of evaluations is recorded.
 
     Raises:
         SettingsMismatch: see `compare`.
@@ -95,9 +113,15 @@ def write_fingerprint(output: Path | Folder, run: Fingerprint, *, overwrite: boo
     if overwrite:
         forget(output)
     else:
-        compare(output, run)
-    if overwrite or _read(output) is None:
+        compare(output, run, continues=continues)
+    recorded = None if overwrite else _read(output)
+    if recorded is None:
         _write(output, _as_json({"decides": run.decides, "about": run.about}))
+    elif continues:
+        now, settings = _as_json(run.decides["settings"]["evaluations"]), recorded["decides"]["settings"]
+        if settings.get("evaluations") != now:
+            settings["evaluations"] = now
+            _write(output, recorded)
 
 
 def record_precision(output: Path | Folder, precision: str, device: str = "") -> str:

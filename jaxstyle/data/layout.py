@@ -28,8 +28,21 @@ TEMPORARY = ".jaxstyle-partial-"
 UNFINISHED = f"{TEMPORARY}files"
 """Folder of unfinished outputs in OUT. An output on another file system has its unfinished file in its own folder."""
 
+STEPS = "jaxstyle-steps"
+"""Folder of intermediate pictures in OUT: those of the output a/b.jpg are a/b.jpg/EVALUATIONS.png in it."""
+
 LEFT_BEHIND = (LOCK, TEMPORARY)
 """Prefixes of names that a killed run may leave in a folder without settings."""
+
+
+def step_key(key: str, evaluations: int) -> str:
+    """Returns the key of the intermediate picture of an output after this many evaluations."""
+    return f"{STEPS}/{key}/{evaluations:06}.png"
+
+
+def is_step(name: str) -> bool:
+    """Whether a file in the folder of an output's intermediate pictures is one of them."""
+    return re.fullmatch(r"[0-9]{6,10}\.png", name) is not None
 
 
 def is_ledger(name: str) -> bool:
@@ -55,5 +68,5 @@ def is_reserved(key: str) -> bool:
     """
     parts = key.casefold().split("/")
     top = parts[0]
-    own = top in (MANIFEST, SETTINGS, SHEET) or top.startswith(LOCK) or LEDGER.fullmatch(top) is not None
+    own = top in (MANIFEST, SETTINGS, SHEET, STEPS) or top.startswith(LOCK) or LEDGER.fullmatch(top) is not None
     return own or any(part.startswith(TEMPORARY) for part in parts)

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxstyle.data.folder import Folder, as_folder
 from jaxstyle.data.layout import LEDGER, MANIFEST
-from jaxstyle.data.problems import unreadable
+from jaxstyle.data.problems import disturbed, unreadable
 from jaxstyle.data.rows import STATUSES, Row, parse
 from jaxstyle.data.sources.base import printable
 from jaxstyle.data.writing import writing
@@ -106,10 +106,17 @@ def lines(folder: Folder, name: str) -> Iterator[tuple[bytes, Row]]:
         SettingsMismatch: a line is not a row.
         StorageError: the file cannot be read.
     """
-    path = folder / name
+    for _, line, row in placed_lines(folder, name):
+        yield line, row
+
+
+def placed_lines(folder: Folder, name: str) -> Iterator[tuple[int, bytes, Row]]:
+    """Like `lines`, with the byte at which each line begins."""
+    path, end = folder / name, 0
     try:
         with folder.open(name) as file:
             for number, line in enumerate(raw_lines(file), 1):
+                begin, end = end, file.tell()
                 if not line.endswith(b"\n"):
                     return
                 if line.isspace():
@@ -121,7 +128,7 @@ def lines(folder: Folder, name: str) -> Iterator[tuple[bytes, Row]]:
                         f"line {number} of {printable(path)} is not a row of a manifest: {error}",
                         "Correct it, or use another output folder.",
                     ) from error
-                yield line, row
+                yield begin, line, row
     except OSError as error:
         raise unreadable(path, error) from error
 
@@ -188,16 +195,24 @@ class Ledger:
         latest_run: largest number of a run in them.
     """
 
-    def __init__(self, output: Path | Folder, names: Sequence[str]):
-        """Reads ledgers of a folder in this order; raises the errors of `lines`."""
+    def __init__(self, output: Path | Folder, names: Sequence[str], *, whole: bool = False):
+        """Reads ledgers of a folder in this order; raises the errors of `lines`.
+
+        Args:
+            whole: keep the places of rows, 9 bytes each, so that `row` can read them again.
+        """
         keys, status = Keys(), array("b")
+        self._output, self._names, places = output, list(names), (array("i"), array("q"))
         length, modified, checksum = array("q"), array("q"), array("Q")
         style, style_checksum, masks = array("Q"), array("Q"), array("Q")
-        for name in names:
+        for index, name in enumerate(names):
             keys.begin_ledger()
             with as_folder(output) as folder:
-                for _, row in lines(folder, name):
+                for begin, _, row in placed_lines(folder, name):
                     keys.add(row)
+                    if whole:
+                        places[0].append(index)
+                        places[1].append(begin)
                     status.append(STATUSES.index(row.status))
                     length.append(row.input_bytes)
                     modified.append(row.input_modified)
@@ -213,6 +228,7 @@ class Ledger:
         self._keys, last = keys.last_rows()
         columns = (status, length, modified, checksum, style, style_checksum, *([masks] if masks else []))
         self._fields = [np.array(column)[last] for column in columns]
+        self._places = [np.array(column)[last] for column in places] if whole else None
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -224,6 +240,30 @@ class Ledger:
             return None
         status, *others = (int(column[at]) for column in self._fields)
         return PastRow(STATUSES[status], *others)
+
+    def row(self, key: str) -> Row | None:
+        """Reads the last row of a key again, from its file; None if there is none.
+
+        Raises:
+            SettingsMismatch, StorageError: see `lines`; the ledger was changed by another program.
+        """
+        at = find(self._keys, key)
+        if at is None or self._places is None:
+            return None
+        index, begin = (int(column[at]) for column in self._places)
+        with as_folder(self._output) as folder:
+            path = folder / self._names[index]
+            try:
+                with folder.open(self._names[index]) as file:
+                    file.seek(begin)
+                    found = parse(file.readline(LONGEST_LINE))
+            except OSError as error:
+                raise unreadable(path, error) from error
+            except ValueError as error:
+                raise disturbed(path, "changed by another program") from error
+        if found.key != key:
+            raise disturbed(path, "changed by another program")
+        return found
 
     def count(self, status: str) -> int:
         """Counts the keys with this status."""

@@ -30,9 +30,10 @@ class Manifest:
         run: number of this run, which its rows carry; see `Row.run`.
     """
 
-    def __init__(self, output: Path | Folder, part: tuple[int, int] = (1, 1)):
+    def __init__(self, output: Path | Folder, part: tuple[int, int] = (1, 1), *, whole: bool = False):
         """Args:
             part: (i, n) for shard i of n, which appends to a ledger of its own; (1, 1) for the whole folder.
+            whole: see `Ledger`.
 
         Raises:
             SettingsMismatch: a line of a ledger is not a row.
@@ -42,7 +43,7 @@ class Manifest:
         try:
             self._folder = output if isinstance(output, Folder) else Folder(output)
             there = ledgers(self._folder)
-            self.before = Ledger(self._folder, there)
+            self.before = Ledger(self._folder, there, whole=whole)
         except OSError as error:
             raise storage_error(output, "read", error) from error
         self.path = self._folder / self._name

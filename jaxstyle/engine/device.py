@@ -22,10 +22,11 @@ from jaxstyle.model.weights import Weights
 from jaxstyle.planning import cost, host, memory
 from jaxstyle.planning.buckets import bucket
 from jaxstyle.planning.contract import Batch, Group, OutOfMemory, Result, Snapshot
-from jaxstyle.planning.painting import Painting
+from jaxstyle.planning.painting import Painting, Part
 from jaxstyle.settings import RenderSettings
 from jaxstyle.style.batch import Batch as LaneBatch
 from jaxstyle.style.initial import in_regions, lane_inputs
+from jaxstyle.style.named_targets import as_arrays, as_targets
 from jaxstyle.style.stylizer import Stylizer, stylizer
 
 CPU_BATCH, CPU_PIXELS = (1, 2), 2 * 128 * 96
@@ -178,20 +179,32 @@ class JaxDevice:
         """The targets of a style: computed, or kept since they were. All styles have few shapes, each compiled once."""
         of = engine, style.sha256
         if of not in self._targets:
-            number = self.settings.lane_regions
-            targets = [
-                engine.style_targets(
-                    to_float(part.levels),
-                    None if self._style else self._shape(part.levels),
-                    in_regions(part.labels, number, part.levels.shape),
-                )
-                for part in style.parts
-            ]
+            targets = [self._targets_of_part(engine, part) for part in style.parts]
             self._targets[of] = engine.blend(targets, [part.weight for part in style.parts])
             while len(self._targets) > TARGETS:
                 self._targets.popitem(last=False)
         self._targets.move_to_end(of)
         return self._targets[of]
+
+    def _targets_of_part(self, engine: Stylizer, part: Part) -> Any:
+        number = self.settings.lane_regions
+        if part.saved is not None:
+            return as_targets(part.saved.arrays, engine.no_targets(number), whole=number > 0)
+        shape = None if self._style else self._shape(part.levels)
+        return engine.style_targets(to_float(part.levels), shape, in_regions(part.labels, number, part.levels.shape))
+
+    def targets(self, levels: np.ndarray) -> dict[str, np.ndarray]:
+        """Computes the targets of a style image as a run does that has it as its one style, for a file.
+
+        Args:
+            levels: h x w x 3, see `planning.painting.Part`.
+
+        Raises:
+            OutOfMemory: the device has no room for the picture.
+        """
+        with _memory_errors():
+            engine = self._engine(Group(self._shape(levels)))
+            return as_arrays(engine.style_targets(to_float(levels)))
 
     def _shape(self, levels: np.ndarray) -> Size:
         """Width and height of the array that a style is padded to."""

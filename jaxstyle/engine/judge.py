@@ -109,11 +109,12 @@ def problem(ended: Ended[Prepared], settings: RenderSettings, found: Mapping[str
     from_result = "before" in ended.task.inputs  # a frame of a still picture has nothing left to gain
     if not from_result and not is_optimal(ended, settings.objective()):
         went = f"its loss went from {result.start_loss:.4g} to {result.loss:.4g}"
-        if ended.status == Status.STALLED and found["fall"] < STALLED:
+        job = ended.task.job
+        if ended.status == Status.STALLED and found["fall"] < STALLED and not job.continued:
             return f"stalled: no step lowered its loss ({went})"
         if found["fall"] < ROUNDING.get(result.precision, 0.0):
             return f"came out no better: {went}"
-        if found["moved"] < UNMOVED and not ended.task.job.stage:  # a later stage starts from a result
+        if found["moved"] < UNMOVED and not (job.stage or job.continued):  # else it started from a result
             return f"came out as it began: a value changed by {found['moved']:.2g} of 255 on average"
     width, height = ended.task.job.work
     return _looks_wrong(found, sample(ended.task.inputs["content"][:height, :width]), sample(ended.task.style.picture))

@@ -96,6 +96,22 @@ class Usage:
             self.seconds += time.perf_counter() - began
 
 
+@dataclass(frozen=True)
+class Saving(Generic[T]):
+    """Intermediate pictures.
+
+    Attributes:
+        every: evaluations between two pictures of an image.
+        before: evaluations that a task's image had spent before it was put into a lane.
+        save: called with a task, its image, all evaluations of the image, and the lane's status, at the first look at
+            or after each multiple of `every`.
+    """
+
+    every: int
+    before: Callable[[T], int]
+    save: Callable[[T, Result, int, int], None]
+
+
 @dataclass
 class _Lane(Generic[T]):
     """One place of the batch: its task, if any, what was spent on it, and the sizes of its batches."""
@@ -130,6 +146,7 @@ class BatchScheduler(Generic[T]):
         usage: Usage | None = None,
         *,
         shrink: bool = False,
+        saving: Saving[T] | None = None,
     ):
         """Args:
         report: called after each chunk with the evaluations spent in it and the mean loss of the running lanes; called
@@ -137,9 +154,10 @@ class BatchScheduler(Generic[T]):
         usage: counters to update [default: new ones]
         shrink: begin with a batch that the tasks fill, and move the last lanes to smaller batches. Otherwise all
             batches have one size, and lanes without a task are idle: an image's size of batch decides its rounding.
+        saving: of intermediate pictures; a chunk then ends where the next one is due.
         """
         self.usage, self._shrink = usage or Usage(), shrink
-        self._device, self._queues, self._report = device, queues, report
+        self._device, self._queues, self._report, self._saving = device, queues, report, saving
 
     def run(self, group: Group, pending: int, batch: int, smaller: Callable[[int], None]) -> Iterator[Ended[T]]:
         """Renders the tasks of a group until none is left or a later stage has priority.
@@ -199,12 +217,17 @@ class BatchScheduler(Generic[T]):
                 for lane in filled.lanes[: len(active)]:
                     lane.sizes += (smaller,)
             ticks = max(1, min([ticks, *(self._left(filled.lanes[index]) for index in active)]))
+            if self._saving is not None:
+                ticks = min([ticks, *(self._until_saved(filled.lanes[index], self._saving) for index in active)])
+                earlier = [lane.evaluations for lane in filled.lanes]
             began = time.perf_counter()
             with self.usage.call():
                 snapshot = batch.advance(ticks)
             chunk = time.perf_counter() - began
             self._account(filled, active, snapshot, ticks, chunk)
             ticks = round(CHUNK_SECONDS * ticks / max(chunk, 1e-6))
+            if self._saving is not None:
+                self._save(batch, filled, active, snapshot, earlier, self._saving)
             yield from self._ended(batch, filled, active, snapshot)
 
     def _fill(self, group: Group, batch: Batch, filled: _Filled[T], again: deque[T], chunk: float) -> None:
@@ -239,6 +262,35 @@ class BatchScheduler(Generic[T]):
         """Returns the evaluations left in a lane's budget."""
         assert lane.task is not None
         return lane.task.evaluations - lane.evaluations
+
+    @staticmethod
+    def _until_saved(lane: _Lane[T], saving: Saving[T]) -> int:
+        """Returns the evaluations up to a lane's next intermediate picture, at least 1."""
+        assert lane.task is not None
+        return saving.every - (saving.before(lane.task) + lane.evaluations) % saving.every
+
+    def _save(
+        self,
+        batch: Batch,
+        filled: _Filled[T],
+        active: list[int],
+        snapshot: Snapshot,
+        earlier: list[int],
+        saving: Saving[T],
+    ) -> None:
+        """Saves the images of the lanes that have come to a multiple of `every` in the last chunk.
+
+        Args:
+            earlier: evaluations of the lanes before the chunk.
+        """
+        for index in active:
+            lane = filled.lanes[index]
+            assert lane.task is not None
+            before = saving.before(lane.task)
+            if (before + lane.evaluations) // saving.every > (before + earlier[index]) // saving.every:
+                with self.usage.call():
+                    result = batch.result(index)
+                saving.save(lane.task, result, before + lane.evaluations, int(snapshot.status[index]))
 
     def _account(self, filled: _Filled[T], active: list[int], snapshot: Snapshot, ticks: int, chunk: float) -> None:
         """Adds the evaluations and seconds of a chunk to the lanes and counters."""

@@ -24,6 +24,7 @@ from jaxstyle.engine.flow import opencv
 from jaxstyle.engine.frames import UNWARPED
 from jaxstyle.engine.shared import Shared
 from jaxstyle.engine.stages import works
+from jaxstyle.engine.steps import clears
 from jaxstyle.engine.stop import Limits, Stop
 from jaxstyle.engine.threads import Threads
 from jaxstyle.engine.watchdog import Calls, Watchdog
@@ -135,14 +136,15 @@ def _render(
     ready = dataclasses.replace(ready, folder=folder)
     with ExitStack() as opened:
         overwrite = settings.existing == "overwrite"
-        begin = partial(fingerprint.write_fingerprint, folder, ready.run, overwrite=overwrite)
+        continues = settings.existing == "continue"
+        begin = partial(fingerprint.write_fingerprint, folder, ready.run, overwrite=overwrite, continues=continues)
         with calls.of(f"locking {place}", MUTEX_SECONDS):
             opened.enter_context(lock.locked(folder, part, begin))
         with calls.of(f"looking at the inputs and at {place}"):
             ready.sink.begin(folder, preflight.protected(ready))
         opened.callback(calls.watched(ready.sink.close, f"closing {place}"))
         with calls.of(f"reading the manifest of {place}"):
-            rows = Manifest(folder, part)
+            rows = Manifest(folder, part, whole=continues)
         opened.push(_without_hiding(calls.watched(rows.close, f"closing the manifest of {place}")))
         opened.callback(decoders.close)
         shared = Shared(
@@ -207,6 +209,8 @@ class _Keeper:
         if changed and past is not None and past.status == "done":
             try:
                 self._ready.sink.withdraw(row.key)
+                if clears(self._ready):
+                    self._ready.sink.clear_steps(row.key)
             except ImageError as error:
                 return dataclasses.replace(row, notes=(*row.notes, str(error)))
         return row

@@ -17,7 +17,7 @@ from jaxstyle.decode.reader import Reader
 from jaxstyle.decode.worker import Stat
 from jaxstyle.engine import frames
 from jaxstyle.errors import ImageError
-from jaxstyle.planning import masks, scales
+from jaxstyle.planning import masks
 from jaxstyle.planning.painting import Painting
 from jaxstyle.planning.plan import Job
 from jaxstyle.planning.preflight import Ready
@@ -68,7 +68,7 @@ def prepare(job: Job, reader: Reader, ready: Ready, style: Painting) -> Prepared
     if decoded.stat != Stat(job.length, job.modified):
         raise ImageError("changed while the run went on")
     if decoded.header != job.header:  # a PNG may have its orientation after its pixels, where no header shows it
-        job = dataclasses.replace(job, header=decoded.header, stages=scales.stages(decoded.header, settings))
+        job = job.with_header(decoded.header, settings)
     photograph = content = decoded.pixels
     masked = _masked(job, reader, settings, style)
     match settings.colors:
@@ -81,16 +81,24 @@ def prepare(job: Job, reader: Reader, ready: Ready, style: Painting) -> Prepared
     begun = frames.start(job, photograph, reader, ready)
     if begun.note:
         notes.append(begun.note)
+    earlier = None
+    if job.continued is not None:
+        earlier = _earlier_output(job, reader, ready)
+        if earlier is None:
+            job = job.begun_anew(settings, "rendered anew: its earlier output was not as its row says")
     if job.previous is not None:
         init = image.resize(job.previous, *job.work)
         job = dataclasses.replace(job, previous=None)
+    elif earlier is not None and job.continued is not None:
+        init = image.resize(earlier, *job.work)
+        notes.append(f"continued from its output after {job.continued.evaluations} evaluations")
     elif settings.starts_from_folder:
         start = reader.result(Path(settings.init), job.key, max(job.work))
         init = image.resize(start.pixels, *job.work)
         notes.append(f"started from a result with the checksum {start.sha256}")
     else:
         picture = None if ready.start is None else image.resize(ready.start, *job.work)
-        init = initial(settings, content, style.picture, job.key, picture)
+        init = initial(settings, content, style.colour_source, job.key, picture)
     if begun.before is not None:
         result, weights = begun.before
         # Departs from the paper, which moves the whole result: what it does not show would begin as a smeared edge.
@@ -100,6 +108,16 @@ def prepare(job: Job, reader: Reader, ready: Ready, style: Painting) -> Prepared
     return Prepared(
         job, decoded.sha256, decoded.alpha, (*decoded.notes, *notes), inputs, style, photograph, *masked[1:]
     )
+
+
+def _earlier_output(job: Job, reader: Reader, ready: Ready) -> np.ndarray | None:
+    """The output of a continued job, H x W x 3 float32; None if it is not the file that its row tells of."""
+    assert job.continued is not None
+    try:
+        found = reader.result(ready.output, job.key, max(job.work))
+    except ImageError:  # it does not have the recorded checksum either
+        return None
+    return found.pixels if job.continued.output_sha256 in ("", found.sha256) else None
 
 
 class _Masked(NamedTuple):

@@ -41,8 +41,47 @@ def next_job(ended: Ended[Prepared], ready: Ready) -> Job | None:
     return job.next_stage(picture_of(ended).copy(), ended.evaluations, ended.seconds)
 
 
+NOT_CONTINUED = "not continued: "
+"""Beginning of the note of an output that was to be continued and stays as it was."""
+
+
 def publish(ended: Ended[Prepared], ready: Ready) -> Row:
     """Writes the image of a lane and returns its row; the caller commits the output before it keeps the row.
+
+    An output that was to be continued is replaced only by a better one.
+
+    Raises:
+        StorageError: the output cannot be written.
+    """
+    made, continued = _publish(ended, ready), ended.task.job.continued
+    if continued is None or made.status == "done":
+        return made
+    return kept(continued, made.reason, final=bool(problem(ended, ready.settings)))
+
+
+def failed(job: Job, reason: str, **fields: Any) -> Row:
+    """The row of a job that cannot be optimised; the output of one that was to be continued stays."""
+    return row(job, "failed", reason=reason, **fields) if job.continued is None else kept(job.continued, reason)
+
+
+def is_new(made: Row) -> bool:
+    """Whether a row tells of an output that was just written."""
+    return made.status == "done" and not any(note.startswith(NOT_CONTINUED) for note in made.notes)
+
+
+def kept(continued: Row, reason: str, *, final: bool = False) -> Row:
+    """The row of an output that was to be continued and stays as it was.
+
+    Args:
+        final: optimising it further did not help, so that it is not tried again.
+    """
+    notes = [note for note in continued.notes if not note.startswith(NOT_CONTINUED)]
+    ended = "stalled" if final else continued.ended
+    return dataclasses.replace(continued, ended=ended, notes=(*notes, NOT_CONTINUED + reason))
+
+
+def _publish(ended: Ended[Prepared], ready: Ready) -> Row:
+    """Writes the image of a lane and returns its row.
 
     Evaluations and seconds are those of all stages of the last try; `start_loss` is that of the last stage, so that
     it can be compared with the loss.

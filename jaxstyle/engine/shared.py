@@ -16,6 +16,7 @@ from jaxstyle.engine.lanes import Ended, Usage
 from jaxstyle.engine.prepare import Prepared
 from jaxstyle.engine.queues import Queues
 from jaxstyle.engine.spool import Spool
+from jaxstyle.engine.steps import Step, clears
 from jaxstyle.engine.watchdog import Calls
 from jaxstyle.planning.contract import Device
 from jaxstyle.planning.preflight import Ready
@@ -48,7 +49,8 @@ class Shared:
         device_for: makes the device, when there is something to render.
         queues: between planner, decoders and device.
         spool: from the walk to the planner.
-        ended: lanes to be published; None ends a publisher. Its size is set when the device is known.
+        ended: lanes to be published and intermediate pictures to be written; None ends a publisher. Its size is set
+            when the device is known.
         events: for the main thread, from `post` and `tell`.
         usage: what the device does.
         device: once it is made.
@@ -56,6 +58,9 @@ class Shared:
         results: counts the results, for the examples of a contact sheet.
         jobs: number of jobs offered so far.
         planned: whether the plan is complete.
+        clears_steps: see `steps.clears`.
+        steps_refused: whether it was told that an intermediate picture cannot be written.
+        begun_again: keys of images that are at their second try.
         left: set when the run is over and no thread may block any more.
     """
 
@@ -66,17 +71,21 @@ class Shared:
     calls: Calls = field(default_factory=Calls)
     queues: Queues[Prepared] = field(init=False)
     spool: Spool = field(default_factory=Spool)
-    ended: queue.Queue[Ended[Prepared] | None] = field(default_factory=queue.Queue)
+    ended: queue.Queue[Ended[Prepared] | Step | None] = field(default_factory=queue.Queue)
     events: queue.Queue[Event] = field(default_factory=lambda: queue.Queue(maxsize=EVENTS))
     usage: Usage = field(default_factory=Usage)
     device: Device | None = None
     results: Iterator[int] = field(default_factory=itertools.count)
     jobs: int = 0
     planned: bool = False
+    clears_steps: bool = False
+    steps_refused: bool = False
+    begun_again: set[str] = field(default_factory=set)
     left: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         self.queues = _queues(self.ready)
+        self.clears_steps = clears(self.ready)
 
     @property
     def hands(self) -> int:

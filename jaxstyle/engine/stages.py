@@ -19,14 +19,16 @@ from functools import partial
 from jaxstyle.data.fingerprint import record_precision
 from jaxstyle.data.rows import Row
 from jaxstyle.data.sources.base import Input, printable
+from jaxstyle.engine import steps
 from jaxstyle.engine.events import Settled
-from jaxstyle.engine.lanes import BatchScheduler, Ended
+from jaxstyle.engine.lanes import BatchScheduler, Ended, Saving
 from jaxstyle.engine.prepare import Prepared, prepare
-from jaxstyle.engine.publish import example, next_job, publish, row
+from jaxstyle.engine.publish import example, failed, is_new, next_job, publish
 from jaxstyle.engine.shared import WAIT_SECONDS, Shared
+from jaxstyle.engine.steps import Step
 from jaxstyle.errors import ImageError
 from jaxstyle.planning.batches import chosen_batch
-from jaxstyle.planning.contract import Group
+from jaxstyle.planning.contract import Group, Result
 from jaxstyle.planning.painting import Painting
 from jaxstyle.planning.plan import ITS_STYLE, NO_STYLE, Before, Job, Unchanged, inputs_of, planned
 from jaxstyle.planning.preflight import Ready
@@ -111,22 +113,25 @@ def decode(shared: Shared) -> None:
     while (taken := shared.queues.job()) is not None:
         group, job = taken
         try:
+            if shared.clears_steps:
+                steps.clear(job, shared.ready)
             task = prepare(job, shared.reader, shared.ready, _style_of(job, shared))
         except BrokenStyle as broken:
             if broken.row is not None:
                 shared.post(Settled(broken.row))
-            if (other := _in_other_style(job, shared.ready)) is not None:
+            other = None if job.continued else _in_other_style(job, shared.ready)
+            if other is not None:
                 shared.queues.requeue(other)
             else:
                 assignment = shared.ready.styles.assignment
                 reason = ITS_STYLE if assignment is not None and assignment.fixed else NO_STYLE
-                shared.post(Settled(row(job, "failed", reason=reason), job))
+                shared.post(Settled(failed(job, reason), job))
                 shared.queues.settled(job, done=False)
             shared.queues.decoded(group, None)
             continue
         except ImageError as error:
             masked = shared.ready.styles.masks_sha256(job.image or job.key, job.style)
-            shared.post(Settled(row(job, "failed", reason=str(error), masks_sha256=masked), job))
+            shared.post(Settled(failed(job, str(error), masks_sha256=masked), job))
             shared.queues.settled(job, done=False)
             shared.queues.decoded(group, None)
             continue
@@ -189,7 +194,9 @@ class _Renderer:
         shared = self._shared
         shrink = shared.ready.settings.tail == "shrink"
         report = partial(shared.tell, "advance")
-        scheduler = BatchScheduler(self._device, shared.queues, report, shared.usage, shrink=shrink)
+        scheduler = BatchScheduler(
+            self._device, shared.queues, report, shared.usage, shrink=shrink, saving=self._saving()
+        )
         while (chosen := shared.queues.choose()) is not None:
             group, pending = chosen
             batch = self._batch(group.bucket)
@@ -197,6 +204,18 @@ class _Renderer:
             self._tell_if_full(group, batch)
             for ended in scheduler.run(group, pending, batch, partial(self._halved, group)):
                 self._hand_on(dataclasses.replace(ended, notes=self._notes(ended, group)))
+
+    def _saving(self) -> Saving[Prepared] | None:
+        """How intermediate pictures are saved, if any are: publishers write them, like outputs."""
+        every = self._shared.ready.settings.save_every
+        if every is None:
+            return None
+
+        def save(task: Prepared, result: Result, evaluations: int, status: int) -> None:
+            if not steps.is_final(task, status):
+                self._shared.put(self._shared.ended, Step(task, result, evaluations))
+
+        return Saving(every, lambda task: task.job.evaluations_before, save)
 
     def _tell_if_full(self, group: Group, batch: int) -> None:
         """Says that a batch may need more memory than is free. Its size is not adapted, since it decides rounding."""
@@ -225,7 +244,8 @@ class _Renderer:
             self._shared.put(self._shared.ended, ended)
             return
         if job.first_problem and not ended.task.job.first_problem:  # it begins again
-            spent = ended.task.job.evaluations_before + ended.evaluations
+            self._shared.begun_again.add(job.key)
+            spent = ended.task.job.evaluations_before - job.evaluations_before + ended.evaluations
             self._shared.tell("advance", -spent, float("nan"))
         self._shared.queues.requeue(job)
 
@@ -248,15 +268,31 @@ def publish_ended(shared: Shared) -> None:
     """Writes the images of lanes that have ended."""
     output = printable(shared.ready.output)
     while (ended := _next(shared)) is not None:
+        if isinstance(ended, Step):
+            _write_step(ended, shared)
+            continue
         with shared.calls.of(f"writing an output to {output}"):
             made = publish(ended, shared.ready)
-        wanted = made.status == "done" and next(shared.results) < EXAMPLES
+        wanted = is_new(made) and next(shared.results) < EXAMPLES
         shared.post(Settled(made, ended.task.job, example(ended, shared.ready.settings) if wanted else None))
         shared.queues.settled(ended.task.job, done=made.status == "done")
 
 
-def _next(shared: Shared) -> Ended[Prepared] | None:
-    """The next lane to publish; None at the end, and as soon as the run is over."""
+def _write_step(step: Step, shared: Shared) -> None:
+    """Writes an intermediate picture, unless its image has begun again; tells once that one cannot be written."""
+    job = step.task.job
+    if job.key in shared.begun_again and not job.first_problem:
+        return
+    with shared.calls.of(f"writing an intermediate picture to {printable(shared.ready.output)}"):
+        refused = steps.write(step, shared.ready)
+    if refused and not shared.steps_refused:
+        shared.steps_refused = True
+        shared.tell("say", f"Some intermediate pictures cannot be written, such as those of {printable(job.key)}: "
+                    f"{refused}")  # fmt: skip
+
+
+def _next(shared: Shared) -> Ended[Prepared] | Step | None:
+    """The next lane to publish, or intermediate picture to write; None at the end, and as soon as the run is over."""
     while not shared.left.is_set():
         with contextlib.suppress(queue.Empty):
             return shared.ended.get(timeout=WAIT_SECONDS)

@@ -178,7 +178,8 @@ def _count(
     """
     settings = ready.settings
     overwrite = settings.existing == "overwrite" or not ready.output.exists()
-    before = ledger.Ledger(ready.output, [] if overwrite else ledger.ledgers(ready.output))
+    names = [] if overwrite else ledger.ledgers(ready.output)
+    before = ledger.Ledger(ready.output, names, whole=settings.existing == "continue")
     ready.styles.begin(before)
     reasons: Counter[str] = Counter()
     styles: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""A style as the device needs it: the pictures that its targets are computed from."""
+"""A style as the device needs it: the pictures that its targets are computed from, or targets from a file."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxstyle.data.image import resize, to_float
+from jaxstyle.planning.saved_targets import SavedTargets
+from jaxstyle.style.colour import Colours, colours_of, pooled
 
 
 class Part(NamedTuple):
     """One picture of a style.
 
     Attributes:
-        levels: h x w x 3, uint8, or float32 in [0, 1].
+        levels: h x w x 3, uint8, or float32 in [0, 1]; of saved targets the small picture beside them.
         weight: its share of the style's targets, relative to the other parts.
         sha256: of its file, in hexadecimal.
         labels: h x w int8, the index of each pixel's region, -1 for none; None without masks.
         mask_sha256: of the mask's file; empty without masks.
+        saved: targets from a file, in the place of the picture's.
     """
 
     levels: np.ndarray
@@ -31,6 +34,12 @@ class Part(NamedTuple):
     sha256: str
     labels: np.ndarray | None = None
     mask_sha256: str = ""
+    saved: SavedTargets | None = None
+
+    @property
+    def colours(self) -> Colours:
+        """Mean and covariance of its colours."""
+        return self.saved.colours if self.saved is not None else colours_of(to_float(self.levels))
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +98,8 @@ class Painting:
     def bytes(self) -> int:
         """Bytes of its arrays."""
         labels = [one.labels for one in self.parts if one.labels is not None]
-        return sum(array.nbytes for array in (*(one.levels for one in self.parts), *labels))
+        saved = [array for one in self.parts if one.saved is not None for array in one.saved.arrays.values()]
+        return sum(array.nbytes for array in (*(one.levels for one in self.parts), *labels, *saved))
 
     @property
     def mask_sha256(self) -> str:
@@ -101,6 +111,13 @@ class Painting:
         """All parts in one picture, h x w x 3 float32 in [0, 1], with heights in proportion to their weights: it has
         the colours of the style. That of a single part is made at each call, so that `bytes` is all that is held."""
         return to_float(self.parts[0].levels) if len(self.parts) == 1 else self._stacked
+
+    @property
+    def colour_source(self) -> np.ndarray | Colours:
+        """What `match_colours` takes the style's colours from: its picture, or the colours beside saved targets."""
+        if all(one.saved is None for one in self.parts):
+            return self.picture
+        return pooled([one.colours for one in self.parts], [one.weight for one in self.parts])
 
     @cached_property
     def _stacked(self) -> np.ndarray:

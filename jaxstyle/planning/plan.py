@@ -12,8 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from jaxstyle.data import image
-from jaxstyle.data.image import Size
+from jaxstyle.data.image import Header, Size
 from jaxstyle.data.layout import is_reserved
 from jaxstyle.data.ledger import Ledger
 from jaxstyle.data.pictures import kinds
@@ -25,7 +24,7 @@ from jaxstyle.decode.worker import UNKNOWN, Probed, Stat
 from jaxstyle.planning import scales
 from jaxstyle.planning.assign import Assignment
 from jaxstyle.planning.contract import Group
-from jaxstyle.planning.preflight import Ready, is_unchanged
+from jaxstyle.planning.preflight import Ready, is_unchanged, row_to_continue
 from jaxstyle.planning.shots import in_order, in_shard
 from jaxstyle.planning.styles import Styles
 from jaxstyle.settings import RenderSettings
@@ -62,13 +61,14 @@ class Job:
         first_problem: what was wrong with a first try; empty on the first.
         shot: see `data.sources.base.Input`.
         before: the last frame of its shot before it that has an output.
+        continued: row of the output that it starts from, whose evaluations and seconds count as spent; else None.
     """
 
     key: str
     locator: Locator
     length: int
     modified: int
-    header: image.Header
+    header: Header
     stages: tuple[scales.Stage, ...]
     note: str = ""
     image: str = ""
@@ -81,6 +81,7 @@ class Job:
     first_problem: str = ""
     shot: str = ""
     before: Before | None = None
+    continued: Row | None = None
 
     @property
     def work(self) -> Size:
@@ -124,8 +125,32 @@ class Job:
 
     def second_try(self, problem: str) -> Job:
         """The job begun again, with more care."""
+        before = (0, 0.0) if self.continued is None else (self.continued.evaluations, self.continued.seconds)
         return dataclasses.replace(
-            self, stage=0, previous=None, evaluations_before=0, seconds_before=0.0, first_problem=problem
+            self, stage=0, previous=None, evaluations_before=before[0], seconds_before=before[1], first_problem=problem
+        )
+
+    def continuing(self, row: Row) -> Job:
+        """The job that takes an output up to the evaluations of all its stages, at its last stage."""
+        rest = sum(stage.evaluations for stage in self.stages) - row.evaluations
+        return dataclasses.replace(
+            self,
+            stages=(self.stages[-1]._replace(evaluations=rest),),
+            evaluations_before=row.evaluations,
+            seconds_before=row.seconds,
+            continued=row,
+        )
+
+    def with_header(self, header: Header, settings: RenderSettings) -> Job:
+        """The job of a picture that has another header than was planned."""
+        job = dataclasses.replace(self, header=header, stages=scales.stages(header, settings))
+        return job if self.continued is None else job.continuing(self.continued)
+
+    def begun_anew(self, settings: RenderSettings, note: str) -> Job:
+        """The job from its first stage on, without the output that it was to continue."""
+        job = dataclasses.replace(self, continued=None, evaluations_before=0, seconds_before=0.0)
+        return dataclasses.replace(
+            job.with_header(self.header, settings), note="; ".join(filter(None, (self.note, note)))
         )
 
     def in_style(self, style: str) -> Job:
@@ -204,11 +229,19 @@ def planned(
         with watch(f"looking at the input {printable(one.key)}"):
             return is_unchanged(one, before, ready)
 
-    return plan(inputs, ready.settings, unchanged, reader)
+    def to_continue(one: Input) -> Row | None:
+        with watch("reading the manifest"):
+            return row_to_continue(one, before, ready)
+
+    return plan(inputs, ready.settings, unchanged, reader, to_continue)
 
 
 def plan(
-    inputs: Iterable[Input], settings: RenderSettings, unchanged: Callable[[Input], bool], reader: Reader
+    inputs: Iterable[Input],
+    settings: RenderSettings,
+    unchanged: Callable[[Input], bool],
+    reader: Reader,
+    to_continue: Callable[[Input], Row | None] = lambda one: None,
 ) -> Iterator[Job | Row | Unchanged]:
     """A job or a row for every input that has changed, in their order. Reads headers only.
 
@@ -218,21 +251,27 @@ def plan(
     Args:
         unchanged: whether an input has its row already and need not be looked at.
         reader: reads the headers.
+        to_continue: the row of an unchanged input whose output is to be optimised further, or None.
     """
     waiting = iter(inputs)
     size, changed = 4, ""
     while group := list(itertools.islice(waiting, size)):
         size = min(2 * size, GROUP)
-        past = []
+        past: list[bool | Row] = []
         for one in group:
-            past.append((not one.shot or one.shot != changed) and unchanged(one))
-            if one.shot and not past[-1]:
+            same = (not one.shot or one.shot != changed) and unchanged(one)
+            past.append(same and (to_continue(one) or same))
+            if one.shot and not same:
                 changed = one.shot
-        opened = [one.locator for one, old in zip(group, past, strict=True) if not (old or one.failed or one.skipped)]
+        asked = [one for one, old in zip(group, past, strict=True) if old is not True]
+        opened = [one.locator for one in asked if not (one.failed or one.skipped)]
         probed = iter(reader.probe(opened))
         for one, old in zip(group, past, strict=True):
-            if old:
+            if old is True:
                 yield Unchanged(one.key, one if one.shot else None)
+            elif isinstance(old, Row):
+                job = _judge(one, next(probed), settings)
+                yield job.continuing(old) if isinstance(job, Job) else Unchanged(one.key)
             elif one.failed or one.skipped:
                 yield _row(one, "failed" if one.failed else "skipped", one.failed or one.skipped)
             else:
@@ -272,12 +311,6 @@ def skipped_kind(row: Row) -> str:
 def _row(one: Input, status: Literal["skipped", "failed"], reason: str, stat: Stat = UNKNOWN) -> Row:
     notes = (one.note,) if one.note else ()
     return Row(
-        one.key,
-        status,
-        reason,
-        one.image,
-        one.style,
-        input_bytes=stat.length,
-        input_modified=stat.modified,
+        one.key, status, reason, one.image, one.style, input_bytes=stat.length, input_modified=stat.modified,
         notes=notes,
-    )
+    )  # fmt: skip

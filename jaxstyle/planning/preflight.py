@@ -19,6 +19,7 @@ from jaxstyle.data import fingerprint, layout, ledger
 from jaxstyle.data.fingerprint import Fingerprint
 from jaxstyle.data.folder import Folder
 from jaxstyle.data.ledger import Ledger
+from jaxstyle.data.rows import Row
 from jaxstyle.data.sinks import SINKS
 from jaxstyle.data.sinks.base import Sink
 from jaxstyle.data.sinks.folders import check_writable
@@ -28,9 +29,10 @@ from jaxstyle.data.sources.folders import refuse_overlap
 from jaxstyle.data.styles import listed
 from jaxstyle.decode.pool import Decoders
 from jaxstyle.decode.worker import Decoded
-from jaxstyle.errors import ImageError, InputError
+from jaxstyle.errors import ImageError, InputError, SettingsError
 from jaxstyle.model import weights
 from jaxstyle.paths import given_path
+from jaxstyle.planning.scales import total_evaluations
 from jaxstyle.planning.shots import number_of
 from jaxstyle.planning.styles import Styles, unusable
 from jaxstyle.settings import INITS, RULES, RenderSettings
@@ -95,6 +97,8 @@ def check(
     place = printable(output)
     if settings.frames and sink != "folders":
         raise InputError("frames are not written to a folder", "Give the sink folders: each is the next one's start.")
+    if settings.existing == "continue" and sink != "folders":
+        raise SettingsError(f"existing is 'continue' and the sink is {sink!r}", "Outputs are read again as files only.")
     with watch(f"looking at the inputs and at {place}"):
         outputs = SINKS[sink](output, settings.part())
         sources = SOURCES[source](given, case_insensitive=outputs.case_insensitive)
@@ -112,11 +116,12 @@ def check(
     with watch(f"looking at {place}"):
         check_writable(output)
     network = weights.load(settings.weights, settings.network)
+    styles.check_targets(network.digest)
     run = describe(styles, settings, network, None if start is None else start.sha256)
     run = with_notes(run, style=styles.one.notes if styles.one else (), init=() if start is None else start.notes)
     if settings.existing != "overwrite":
         with watch(f"reading the settings of {place}"):
-            fingerprint.compare(output, run)
+            fingerprint.compare(output, run, continues=settings.existing == "continue")
     pixels = None if start is None else start.pixels
     return Ready(sources, outputs, styles, output, settings, pixels, network, run, shots=shots)
 
@@ -268,6 +273,19 @@ def is_unchanged(one: Input, before: Ledger, ready: Ready) -> bool:
         return bool(one.failed or one.skipped) or _is_same(ready.source, one.locator, past)
     except OSError:  # unchanged if the input could not be looked at when its row was written either
         return past.status != "done" and not past.modified
+
+
+def row_to_continue(one: Input, before: Ledger, ready: Ready) -> Row | None:
+    """The row of a finished input whose output is to be optimised further, or None.
+
+    Those that ended because they converged or stalled would end so again.
+    """
+    past = before.get(one.key)
+    if ready.settings.existing != "continue" or past is None or past.status != "done":
+        return None
+    row = before.row(one.key)
+    unfinished = row is not None and row.evaluations < total_evaluations(ready.settings)
+    return row if row is not None and unfinished and row.ended in ("budget", "") else None
 
 
 def _is_same(source: Source, locator: Locator, past: ledger.PastRow) -> bool:

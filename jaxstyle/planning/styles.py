@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 
 from jaxstyle.data import styles as files
@@ -13,12 +14,14 @@ from jaxstyle.data.opening import sha256_of
 from jaxstyle.data.rows import Row
 from jaxstyle.data.sources.base import printable
 from jaxstyle.data.styles import Listed, StyleFile
+from jaxstyle.data.targets_file import is_targets
 from jaxstyle.decode.pool import Decoders
 from jaxstyle.errors import ImageError, InputError, SettingsError
-from jaxstyle.planning import masks
+from jaxstyle.planning import masks, saved_targets
 from jaxstyle.planning.assign import Assignment
 from jaxstyle.planning.mapping import mapping
 from jaxstyle.planning.painting import Painting, Part
+from jaxstyle.planning.style_picture import decoded
 from jaxstyle.settings import RULES, RenderSettings
 
 CACHE_BYTES = 256 * 2**20
@@ -63,7 +66,9 @@ class Styles:
         Raises:
             InputError, SettingsError: settings that contradict each other, or a mapping that cannot be used.
         """
+        saved_targets.refuse_unfit([one.path for one in listed.files], settings)
         self.listed, self._settings, self._decoders = listed, settings, decoders
+        self._weights_sha256: str | None = None
         self.one: Painting | None = None
         self.assignment: Assignment | None = None
         assigned = settings.styles == "assign" or (settings.styles == "auto" and listed.several)
@@ -234,51 +239,29 @@ class Styles:
     def _held(self) -> int:
         return sum(one.bytes for one in self._kept.values())
 
+    def check_targets(self, weights_sha256: str) -> None:
+        """Checks that saved targets were made with this run's settings and weights.
+
+        Raises:
+            SettingsError: names the file and what differs.
+        """
+        self._weights_sha256 = weights_sha256
+        for file in self.listed.files:
+            if is_targets(file.path):
+                with suppress(ImageError):  # a broken style, which has its row later
+                    saved = saved_targets.read(file.path)
+                    if (error := saved_targets.differences(saved, self._settings, weights_sha256)) is not None:
+                        raise SettingsError(f"the style {printable(file.path)}: {error.what}", error.remedy)
+
     def _decoded(self, file: StyleFile) -> Painting:
-        """Decodes a style at its working size.
-
-        Raises:
-            ImageError: it cannot be read.
-        """
-        size, crop = self._settings.painted_size, self._settings.style_crop
-        if crop:
-            header = self._decoders.probe([file.path])[0].header
-            if header is not None:
-                size = -(-size * max(header.width, header.height) // min(header.width, header.height))
-        found = self._decoders.read(file.path, size, full_alpha=False)
-        levels = found.levels
-        if crop:
-            height, width = levels.shape[:2]
-            side = min(height, width)
-            top, left = (height - side) // 2, (width - side) // 2
-            levels = levels[top : top + side, left : left + side]
-        part = Part(levels, 1.0, found.sha256)
-        colours: tuple[int, ...] = ()
-        if self._settings.style_masks is not None:
-            path = masks.path_of(self._settings.style_masks, file.key)
-            mask = masks.read(path, self._decoders.read, found.header, found.levels.shape)
-            if crop:
-                mask = mask._replace(colours=mask.colours[top : top + side, left : left + side])
-            colours = self._regions(mask, path)
-            part = part._replace(labels=masks.labels(mask, colours), mask_sha256=mask.sha256)
-        return Painting(
-            file.key, [part], found.stat.length, found.stat.modified, found.notes, found.sha256, colours=colours
-        )
-
-    def _regions(self, mask: masks.Mask, path: Path) -> tuple[int, ...]:
-        """The colours of a style's mask.
-
-        Raises:
-            ImageError: there are none, or more than `regions`.
-        """
-        colours = masks.colours_in(mask, self._settings.kept_colour)
-        most = self._settings.regions
-        if not 1 <= len(colours) <= most:
-            raise ImageError(
-                f"its mask {printable(path)} has {len(colours)} regions: {masks.named(colours)}",
-                f"It must be 1 to {most}: save masks without blended colours, or give a larger --regions.",
-            )
-        return colours
+        """Decodes a style, see `style_picture.decoded`; refuses targets that were replaced during the run."""
+        made = decoded(file, self._settings, self._decoders)
+        saved, weights_sha256 = made.parts[0].saved, self._weights_sha256
+        if saved is None or weights_sha256 is None:
+            return made
+        if (error := saved_targets.differences(saved, self._settings, weights_sha256)) is not None:
+            raise ImageError(error.what, error.remedy)
+        return made
 
     def masks_sha256(self, image: str | None, style: str) -> str:
         """Checksum for rows, of the masks that a photograph and its style have now; "" without masks.

@@ -2,10 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 
 
-def match_colours(content: np.ndarray, style: np.ndarray) -> np.ndarray:
+class Colours(NamedTuple):
+    """Mean and covariance of the colours of a picture's pixels, 3 and 3 x 3 float64, gamma-encoded in [0, 1]."""
+
+    mean: np.ndarray
+    covariance: np.ndarray
+
+
+def colours_of(pixels: np.ndarray) -> Colours:
+    """Computes the mean and covariance of the colours of h x w x 3 pixels in [0, 1]."""
+    flat = pixels.reshape(-1, 3).astype(np.float64)
+    return Colours(flat.mean(0), _covariance(flat))
+
+
+def pooled(colours: Sequence[Colours], weights: Sequence[float]) -> Colours:
+    """Computes the mean and covariance of the pixels of several pictures together, each with its weight."""
+    (mean, covariance), total = colours[0], weights[0]
+    for one, weight in zip(colours[1:], weights[1:], strict=True):
+        total += weight
+        share, apart = weight / total, one.mean - mean
+        mean = mean + share * apart
+        covariance = (1 - share) * covariance + share * one.covariance + share * (1 - share) * np.outer(apart, apart)
+    return Colours(mean, covariance)
+
+
+def match_colours(content: np.ndarray, style: np.ndarray | Colours) -> np.ndarray:
     """Gives the content image the style image's mean colour and covariance of colours.
 
     The map is the linear one with these moments that changes colours least (Pitie and Kokaram 2007, "The linear
@@ -13,18 +40,19 @@ def match_colours(content: np.ndarray, style: np.ndarray) -> np.ndarray:
 
     Args:
         content: H x W x 3 in [0, 1].
-        style: h x w x 3 in [0, 1].
+        style: h x w x 3 in [0, 1], or its `colours_of`.
 
     Returns:
         H x W x 3 float32, clipped to [0, 1].
     """
-    pixels, target = content.reshape(-1, 3).astype(np.float64), style.reshape(-1, 3).astype(np.float64)
+    target = style if isinstance(style, Colours) else colours_of(style)
+    pixels = content.reshape(-1, 3).astype(np.float64)
     floor = 1e-4 * np.eye(3)  # the covariance of a grey or flat image is singular
-    c, s = _covariance(pixels) + floor, _covariance(target) + floor
+    c, s = _covariance(pixels) + floor, target.covariance + floor
     root = _root(c)
     inverse = np.linalg.inv(root)
     transport = inverse @ _root(root @ s @ root) @ inverse
-    moved = (pixels - pixels.mean(0)) @ transport + target.mean(0)
+    moved = (pixels - pixels.mean(0)) @ transport + target.mean
     return np.clip(moved, 0, 1).reshape(content.shape).astype(np.float32)
 
 

@@ -9,20 +9,24 @@ import numpy as np
 
 from jaxstyle.errors import InputError
 from jaxstyle.settings import StylizeSettings
-from jaxstyle.style.colour import match_colours
+from jaxstyle.style.colour import Colours, match_colours
 
 _MEAN = np.array((123.68, 116.779, 103.939), np.float32)
 """ImageNet's mean colour, RGB in 0..255."""
 
 
 def initial(
-    settings: StylizeSettings, content: np.ndarray, style: np.ndarray, key: str, picture: np.ndarray | None = None
+    settings: StylizeSettings,
+    content: np.ndarray,
+    style: np.ndarray | Colours,
+    key: str,
+    picture: np.ndarray | None = None,
 ) -> np.ndarray:
     """Returns the start image, H x W x 3 float32, that `settings.init` names.
 
     Args:
         content: the content image, H x W x 3 in [0, 1], without padding.
-        style: the style image, h x w x 3 in [0, 1].
+        style: the style image, h x w x 3 in [0, 1], or its colours.
         key: the image's name; the seed and the name decide the noise, independent of batch and order.
         picture: the picture at the content image's size, if `init` is the path of a file.
 

@@ -53,6 +53,13 @@ class Sink(Protocol):
             StorageError: no output can be deleted.
         """
 
+    def clear_steps(self, key: str) -> None:
+        """Deletes the intermediate pictures of an output, if there are any; see `data.layout.step_key`.
+
+        Raises:
+            ImageError, StorageError: see `withdraw`.
+        """
+
     def sweep(self) -> None:
         """Deletes unfinished outputs of killed runs. The caller holds the lock of the output folder."""
 

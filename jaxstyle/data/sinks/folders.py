@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from jaxstyle.data.folder import Folder, Identity, as_folder, identity, require_free, sync
-from jaxstyle.data.layout import TEMPORARY, UNFINISHED, is_ledger
+from jaxstyle.data.layout import STEPS, TEMPORARY, UNFINISHED, is_ledger, is_step
 from jaxstyle.data.problems import OF_A_NAME, OF_A_SUBFOLDER, disturbed, picture_error, storage_error
 from jaxstyle.data.sinks.guard import Guard
 from jaxstyle.data.sources.base import printable
@@ -250,6 +250,24 @@ class FolderSink:
                 raise ImageError(f"its old output {printable(folder / key)} cannot be removed ({error.strerror})",
                                  "Delete it.") from error  # fmt: skip
             raise storage_error(folder / key, "removed", error) from error
+
+    def clear_steps(self, key: str) -> None:
+        """Deletes the intermediate pictures of an output, and their folder if nothing else is in it."""
+        folder = self._opened()
+        place = f"{STEPS}/{key}"
+        try:
+            with folder.parent(f"{place}/x") as (at, _):
+                readable = os.open(".", os.O_RDONLY, dir_fd=at)
+                try:
+                    names = os.listdir(readable)
+                finally:
+                    os.close(readable)
+        except (OSError, ValueError):
+            return
+        for name in filter(is_step, names):
+            self.withdraw(f"{place}/{name}")
+        with suppress(OSError), folder.parent(place) as (at, name):
+            os.rmdir(name, dir_fd=at)
 
     def sweep(self) -> None:
         """Deletes unfinished files of killed runs: those of this shard, or all if this run has the whole folder."""

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from jaxstyle.data.layout import STEPS
 from jaxstyle.data.sources.base import Input, printable
 from jaxstyle.errors import InputError
 
@@ -42,6 +43,8 @@ def discover(inputs: Iterable[Path | str], *, case_insensitive: bool = False) ->
         files = []
 
 
+OF_A_RUN = "intermediate pictures of a run"
+"""Reason for which `layout.STEPS` is skipped."""
 _HIDDEN, _FILE, _FOLDER = range(3)
 
 
@@ -69,7 +72,7 @@ class _Entry(NamedTuple):
         turn: position among the inputs of the one that it lies in.
         folder: path of its folder.
         regular: whether it is known to be a regular file.
-        hidden: whether its name begins with a dot.
+        hidden: whether its name begins with a dot, or it has a run's intermediate pictures.
     """
 
     stage: int
@@ -132,7 +135,7 @@ def _level(
 def _listing(folder: _Folder) -> Iterator[_Entry]:
     with os.scandir(folder.path) as entries:
         for entry in entries:
-            hidden = entry.name.startswith(".")
+            hidden = entry.name.startswith(".") or (entry.name == STEPS and not folder.key)
             try:
                 regular = entry.is_file(follow_symlinks=False)
                 walked = not regular and entry.is_dir(follow_symlinks=False)
@@ -195,7 +198,8 @@ def _look(entry: _Entry) -> Input:
     key, path = entry.above + entry.name, entry.folder / entry.name
     if entry.hidden:
         folder = entry.stage == _HIDDEN or (not entry.regular and os.path.isdir(path))
-        return Input(key, path, "hidden folder" if folder else "hidden file")
+        own = entry.name == STEPS
+        return Input(key, path, OF_A_RUN if own else "hidden folder" if folder else "hidden file")
     if entry.regular or entry.stage == _FOLDER:
         return Input(key, path)
     try:
