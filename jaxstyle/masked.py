@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jaxstyle.coerce import check as _check
 from jaxstyle.errors import SettingsError
+from jaxstyle.presets import Objective
 
 KEPT = {"black": "#000000", "white": "#ffffff"}
 """Names of colours."""
@@ -31,6 +32,21 @@ def check(content_masks: Path | None, style_masks: Path | None, regions: int, ke
     elif style_masks is not None or keep is not None:
         name = "keep" if style_masks is None else "style_masks"
         raise SettingsError(f"{name} is given without content_masks", "Give the photographs' masks.")
+
+
+def check_objective(tile: int | str, objective: Objective) -> None:
+    """Checks that regions can be computed.
+
+    Raises:
+        SettingsError: they cannot.
+    """
+    for wrong, what in (
+        (isinstance(tile, int), f"tile is {tile}"),
+        (objective.style_loss != "gram", f"style_loss is {objective.style_loss!r}"),
+        (objective.histogram_weight, f"histogram_weight is {objective.histogram_weight:g}"),
+    ):
+        if wrong:
+            raise SettingsError(f"{what} with masks", "Leave one out: regions need Gram matrices alone, untiled.")
 
 
 def colour(keep: str) -> int:

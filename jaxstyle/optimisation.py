@@ -32,10 +32,13 @@ class StylizeSettings:
         content_weight: weight of the content term [default: the preset's]
         style_weight: weight of the style term [default: the preset's]
         tv_weight: weight of total variation, which smooths [default: the preset's]
+        histogram_weight: weight of the distance of every channel's distribution from the style's, such as 5; it needs
+            the normalization energy [default: the preset's]
         temporal_weight: weight of the distance from the frame before, for frames [default: 300 with frames]
         content_layers: layers whose feature maps are compared directly, e.g. relu4_2 [default: the preset's]
         style_layers: layers whose style_loss is computed [default: the preset's]
         style_layer_weights: relative weight of each style layer [default: the preset's]
+        histogram_layers: layers of histogram_weight [default: the preset's]
         style_loss: what the style layers are compared by: gram (Gram matrices), moments (means and covariances) or w2
             (Wasserstein distance of these); the last two need the normalization energy [default: the preset's]
         tv_exponent: exponent of the squared differences in total variation, 1 to 4 [default: the preset's]
@@ -70,10 +73,12 @@ class StylizeSettings:
     content_weight: float | None = None
     style_weight: float | None = None
     tv_weight: float | None = None
+    histogram_weight: float | None = None
     temporal_weight: float | None = None
     content_layers: tuple[str, ...] | None = None
     style_layers: tuple[str, ...] | None = None
     style_layer_weights: tuple[float, ...] | None = None
+    histogram_layers: tuple[str, ...] | None = None
     style_loss: Literal["gram", "w2", "moments"] | None = None
     tv_exponent: float | None = None
     feature_gain: float | None = None
@@ -149,13 +154,15 @@ class StylizeSettings:
         names = [f.name for f in dataclasses.fields(Objective)]
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         objective = dataclasses.replace(PRESETS[self.preset], **given)
-        for name in ("content_weight", "style_weight", "tv_weight", "temporal_weight"):
+        for name in ("content_weight", "style_weight", "tv_weight", "histogram_weight", "temporal_weight"):
             check_weight(name, getattr(objective, name))
         _check(objective.content_weight + objective.style_weight + objective.tv_weight > 0, "the sum of weights", 0,
                "above 0: give one of the terms a weight")  # fmt: skip
         loss, scaled = objective.style_loss, objective.normalization
         _check(loss == "gram" or scaled == "energy", "style_loss", loss,
                f"gram where normalization is {scaled}; or use the normalization energy")  # fmt: skip
+        _check(not objective.histogram_weight or scaled == "energy", "histogram_weight", objective.histogram_weight,
+               f"0 where normalization is {scaled}; or use the normalization energy")  # fmt: skip
         _check(1 <= objective.tv_exponent <= 4, "tv_exponent", objective.tv_exponent, "1 to 4")
         _check(0.01 <= objective.pooling_gain <= 100, "pooling_gain", objective.pooling_gain, "0.01 to 100")
         gain = objective.feature_gain
@@ -166,17 +173,19 @@ class StylizeSettings:
             "0.001 to 10000, so that float32 can hold the loss",
         )
         layer_name = objective.architecture.layer_name
-        content = tuple(layer_name(name) for name in objective.content_layers)
-        style = tuple(layer_name(name) for name in objective.style_layers)
-        for name, layers in (("content_layers", content), ("style_layers", style)):
+        named: dict[str, Any] = {
+            name: tuple(map(layer_name, getattr(objective, name)))
+            for name in ("content_layers", "style_layers", "histogram_layers")
+        }
+        for name, layers in named.items():
             _check(len(layers) > 0, name, "empty", "at least one layer (or set the term's weight to 0)")
             _check(len(set(layers)) == len(layers), name, layers, "each layer once")
-        weights = objective.style_layer_weights
+        weights, number = objective.style_layer_weights, len(named["style_layers"])
         if weights:
-            _check(len(weights) == len(style), "style_layer_weights", weights, f"{len(style)} numbers, one a layer")
+            _check(len(weights) == number, "style_layer_weights", weights, f"{number} numbers, one a layer")
             _check(min(weights) >= 0 and 0 < sum(weights) < math.inf, "style_layer_weights", weights,
                    "numbers of at least 0, one of them above 0")  # fmt: skip
-        return dataclasses.replace(objective, content_layers=content, style_layers=style)
+        return dataclasses.replace(objective, **named)
 
 
 def check_weight(name: str, value: float) -> None:

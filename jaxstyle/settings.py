@@ -157,9 +157,8 @@ class RenderSettings(StylizeSettings):
         self.part(), self.failures(), self.seconds()
         masked.check(self.content_masks, self.style_masks, self.regions, self.keep)
         film.check(self)
-        if self.lane_regions and (isinstance(self.tile, int) or self.objective().style_loss != "gram"):
-            what = f"tile is {self.tile}" if isinstance(self.tile, int) else f"style_loss is {self.style_loss!r}"
-            raise SettingsError(f"{what} with masks", "Leave one of them out: regions need Gram matrices, untiled.")
+        if self.lane_regions:
+            masked.check_objective(self.tile, self.objective())
         self._check_continuing()
         if self.retry_failed and self.existing not in ("resume", "continue"):
             raise SettingsError(f"retry_failed is given with existing {self.existing!r}", "Leave one of them out.")

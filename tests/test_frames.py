@@ -307,6 +307,7 @@ def test_a_shot_whose_style_is_broken_gets_another_one_as_a_whole(film, style, t
         (dict(scales="auto"), "scales is 'auto' with frames"),
         (dict(preset="painterly"), "Give scales none"),
         (dict(colors="content"), "colors is 'content'"),
+        (dict(existing="continue"), "existing is 'continue'"),
         (dict(colors="luminance"), "colors is 'luminance'"),
         (dict(strength=0.5), "strength is 0.5"),
         (dict(styles_per_image=2), "styles_per_image is 2"),

@@ -125,6 +125,7 @@ def test_a_file_has_the_arrays_that_the_style_term_has(network, loss):
         ({"style_crop": True}, "Leave --style-crop out"),
         ({"colors": "luminance"}, "changes the colours of style images, and .*made.safetensors has targets only"),
         ({"colors": "matched"}, "Use --colors content or style"),
+        ({"histogram_weight": 5}, "histogram_weight is 5, and .*made.safetensors has the statistics of the style term"),
     ],
 )
 def test_targets_that_do_not_suit_a_run_are_refused_before_anything_is_written(place, devices, changes, told):
@@ -333,6 +334,7 @@ def test_the_command_averages_a_collection_and_tells_what_it_leaves_out(place, c
         (["one.png", "-o", "dir.safetensors"], "is a folder"),
         (["one.png", "-o", "x.safetensors", "--style-weight", "0"], "style_weight is 0"),
         (["one.png", "-o", "x.safetensors", "--colors", "matched"], "colors is 'matched'"),
+        (["one.png", "-o", "x.safetensors", "--histogram-weight", "5"], "histogram_weight is 5"),
         (["broken.png", "-o", "x.safetensors"], "none of the style images can be read \\(broken.png: "),
         (["made.safetensors", "-o", "x.safetensors", "--size", "64"], "style_size is 32 there and 64 here"),
         (["-o", "x.safetensors"], "STYLE"),

@@ -23,6 +23,11 @@ def map_size(bucket: tuple[int, int], network: Architecture, layer: str) -> int:
     return positions(bucket, layer) * network.channels(layer)
 
 
+def sorted_layers(objective: Objective) -> tuple[str, ...]:
+    """Lists the layers whose features are sorted for the histogram term; none if its weight is 0."""
+    return tuple(map(objective.architecture.layer_name, objective.histogram_layers)) * bool(objective.histogram_weight)
+
+
 def compared_layers(objective: Objective) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Lists the content and style layers that an evaluation reads, by Keras's names; none for a term of weight 0."""
     name = objective.architecture.layer_name
@@ -34,7 +39,8 @@ def layers_used(objective: Objective) -> tuple[str, ...]:
     """Lists the layers that an evaluation computes, from shallow to deep."""
     network = objective.architecture
     content, style = compared_layers(objective)
-    return network.layers[: 1 + max(map(network.layers.index, (*content, *style)), default=-1)]
+    read = (*content, *style, *sorted_layers(objective))
+    return network.layers[: 1 + max(map(network.layers.index, read), default=-1)]
 
 
 def evaluation_flops(bucket: tuple[int, int], objective: Objective) -> int:

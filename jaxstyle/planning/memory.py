@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 from jaxstyle.architecture import Architecture
-from jaxstyle.planning.cost import compared_layers, layers_used, map_size, positions
+from jaxstyle.planning.cost import compared_layers, layers_used, map_size, positions, sorted_layers
 from jaxstyle.presets import Objective
 from jaxstyle.settings import StylizeSettings
 from jaxstyle.style.grid import Block, blocks
@@ -22,6 +22,9 @@ the direction, total variation's differences. XLA's buffers hold 5 to 7."""
 GRAMS = {"gram": 2, "moments": 3, "w2": 8}
 """Arrays of a Gram matrix's size alive for each style layer, by style loss: its gradient, and the gradient plus its
 transpose; for "moments" also the covariance, and for "w2" the iterates of the matrix root."""
+SORTED = 4
+"""Float32 arrays of a feature map's size alive for each layer of the histogram term: sorted features, their places, the
+quantiles and the gradient."""
 MARGIN = 0.2
 """Share of the memory that `largest_batch` leaves free: for the compiler, fragmentation, and differences between the
 CPU, on which the bytes were measured, and other devices."""
@@ -81,7 +84,8 @@ def lane_bytes(bucket: tuple[int, int], settings: StylizeSettings, tile: int | N
     if kind.evaluations_at_once > 1:
         evaluation = kind.evaluations_at_once * evaluation + parameter_bytes(network, used)
     before = _FLOAT * 4 * bucket[0] * bucket[1] if objective.temporal_weight else 0  # the warped image and its weights
-    return state + targets + evaluation + _FLOAT * largest + _region_bytes(bucket, settings) + before
+    ordered = SORTED * _FLOAT * sum(map_size(bucket, network, name) for name in sorted_layers(objective))
+    return state + targets + evaluation + _FLOAT * largest + _region_bytes(bucket, settings) + before + ordered
 
 
 def _region_bytes(bucket: tuple[int, int], settings: StylizeSettings) -> int:
@@ -103,7 +107,7 @@ def _evaluation(bucket: tuple[int, int], objective: Objective, cut: Sequence[Blo
     with their gradients. While such a block goes back, the gradients of its input and of its output are alive beside
     what one tile takes.
     """
-    network, content = objective.architecture, compared_layers(objective)[0]
+    network, content = objective.architecture, (*compared_layers(objective)[0], *sorted_layers(objective))
     tiled = [block for block in cut if not block.whole]
     whole = [name for block in cut[len(tiled) :] for name in block.layers]
     held = 2 * sum(map_size(bucket, network, name) for block in tiled for name in block.layers if name in content)

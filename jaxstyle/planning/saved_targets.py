@@ -101,6 +101,11 @@ def refuse_unfit(files: Sequence[Path], settings: RenderSettings) -> None:
             f"colors is {settings.colors!r}, which changes the colours of style images, and {shown} has targets only",
             "Use --colors content or style, or give the pictures themselves as --style.",
         )
+    if weight := settings.objective().histogram_weight:
+        raise SettingsError(
+            f"histogram_weight is {weight:g}, and {shown} has the statistics of the style term only",
+            "Give the pictures themselves as --style, or leave the weight out.",
+        )
     if settings.style_masks is not None:
         raise SettingsError(
             f"style_masks is given, and {shown} has the targets of whole pictures",

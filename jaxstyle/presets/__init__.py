@@ -18,8 +18,8 @@ from jaxstyle.errors import SettingsError, printable
 
 @dataclass(frozen=True)
 class Objective:
-    """The function to minimise: content_weight * content + style_weight * style + tv_weight * total variation, and for
-    frames of a film temporal_weight * temporal.
+    """The function to minimise: content_weight * content + style_weight * style + tv_weight * total variation
+    + histogram_weight * histogram, and for frames of a film temporal_weight * temporal.
 
     `style/terms/` has the formulas. A preset is a value of this class.
 
@@ -31,7 +31,8 @@ class Objective:
         style_layer_weights: relative weight of each style layer; empty means equal weights.
         style_loss: statistics of the style layers that are compared: "gram" (Gram matrices), "moments" (means and
             covariances) or "w2" (the 2-Wasserstein distance between Gaussians of these moments).
-        content_weight, style_weight, tv_weight, temporal_weight: see above.
+        histogram_layers: layers whose post-ReLU maps are compared by the distribution of each channel.
+        content_weight, style_weight, tv_weight, histogram_weight, temporal_weight: see above.
         tv_exponent: exponent of the squared differences in total variation.
         feature_gain: factor on all feature maps; None means 1 for weights trained on 0..255 pixels (Caffe's and so
             Keras's) and `RESCALED_GAIN` for weights trained on normalised ones (torchvision's).
@@ -45,10 +46,12 @@ class Objective:
     content_layers: tuple[str, ...] = ("relu4_2",)
     style_layers: tuple[str, ...] = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
     style_layer_weights: tuple[float, ...] = ()
+    histogram_layers: tuple[str, ...] = ("relu1_1", "relu4_1")
     style_loss: Literal["gram", "w2", "moments"] = "gram"
     content_weight: float = 1.0
     style_weight: float = 40.0
     tv_weight: float = 0.3
+    histogram_weight: float = 0.0
     temporal_weight: float = 0.0
     tv_exponent: float = 1.25
     feature_gain: float | None = 1.0
