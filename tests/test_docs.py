@@ -5,10 +5,11 @@ import shlex
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from command import run
-from documents import PATHS, ROOT, TEXTS, anchors, blocks, commands, generate
+from documents import PATHS, ROOT, TEXTS, anchors, blocks, commands, gallery, generate
 from pictures import painting, photo, save
 
 from jaxstyle import cli, errors
@@ -52,6 +53,10 @@ def prepared(folder):
     """The files that commands and examples of the documentation name."""
     save(folder / "photos" / "a.jpg", photo(40, 30))
     save(folder / "painting.jpg", painting())
+    drawn = [f"styles/{name}.png" for name in ("flow", "glass", "scallops", "two/pair")]
+    for name in ("photos/chelsea.jpg", "photos/coffee.jpg", "photos/rocket.jpg", "shots/000.png", "masks/coffee.png",
+                 "masks/pair.png", *drawn):  # fmt: skip
+        save(folder / name, photo(16, 16))
     (folder / "run.toml").write_text(blocks("toml")[0][1])
     (folder / "vgg16.pth").write_bytes(b"")
 
@@ -173,6 +178,23 @@ def test_files_that_the_documentation_names_are_there():
         if name != "CHANGELOG.md":
             for path in re.findall(r"`((?:\w+/)+[\w.]+\.(?:py|md))`", re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
                 assert (ROOT / path).exists() or (ROOT / "jaxstyle" / path).exists(), f"{name} names {path}"
+
+
+def test_the_gallery_has_a_picture_for_each_of_its_commands(tmp_path):
+    """And its program makes the files that they name."""
+    from PIL import Image
+
+    entries, text = gallery.entries(), TEXTS["docs/gallery.md"]
+    assert len(entries) == text.count("```sh") == text.count("](gallery/") > 10
+    for name, _ in entries:
+        with Image.open(ROOT / "docs" / "gallery" / f"{name}.jpg") as picture:
+            assert picture.width <= gallery.WIDTH
+            assert Path(picture.filename).stat().st_size < 200_000
+    assert {path.stem for path in (ROOT / "docs" / "gallery").iterdir()} == {name for name, _ in entries}
+    gallery.prepare(tmp_path)
+    words = {word for _, command in entries for word in shlex.split(command)}
+    named = {word.split(":")[0] for word in words if re.match(r"(photos|styles|masks|shots)\b", word)}
+    assert len(named) > 8 and all((tmp_path / name).exists() for name in named)
 
 
 def test_the_rest_of_the_folder_map_is_there():

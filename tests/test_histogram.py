@@ -103,7 +103,7 @@ def test_it_is_off_unless_it_has_a_weight():
     assert layers(off) == ("block1_conv1",) and layers(on) == ("block1_conv1", "block2_conv1")
     assert cost.layers_used(off) == ("block1_conv1",) and cost.layers_used(on)[-1] == "block2_conv1"
     solution = stylize(photo(16, 16), painting(16, 16), evaluations=1, **FEW)
-    assert list(solution.terms) == ["content", "style", "tv"]
+    assert sorted(solution.terms) == ["content", "style", "tv"]
 
 
 def test_an_image_gets_the_style_s_distributions(network):
@@ -112,7 +112,7 @@ def test_an_image_gets_the_style_s_distributions(network):
         stylize(photo(32, 32), painting(32, 32), evaluations=30, histogram_weight=weight, **FEW)
         for weight in (1e-6, 20)
     ]
-    assert list(found[1].terms) == ["content", "style", "tv", "histogram"]
+    assert sorted(found[1].terms) == ["content", "histogram", "style", "tv"]
     assert float(found[1].terms["histogram"]) / 20 < 0.5 * float(found[0].terms["histogram"]) / 1e-6
 
 

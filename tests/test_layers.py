@@ -20,7 +20,7 @@ ALLOWED = {
     "presets": {"architecture", "coerce", "errors", "toml_file"},
     "schedule": {"architecture", "coerce"},
     "optimisation": {"errors", "coerce", "paths", "architecture", "presets", "schedule"},
-    "masked": {"errors", "coerce"},
+    "masked": {"errors", "coerce", "presets"},
     "film": {"errors"},
     "settings": {"film", "masked", "errors", "coerce", "paths", "architecture", "presets", "schedule", "optimisation"},
     "config": {"errors", "coerce", "paths", "settings", "toml_file"},

@@ -38,7 +38,8 @@ def test_every_field_of_a_preset_can_be_overridden(preset):
     assert set(values) == fields
     objective = StylizeSettings(preset=preset, **values).objective()
     assert objective.content_layers == ("block3_conv1",) and objective.style_layers == ("block1_conv2",)
-    for name in fields - {"content_layers", "style_layers"}:
+    assert objective.histogram_layers == ("block2_conv2",)
+    for name in fields - {"content_layers", "style_layers", "histogram_layers"}:
         assert getattr(objective, name) == values[name]
 
 
@@ -47,8 +48,10 @@ def test_without_overrides_the_preset_is_itself(preset):
     plain = StylizeSettings(preset=preset).objective()
     named = dataclasses.replace(
         PRESETS[preset],
-        content_layers=tuple(map(VGG16.layer_name, PRESETS[preset].content_layers)),
-        style_layers=tuple(map(VGG16.layer_name, PRESETS[preset].style_layers)),
+        **{
+            name: tuple(map(VGG16.layer_name, getattr(PRESETS[preset], name)))
+            for name in ("content_layers", "style_layers", "histogram_layers")
+        },
     )
     assert plain == named
 

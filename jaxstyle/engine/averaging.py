@@ -131,7 +131,7 @@ def _check(path: Path, files: list[StyleFile], settings: RenderSettings) -> None
     if settings.objective().style_weight == 0:
         raise SettingsError("style_weight is 0", "Without a style term there are no targets: leave it out.")
     if weight := settings.objective().histogram_weight:
-        raise SettingsError(f"histogram_weight is {weight:g}", "Leave it out: a file has the style term's targets only.")
+        raise SettingsError(f"histogram_weight is {weight:g}", "Leave it out: a file has the style term's.")
     if settings.changes_styles or settings.style_masks is not None:
         name = "colors" if settings.changes_styles else "style_masks"
         raise SettingsError(

@@ -29,13 +29,13 @@ def layers(objective: Objective) -> tuple[str, ...]:
 def in_order(f: FeatureMap) -> Float[Array, "C P"]:
     """Sorts the features of each channel; the positions outside the picture come last."""
     flat, last = wide(f.features).reshape(-1, f.features.shape[-1]).T, jnp.finfo(jnp.float32).max
-    return jnp.sort(jnp.where(f.inside.reshape(-1), flat, last), axis=-1)
+    return jnp.sort(jnp.where(f.inside.reshape(1, -1), flat, last), axis=-1)
 
 
 def between(values: Float[Array, "C N"], at: Float[Array, " M"]) -> Float[Array, "C M"]:
     """Interpolates rows of values linearly at places from 0 to N - 1."""
     below = jnp.floor(at).astype(jnp.int32)
-    above, part = jnp.minimum(below + 1, values.shape[-1] - 1), at - below
+    above, part = jnp.minimum(below + 1, values.shape[-1] - 1), (at - jnp.floor(at))[None]
     return values[:, below] * (1 - part) + jnp.where(part > 0, values[:, above], 0) * part
 
 
@@ -52,7 +52,7 @@ def distance(f: FeatureMap, target: Float[Array, "C Q"]) -> Float[Array, ""]:
     values = in_order(f)
     number, rank = count(f.inside, values), jnp.arange(values.shape[-1], dtype=values.dtype)
     wanted = between(target, jnp.clip((rank + 0.5) / number * QUANTILES - 0.5, 0, QUANTILES - 1))
-    apart = jnp.where(rank < number, values - wanted, 0)
+    apart = jnp.where((rank < number)[None], values - wanted, 0)
     return sum_square(apart) / (number * len(target)) / jnp.maximum(sum_square(target) / target.size, 1e-12)
 
 
