@@ -37,7 +37,7 @@ def entries() -> list[tuple[str, str]]:
 
 def prepare(folder: Path) -> None:
     """Writes the files that the commands name."""
-    for name in ("photos", "styles/two", "masks", "shots"):
+    for name in ("photos", "styles", "pairs", "masks", "shots"):
         (folder / name).mkdir(parents=True)
     for path in PHOTOS.glob("*.jpg"):
         (folder / "photos" / path.name).write_bytes(path.read_bytes())
@@ -46,10 +46,10 @@ def prepare(folder: Path) -> None:
         Image.fromarray(pixels).save(folder / "styles" / f"{name}.png")
     height, width = min(one.shape[:2] for one in drawn.values())
     halves = [drawn[name][:height, : width // 2] for name in ("flow", "glass")]
-    Image.fromarray(np.concatenate(halves, 1)).save(folder / "styles" / "two" / "pair.png")
+    Image.fromarray(np.concatenate(halves, 1)).save(folder / "pairs" / "halves.png")
     mask = Image.new("RGB", (2 * (width // 2), height))
     mask.paste((255, 255, 255), (width // 2, 0, 2 * (width // 2), height))
-    mask.save(folder / "masks" / "pair.png")
+    mask.save(folder / "masks" / "halves.png")
     with Image.open(folder / "photos" / "coffee.jpg") as photograph:
         mask = Image.new("RGB", photograph.size)
     sides = (*mask.size, *mask.size)
