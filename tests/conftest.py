@@ -16,6 +16,21 @@ WORTH_KEEPING = 0.2
 folder, which costs more than to compile one of the thousands that a single operation is."""
 
 
+LONGEST = (
+    "test_tiles.py",
+    "test_stylize.py",
+    "test_border.py",
+    "test_gpu_program.py",
+    "test_kill.py",
+    "test_watchdog.py",
+)
+"""Files that take longest. They come first, so that no process has one left while the other is done."""
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
     """$JAXSTYLE_CACHE of all processes of the session, so that no test reads or writes the user's own."""
