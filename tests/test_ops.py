@@ -64,7 +64,7 @@ def test_conv_relu_and_its_input_gradient_are_those_of_plain_jax(size, replicate
     x, (kernel, flipped, bias) = normal(0, *size, 5), layer()
     ours = partial(ops.conv_relu, kernel=kernel, flipped=flipped, bias=bias, replicate=replicate)
     theirs = partial(plain_conv_relu, kernel=kernel, bias=bias, replicate=replicate)
-    close(ours(x), theirs(x))
+    close(jax.jit(ours)(x), jax.jit(theirs)(x))
     close(pulled_back(ours, x), pulled_back(theirs, x))
 
 
@@ -76,7 +76,7 @@ def test_conv_relu_under_vmap_and_jit(replicate):
     def ours(x, kernel, flipped, bias):
         return jax.vmap(lambda x: ops.conv_relu(x, kernel, flipped, bias, replicate=replicate))(x)
 
-    theirs = jax.vmap(lambda x: plain_conv_relu(x, kernel, bias, replicate))
+    theirs = jax.jit(jax.vmap(lambda x: plain_conv_relu(x, kernel, bias, replicate)))
     close(ours(x, kernel, flipped, bias), theirs(x))
     close(pulled_back(lambda x: ours(x, kernel, flipped, bias), x), pulled_back(theirs, x))
 
@@ -148,7 +148,7 @@ def test_l2_pool_is_the_root_of_the_sum_of_four_squares_and_windows_of_zeros_hav
 @pytest.mark.parametrize("shape", [(35, 4), (3, 8), (1, 1)])
 def test_gram_sum_and_its_gradient_are_those_of_plain_jax(shape):
     x = normal(0, *shape)
-    close(ops.gram_sum(x), plain_gram(x))
+    close(jax.jit(ops.gram_sum)(x), jax.jit(plain_gram)(x))
     close(pulled_back(ops.gram_sum, x), pulled_back(plain_gram, x))  # of a dG that is not symmetric
     batch = normal(3, 2, *shape)
     ours, theirs = jax.jit(jax.vmap(ops.gram_sum)), jax.vmap(plain_gram)
@@ -167,7 +167,7 @@ def test_bfloat16_maps_stay_bfloat16_and_the_gram_matrix_is_float32():
 
     assert maps(x).dtype == ops.average_pool(x).dtype == ops.l2_pool(x).dtype == jnp.bfloat16
     assert gram(x).dtype == jnp.float32
-    gradient = jax.grad(lambda x: gram(x).sum())(x)
+    gradient = jax.jit(jax.grad(lambda x: gram(x).sum()))(x)
     assert gradient.dtype == jnp.bfloat16 and gradient.any()
     # The sum itself is kept in float32: 4096 ones in bfloat16 alone would stop at 256.
     assert float(ops.gram_sum(jnp.ones((4099, 1), jnp.bfloat16))[0, 0]) == 4099
@@ -215,7 +215,7 @@ def test_a_convolution_sees_the_picture_alone(size, picture, replicate):
 
     alone = partial(plain_conv_relu, kernel=kernel, bias=bias, replicate=replicate)
     made = jax.jit(ours)(x)
-    close(made[:h, :w], alone(x[:h, :w]))
+    close(made[:h, :w], jax.jit(alone)(x[:h, :w]))
     assert not np.where(inside[..., None], 0, made).any()
     noise = normal(9, h, w, 4)
     gradient = jax.grad(jax.jit(lambda x: (ours(x)[:h, :w] * noise).sum()))(x)
@@ -236,7 +236,7 @@ def test_pooling_keeps_an_odd_last_row_and_column_of_the_picture(size, picture):
     for pool, of in [*pools, (partial(ops.l2_pool, inside=inside), four_times_the_mean_square)]:
         a = np.asarray(x)
         expected = [[of(a[i : min(i + 2, h), j : min(j + 2, w)], axis=(0, 1)) for j in columns] for i in rows]
-        np.testing.assert_allclose(np.asarray(pool(x))[: len(rows), : len(columns)], expected, rtol=1e-6)
+        np.testing.assert_allclose(np.asarray(jax.jit(pool)(x))[: len(rows), : len(columns)], expected, rtol=1e-6)
     np.testing.assert_array_equal(
         ops.pool_inside(inside), rectangle((size[0] // 2, size[1] // 2), (len(rows), len(columns)))
     )
