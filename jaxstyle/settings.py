@@ -85,6 +85,8 @@ class RenderSettings(StylizeSettings):
             [default: 65535, the most of 16 bits, or 1 in pictures of floats]
         save_every: evaluations after each of which an image's picture so far is saved as
             OUTPUT/jaxstyle-steps/NAME/EVALUATIONS.png [default: none are]
+        output_format: format of the outputs: keep is the input's; with png, jpeg or webp an output whose name ends otherwise
+            gets the format's extension added, so that a.jpg becomes a.jpg.png.
         quality: quality of JPEG, WebP and AVIF outputs, 1 to 100.
     """
 
@@ -120,6 +122,7 @@ class RenderSettings(StylizeSettings):
     max_pixels: int = 89_478_485
     white_level: float | None = None
     save_every: int | None = None
+    output_format: Literal["keep", "png", "jpeg", "webp"] = "keep"
     quality: int = 95
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxstyle.data import image
+from jaxstyle.data.pictures import kinds
 from jaxstyle.data.sources.base import printable
 from jaxstyle.decode.reader import Reader
 from jaxstyle.decode.worker import Stat
@@ -93,12 +94,13 @@ def prepare(job: Job, reader: Reader, ready: Ready, style: Painting) -> Prepared
         init = image.resize(earlier, *job.work)
         notes.append(f"continued from its output after {job.continued.evaluations} evaluations")
     elif settings.starts_from_folder:
-        start = reader.result(Path(settings.init), job.key, max(job.work))
+        key = kinds.output_name(job.plain or job.key, ready.start_format)
+        start = reader.result(Path(settings.init), key, max(job.work))
         init = image.resize(start.pixels, *job.work)
         notes.append(f"started from a result with the checksum {start.sha256}")
     else:
         picture = None if ready.start is None else image.resize(ready.start, *job.work)
-        init = initial(settings, content, style.colour_source, job.key, picture)
+        init = initial(settings, content, style.colour_source, job.plain or job.key, picture)
     if begun.before is not None:
         result, weights = begun.before
         # Departs from the paper, which moves the whole result: what it does not show would begin as a smeared edge.
