@@ -87,6 +87,7 @@ class RenderSettings(StylizeSettings):
             OUTPUT/jaxstyle-steps/NAME/EVALUATIONS.png [default: none are]
         output_format: format of the outputs: keep is the input's; with png, jpeg or webp an output whose name ends otherwise
             gets the format's extension added, so that a.jpg becomes a.jpg.png.
+        bits: bits of a channel of the outputs, 8 or 16; 16 needs the output format png.
         quality: quality of JPEG, WebP and AVIF outputs, 1 to 100.
     """
 
@@ -123,6 +124,7 @@ class RenderSettings(StylizeSettings):
     white_level: float | None = None
     save_every: int | None = None
     output_format: Literal["keep", "png", "jpeg", "webp"] = "keep"
+    bits: int = 8
     quality: int = 95
 
     def __post_init__(self) -> None:
@@ -149,6 +151,10 @@ class RenderSettings(StylizeSettings):
             least = -(-sum(evaluations for _, evaluations in self.stages()) // MOST_STEPS)
             _check(self.save_every >= least, "save_every", self.save_every,
                    f"at least {least}, for at most {MOST_STEPS} pictures of an image")  # fmt: skip
+        _check(self.bits in (8, 16), "bits", self.bits, "8 or 16")
+        if self.bits == 16 and self.output_format != "png":
+            raise SettingsError(f"bits is 16 and output_format is {self.output_format!r}",
+                                "Outputs of 16 bits are PNGs: give --output-format png.")  # fmt: skip
         _check(1 <= self.quality <= 100, "quality", self.quality, "1 to 100")
         _check(self.workers == "auto" or 0 <= int(self.workers) <= 256, "workers", self.workers, "auto, or 0 to 256")
         _check(0 < self.stall_timeout <= 10**8, "stall_timeout", self.stall_timeout, "above 0 and at most 1e8 seconds")

@@ -175,9 +175,8 @@ def read_about(output: Path | Folder) -> dict[str, Any] | None:
 def output_format(output: Path | Folder) -> str:
     """Reads the setting `output_format` of a folder's runs: "keep" if settings.json lacks it or cannot be read."""
     try:
-        recorded = loads(_bytes(output))["decides"]["settings"]
-        return str(recorded.get("output_format", "keep"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return str(loads(_bytes(output))["decides"]["settings"]["output_format"])
+    except (OSError, ValueError, KeyError, TypeError):
         return "keep"
 
 

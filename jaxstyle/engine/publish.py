@@ -109,7 +109,7 @@ def _publish(ended: Ended[Prepared], ready: Ready) -> Row:
     alpha = None if task.alpha is None else task.alpha.astype(np.float32) / 255
     try:
         format = kinds.WRITTEN.get(settings.output_format, job.header.format)
-        data = image.encode(pixels, alpha, format, settings.quality, job.key)
+        data = image.encode(pixels, alpha, format, settings.quality, job.key, settings.bits)
     except ImageError as error:
         return row(task, "failed", reason=str(error), **made)
     try:

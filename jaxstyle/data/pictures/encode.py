@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from jaxstyle.data.pictures import png16
 from jaxstyle.data.pictures.kinds import GRAY, output_format
 from jaxstyle.errors import ImageError
 
@@ -20,7 +21,9 @@ def to_bytes(pixels: np.ndarray) -> np.ndarray:
     return np.round(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
 
 
-def encode(pixels: np.ndarray, alpha: np.ndarray | None, format: str, quality: int, name: str = "") -> bytes:
+def encode(
+    pixels: np.ndarray, alpha: np.ndarray | None, format: str, quality: int, name: str = "", bits: int = 8
+) -> bytes:
     """Encodes a picture file, without metadata.
 
     Args:
@@ -29,11 +32,15 @@ def encode(pixels: np.ndarray, alpha: np.ndarray | None, format: str, quality: i
         format: Pillow's name of the format, as in `image.Header.format`.
         quality: 1 to 100, for the lossy formats.
         name: of the file; a PPM called .pgm or .pfm becomes that.
+        bits: of a channel, 8 or 16; 16 for PNG only.
 
     Raises:
         ImageError: the encoder failed.
     """
     format = output_format(name, format)
+    if bits == 16:
+        assert format == "PNG"
+        return png16.encode(pixels, alpha)
     array = to_bytes(pixels)
     if format == "PGM":
         array = to_bytes(pixels @ LUMINANCE)
