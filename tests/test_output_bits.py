@@ -70,7 +70,7 @@ def test_a_written_png_has_the_nearest_of_65536_values(size, with_alpha):
     if with_alpha:
         np.testing.assert_array_equal(samples[..., 3], np.rint(alpha.astype(float) * 65535))
     if size == (40, 30):
-        assert set(filters) == {1, 2, 4}
+        assert set(filters) == ({1, 4} if with_alpha else {1, 2, 4})
     assert complete.problem(io.BytesIO(data), "PNG") == ""
     with Image.open(io.BytesIO(data)) as picture:  # Pillow has the high bytes
         np.testing.assert_array_equal(np.asarray(picture)[..., :3], wanted.astype(int) >> 8)
@@ -119,7 +119,7 @@ def test_runs_resume_go_on_and_start_from_outputs_of_16_bits(place, devices):
     again(place, "next", bits=16, init=str(place / "out"))
     for device in devices[1:]:
         starts = [inputs["init"][14:22] for _, _, inputs in device.inputs if np.ptp(inputs["content"][14:22]) < 0.01]
-        assert len(starts) == 1 and len(np.unique(starts[0])) > 50
+        assert starts and all(len(np.unique(start)) > 50 for start in starts)
     assert "continued from its output" in str(rows(place / "out")["deep.png"]["notes"])
 
 
