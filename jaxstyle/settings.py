@@ -88,6 +88,8 @@ class RenderSettings(StylizeSettings):
         output_format: format of the outputs: keep is the input's; with png, jpeg or webp an output whose name ends otherwise
             gets the format's extension added, so that a.jpg becomes a.jpg.png.
         bits: bits of a channel of the outputs, 8 or 16; 16 needs the output format png.
+        color_profile: srgb says in the outputs that they are sRGB, which they always are: PNG's sRGB chunk, and an ICC
+            profile in JPEG, WebP, TIFF and AVIF; none leaves it out, which most programs read as sRGB.
         quality: quality of JPEG, WebP and AVIF outputs, 1 to 100.
     """
 
@@ -125,6 +127,7 @@ class RenderSettings(StylizeSettings):
     save_every: int | None = None
     output_format: Literal["keep", "png", "jpeg", "webp"] = "keep"
     bits: int = 8
+    color_profile: Literal["none", "srgb"] = "none"
     quality: int = 95
 
     def __post_init__(self) -> None:

@@ -109,7 +109,15 @@ def _publish(ended: Ended[Prepared], ready: Ready) -> Row:
     alpha = None if task.alpha is None else task.alpha.astype(np.float32) / 255
     try:
         format = kinds.WRITTEN.get(settings.output_format, job.header.format)
-        data = image.encode(pixels, alpha, format, settings.quality, job.key, settings.bits)
+        data = image.encode(
+            pixels,
+            alpha,
+            format,
+            settings.quality,
+            job.key,
+            bits=settings.bits,
+            tagged=settings.color_profile == "srgb",
+        )
     except ImageError as error:
         return row(task, "failed", reason=str(error), **made)
     try:

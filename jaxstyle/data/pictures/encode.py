@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jaxstyle.data.pictures import png16
+from jaxstyle.data.pictures import png16, tags
 from jaxstyle.data.pictures.kinds import GRAY, output_format
 from jaxstyle.errors import ImageError
 
@@ -22,9 +22,16 @@ def to_bytes(pixels: np.ndarray) -> np.ndarray:
 
 
 def encode(
-    pixels: np.ndarray, alpha: np.ndarray | None, format: str, quality: int, name: str = "", bits: int = 8
+    pixels: np.ndarray,
+    alpha: np.ndarray | None,
+    format: str,
+    quality: int,
+    name: str = "",
+    *,
+    bits: int = 8,
+    tagged: bool = False,
 ) -> bytes:
-    """Encodes a picture file, without metadata.
+    """Encodes a picture file.
 
     Args:
         pixels: H x W x 3 in [0, 1].
@@ -33,6 +40,7 @@ def encode(
         quality: 1 to 100, for the lossy formats.
         name: of the file; a PPM called .pgm or .pfm becomes that.
         bits: of a channel, 8 or 16; 16 for PNG only.
+        tagged: say that the colours are sRGB, see `tags.colour_options`.
 
     Raises:
         ImageError: the encoder failed.
@@ -40,7 +48,7 @@ def encode(
     format = output_format(name, format)
     if bits == 16:
         assert format == "PNG"
-        return png16.encode(pixels, alpha)
+        return png16.encode(pixels, alpha, [tags.PNG_SRGB] if tagged else [])
     array = to_bytes(pixels)
     if format == "PGM":
         array = to_bytes(pixels @ LUMINANCE)
@@ -54,9 +62,10 @@ def encode(
         "AVIF": {"quality": quality},
         "TIFF": {"compression": "tiff_deflate"},
     }
+    options = known.get(format, {}) | (tags.colour_options(format) if tagged else {})
     buffer = io.BytesIO()
     try:
-        Image.fromarray(array).save(buffer, "PPM" if format in GRAY.values() else format, **known.get(format, {}))
+        Image.fromarray(array).save(buffer, "PPM" if format in GRAY.values() else format, **options)
     except Exception as error:  # the encoder is missing, out of memory, or has a size limit
         raise ImageError(f"the result cannot be written as {format} ({type(error).__name__}: {error})") from error
     return buffer.getvalue()
