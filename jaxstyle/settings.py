@@ -85,8 +85,8 @@ class RenderSettings(StylizeSettings):
             [default: 65535, the most of 16 bits, or 1 in pictures of floats]
         save_every: evaluations after each of which an image's picture so far is saved as
             OUTPUT/jaxstyle-steps/NAME/EVALUATIONS.png [default: none are]
-        output_format: format of the outputs: keep is the input's; with png, jpeg or webp an output whose name ends otherwise
-            gets the format's extension added, so that a.jpg becomes a.jpg.png.
+        output_format: format of the outputs: keep is the input's; with png, jpeg or webp an output whose name ends
+            otherwise gets the format's extension added, so that a.jpg becomes a.jpg.png.
         bits: bits of a channel of the outputs, 8 or 16; 16 needs the output format png.
         color_profile: srgb says in the outputs that they are sRGB, which they always are: PNG's sRGB chunk, and an ICC
             profile in JPEG, WebP, TIFF and AVIF; none leaves it out, which most programs read as sRGB.

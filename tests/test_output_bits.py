@@ -26,7 +26,7 @@ def devices(monkeypatch):
 
 
 def decoded(data):
-    """The samples of a PNG of 16 bits, H x W x channels, by the words of the specification, and the filters' numbers."""
+    """The samples of a PNG of 16 bits, H x W x channels, as the specification says, and the filters' numbers."""
     chunks, at = {}, 8
     while at < len(data):
         (length,), name = struct.unpack(">I", data[at : at + 4]), data[at + 4 : at + 8]

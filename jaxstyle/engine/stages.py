@@ -29,8 +29,8 @@ from jaxstyle.engine.steps import Step
 from jaxstyle.errors import ImageError
 from jaxstyle.planning.batches import chosen_batch
 from jaxstyle.planning.contract import Group, Result
-from jaxstyle.planning.painting import Painting
 from jaxstyle.planning.inputs import NO_STYLE, inputs_of
+from jaxstyle.planning.painting import Painting
 from jaxstyle.planning.plan import ITS_STYLE, Before, Job, Unchanged, planned
 from jaxstyle.planning.preflight import Ready
 from jaxstyle.planning.styles import BrokenStyle
