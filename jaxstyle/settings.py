@@ -90,6 +90,8 @@ class RenderSettings(StylizeSettings):
         bits: bits of a channel of the outputs, 8 or 16; 16 needs the output format png.
         color_profile: srgb says in the outputs that they are sRGB, which they always are: PNG's sRGB chunk, and an ICC
             profile in JPEG, WebP, TIFF and AVIF; none leaves it out, which most programs read as sRGB.
+        metadata: EXIF of the photographs in JPEG, PNG, WebP, TIFF and AVIF outputs: none; copy has camera, dates, texts
+            and exposure, without the place; copy-with-gps has the place too.
         quality: quality of JPEG, WebP and AVIF outputs, 1 to 100.
     """
 
@@ -128,6 +130,7 @@ class RenderSettings(StylizeSettings):
     output_format: Literal["keep", "png", "jpeg", "webp"] = "keep"
     bits: int = 8
     color_profile: Literal["none", "srgb"] = "none"
+    metadata: Literal["none", "copy", "copy-with-gps"] = "none"
     quality: int = 95
 
     def __post_init__(self) -> None:

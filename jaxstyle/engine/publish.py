@@ -117,6 +117,7 @@ def _publish(ended: Ended[Prepared], ready: Ready) -> Row:
             job.key,
             bits=settings.bits,
             tagged=settings.color_profile == "srgb",
+            exif=task.exif,
         )
     except ImageError as error:
         return row(task, "failed", reason=str(error), **made)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from jaxstyle.data.pictures import png16, tags
 from jaxstyle.data.pictures.kinds import GRAY, output_format
+from jaxstyle.data.pictures.metadata import HEADER
 from jaxstyle.errors import ImageError
 
 _ALPHA_FORMATS = ("PNG", "WEBP", "TIFF", "AVIF")
@@ -30,6 +31,7 @@ def encode(
     *,
     bits: int = 8,
     tagged: bool = False,
+    exif: bytes = b"",
 ) -> bytes:
     """Encodes a picture file.
 
@@ -40,6 +42,7 @@ def encode(
         quality: 1 to 100, for the lossy formats.
         name: of the file; a PPM called .pgm or .pfm becomes that.
         bits: of a channel, 8 or 16; 16 for PNG only.
+        exif: as `metadata.carried` returns it; dropped if the format has no place for it.
         tagged: say that the colours are sRGB, see `tags.colour_options`.
 
     Raises:
@@ -48,7 +51,9 @@ def encode(
     format = output_format(name, format)
     if bits == 16:
         assert format == "PNG"
-        return png16.encode(pixels, alpha, [tags.PNG_SRGB] if tagged else [])
+        chunks = [tags.PNG_SRGB] if tagged else []
+        chunks += [(b"eXIf", exif.removeprefix(HEADER))] if exif else []
+        return png16.encode(pixels, alpha, chunks)
     array = to_bytes(pixels)
     if format == "PGM":
         array = to_bytes(pixels @ LUMINANCE)
@@ -63,6 +68,7 @@ def encode(
         "TIFF": {"compression": "tiff_deflate"},
     }
     options = known.get(format, {}) | (tags.colour_options(format) if tagged else {})
+    options |= {"exif": exif} if exif and format in (*_ALPHA_FORMATS, "JPEG") else {}
     buffer = io.BytesIO()
     try:
         Image.fromarray(array).save(buffer, "PPM" if format in GRAY.values() else format, **options)
