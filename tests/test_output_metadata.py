@@ -102,7 +102,7 @@ def test_runs_copy_it_also_from_a_decoder_process(tmp_path, monkeypatch, workers
     about, camera, place, orientation, _ = told((tmp_path / "out" / "a.jpg.png").read_bytes())
     assert (about, camera, place, orientation) == (ABOUT, EXPOSED, {}, 1)
     assert Image.open(tmp_path / "out" / "a.jpg.png").size == LANE[::-1]  # turned once
-    assert rows(tmp_path / "out")["a.jpg.png"]["notes"] == ["orientation applied"]
+    assert rows(tmp_path / "out")["a.jpg.png"]["notes"][0] == "orientation applied"
     if not workers:
         render(tmp_path / "in", tmp_path / "style.png", tmp_path / "plain", QUICK, workers=0, output_format="png")
         assert told((tmp_path / "plain" / "a.jpg.png").read_bytes())[:2] == ({}, {})

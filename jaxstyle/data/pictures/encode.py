@@ -68,7 +68,9 @@ def encode(
         "TIFF": {"compression": "tiff_deflate"},
     }
     options = known.get(format, {}) | (tags.colour_options(format) if tagged else {})
-    options |= {"exif": exif} if exif and format in (*_ALPHA_FORMATS, "JPEG") else {}
+    if exif and format in (*_ALPHA_FORMATS, "JPEG"):
+        options["exif"] = exif
+        options.pop("compression", None)  # libtiff, which compresses, refuses EXIF from Pillow
     buffer = io.BytesIO()
     try:
         Image.fromarray(array).save(buffer, "PPM" if format in GRAY.values() else format, **options)
