@@ -56,6 +56,8 @@ def test_what_describes_the_photograph_is_carried_and_the_place_if_asked(format,
         about, camera, place, orientation, _ = told(made)
         assert about == ABOUT and camera == EXPOSED and place == (PLACE if metadata == "copy-with-gps" else {})
         assert orientation in (1, None if output == "AVIF" else 1)
+        if output == "PNG":
+            assert made[made.index(b"eXIf") + 4 :][:2] in (b"MM", b"II")
         again = image.read(io.BytesIO(made), 10**6)
         assert again.levels.shape == picture.levels.shape and "orientation applied" not in again.notes
     for output in ("BMP", "GIF", "PPM"):

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from jaxstyle.data.pictures import colour, tags
+from jaxstyle.data.pictures import colour
 from jaxstyle.data.pictures.colour import Encoding
 from jaxstyle.data.pictures.complete.boxes import Broken, boxes
 
@@ -26,8 +26,6 @@ _EXIF, _COLOUR_SPACE, _INTEROPERABILITY = 0x8769, 0xA001, 0xA005
 def colours(image: Image.Image, file: BinaryIO, notes: list[str]) -> Colours:
     """Returns the colours that an open picture declares; notes what cannot be honoured."""
     profile = image.info.get("icc_profile") or None
-    if profile == tags.srgb_profile():  # an output: a conversion from sRGB to sRGB would round
-        return None
     look = _OF_FORMAT.get(image.format or "")
     found: Colours = profile
     if look:

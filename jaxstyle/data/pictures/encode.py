@@ -68,7 +68,7 @@ def encode(
         "TIFF": {"compression": "tiff_deflate"},
     }
     options = known.get(format, {}) | (tags.colour_options(format) if tagged else {})
-    if exif and format in (*_ALPHA_FORMATS, "JPEG"):
+    if exif:  # formats without a place for it ignore it
         options["exif"] = exif
         options.pop("compression", None)  # libtiff, which compresses, refuses EXIF from Pillow
     buffer = io.BytesIO()

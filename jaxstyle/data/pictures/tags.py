@@ -9,7 +9,6 @@ from PIL import ImageCms, PngImagePlugin
 
 PNG_SRGB = (b"sRGB", b"\0")
 """PNG's chunk for sRGB with perceptual intent: 13 bytes in the file (PNG specification, section 11.3.2.5)."""
-_PROFILE_FORMATS = ("JPEG", "WEBP", "TIFF", "AVIF")
 _DATE = slice(24, 36)
 
 
@@ -25,9 +24,9 @@ def srgb_profile() -> bytes:
 
 
 def colour_options(format: str) -> dict[str, Any]:
-    """Options of Pillow's `save` by which a file says that it is sRGB; none if the format cannot."""
+    """Options of Pillow's `save` by which a file says that it is sRGB; formats that cannot say it ignore them."""
     if format == "PNG":
         chunks = PngImagePlugin.PngInfo()
         chunks.add(*PNG_SRGB)
         return {"pnginfo": chunks}
-    return {"icc_profile": srgb_profile()} if format in _PROFILE_FORMATS else {}
+    return {"icc_profile": srgb_profile()}
