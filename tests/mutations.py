@@ -305,7 +305,7 @@ PLANNING = _in(
     ("broken-known", "a broken style is decoded in every run", "styles.py",
      "            self.assignment.lose(n)\n            lost.append(file.key)", "            lost.append(file.key)",
      "many_styles::a_broken_painting_is_known_to_the_next_run_until_it_changes"),
-    ("position", "a shard counts its own images for cycle", "plan.py",
+    ("position", "a shard counts its own images for cycle", "inputs.py",
      "        position = positions(one.shot or one.key)\n        if in_shard(one.shot or one.key, part):",
      "        if in_shard(one.shot or one.key, part):\n            position = positions(one.shot or one.key)",
      "many_styles::cycle_gives_a_folders_images_one_style_after_the_other"),
@@ -361,6 +361,22 @@ TILES = _in(
     ("tile-note", "a row does not tell its tiles", "engine/device.py",
      "tile = 0 if isinstance(used.tile, str) else used.tile", "tile = 0",
      "tiles::a_run_uses_tiles_and_rows_say_so"),
+)  # fmt: skip
+
+OUTPUTS = _in(
+    "",
+    ("output-name", "a.jpg.png has the output of a.jpg with --output-format png", "data/pictures/kinds.py",
+     " and not by_name(plain.removesuffix(PurePosixPath(plain).suffix))", "",
+     "output_format::no_two_names_become_one_not_even_where_case_is_ignored"),
+    ("start-name", "a folder of starts is read by this run's format", "engine/prepare.py",
+     "kinds.output_name(job.plain or job.key, ready.start_format)", "job.key",
+     "output_format::a_folder_of_starts_is_read_by_its_own_format"),
+    ("deep-output", "outputs of 16 bits are of 8-bit levels", "data/pictures/encode.py",
+     "png16.encode(pixels, alpha, chunks)", "png16.encode(to_bytes(pixels) / 255, alpha, chunks)",
+     "output_bits::outputs_are_of_the_computed_values_and_not_of_their_8_bit_rounding"),
+    ("place", "the place is copied unasked", "data/pictures/metadata.py",
+     "dict(found.get_ifd(_GPS)) if gps else {}", "dict(found.get_ifd(_GPS))",
+     "output_metadata::what_describes_the_photograph_is_carried_and_the_place_if_asked"),
 )  # fmt: skip
 
 DATA = _in(
@@ -520,12 +536,12 @@ FRAMES = _in(
     ("frame-changed", "frames after a changed one are left as they are", "planning/plan.py",
      "(not one.shot or one.shot != changed) and unchanged(one)", "unchanged(one)",
      "frames::frames_after_a_changed_one_are_rendered_again"),
-    ("frame-shard", "a shard has parts of shots", "planning/plan.py",
+    ("frame-shard", "a shard has parts of shots", "planning/inputs.py",
      "if in_shard(one.shot or one.key, part):", "if in_shard(one.key, part):", "frames::shards_keep_shots_whole"),
-    ("frame-style", "each frame has a style of its own", "planning/plan.py",
+    ("frame-style", "each frame has a style of its own", "planning/inputs.py",
      "assignment.styles(one.shot or one.key, position)", "assignment.styles(one.key, position)",
      "frames::a_shot_has_one_style"),
-    ("frame-position", "each frame has the next style", "planning/plan.py",
+    ("frame-position", "each frame has the next style", "planning/inputs.py",
      "positions = lru_cache(1)(positions)", "pass", "frames::a_shot_has_one_style"),
     ("frame-afresh", "what the frame before does not show begins as its smeared edge", "engine/prepare.py",
      "init = np.where(weights[..., None] > 0, result, init)", "init = result",
@@ -537,4 +553,4 @@ FRAMES = _in(
      "judge::a_frame_that_starts_from_a_result_need_not_gain"),
 )  # fmt: skip
 
-MUTANTS = [*SOLVERS, *OBJECTIVE, *ENGINE, *LOOK, *REGIONS, *PLANNING, *TILES, *DATA, *FRAMES]
+MUTANTS = [*SOLVERS, *OBJECTIVE, *ENGINE, *LOOK, *REGIONS, *PLANNING, *TILES, *OUTPUTS, *DATA, *FRAMES]

@@ -21,7 +21,8 @@ from jaxstyle.decode.worker import UNKNOWN, Probed
 from jaxstyle.engine.pipeline import render
 from jaxstyle.errors import ImageError, SettingsError, SettingsMismatch, StorageError
 from jaxstyle.planning.forecast import forecast
-from jaxstyle.planning.plan import NO_STYLE, Job, Unchanged, plan
+from jaxstyle.planning.inputs import NO_STYLE
+from jaxstyle.planning.plan import Job, Unchanged, plan
 from jaxstyle.planning.scales import stages
 from jaxstyle.planning.styles import BrokenStyle, Styles
 from jaxstyle.settings import RenderSettings

@@ -20,7 +20,9 @@ from jaxstyle.decode.pool import Decoders, Probed, Stat
 from jaxstyle.decode.reader import Reader
 from jaxstyle.errors import InputError
 from jaxstyle.planning.buckets import LONG_SIDES, SHORT_SIDES, bucket
-from jaxstyle.planning.plan import GROUP, Job, Unchanged, in_shard, inputs_of, plan
+from jaxstyle.planning.inputs import inputs_of
+from jaxstyle.planning.plan import GROUP, Job, Unchanged, plan
+from jaxstyle.planning.shots import in_shard
 from jaxstyle.settings import RenderSettings
 
 MOST_BUCKETS = len(LONG_SIDES) * (2 * len(SHORT_SIDES) - 1)

@@ -71,7 +71,7 @@ def test_without_overrides_the_preset_is_itself(preset):
         ("style_size", 8), ("output_size", "huge"), ("batch", 0), ("batch", "many"), ("existing", "maybe"),
         ("limit", 0), ("size", "512"), ("size", 256.5), ("evaluations", True),
         ("style_layers", "relu1_1"), ("seed", None), ("max_pixels", 0), ("max_pixels", 10**9),
-        ("quality", 0), ("quality", 101), ("quality", 0.5),
+        ("quality", 0), ("quality", 101), ("quality", 0.5), ("bits", 12),
         ("shard", "0/8"), ("shard", "9/8"), ("shard", "8"), ("shard", "2/"), ("shard", "2/8/9"), ("shard", "-1/8"),
         ("shard", "1/0"), ("shard", "2 / 8"), ("shard", 2), ("shard", "1/10000000"),
         ("workers", -1), ("workers", 257), ("workers", "some"), ("workers", 1.5),

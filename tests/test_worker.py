@@ -16,6 +16,7 @@ from pictures import photo, save
 from PIL import Image
 
 from jaxstyle.data import image
+from jaxstyle.data.pictures.metadata import MOST_BYTES
 from jaxstyle.decode import pool as pool_module
 from jaxstyle.decode import process, worker
 from jaxstyle.decode.pool import Decoders, _groups
@@ -36,12 +37,15 @@ class Source:
 
 STAT = {"length": 9, "modified": -1}
 HEADER = {"width": 60, "height": 40, "format": "PNG", "frames": 1}
-ANSWER = {"stat": STAT, "sha256": "0f" * 32, "header": HEADER, "notes": ["ü"], "arrays": ["uint8", "uint8"]}
+ANSWER = {
+    "stat": STAT, "sha256": "0f" * 32, "header": HEADER, "notes": ["ü"], "exif": "4500", "arrays": ["uint8", "uint8"],
+}  # fmt: skip
 
 
 def test_a_sensible_answer_is_believed():
     found = process.decoded(Source(), ANSWER, 30, 2400, True)
     assert found.levels.shape == (20, 30, 3) and found.alpha.shape == (40, 60) and found.notes == ("ü",)
+    assert found.exif == b"E\0"
     assert found.levels.dtype == found.alpha.dtype == np.uint8
     opaque = process.decoded(Source(0.5), ANSWER | {"arrays": ["float32"]}, 30, 2400, True)
     assert opaque.alpha is None and opaque.levels.dtype == np.float32 and (opaque.pixels == 0.5).all()
@@ -62,6 +66,7 @@ def test_a_sensible_answer_is_believed():
         {"header": HEADER | {"format": "EPS"}}, {"header": {}}, {"header": [60, 40, "PNG", 1]},
         {"stat": STAT | {"length": -1}}, {"stat": STAT | {"length": 2**63}}, {"stat": STAT | {"modified": 1.5}},
         {"stat": None}, {"sha256": "0f" * 31}, {"sha256": "../" * 21 + "x"}, {"sha256": 5}, {"notes": "note"},
+        {"exif": None}, {"exif": "xx"}, {"exif": 5},
         {"notes": [1]}, {"notes": ["\ud800"]}, {"what": "it"}, {"what": None, "remedy": ""},
     ],
     ids=str,
@@ -73,6 +78,12 @@ def test_no_other_answer_is_believed(change):
         one = {"stat": STAT, "header": HEADER, "problem": "", "picture": True} | change
         with pytest.raises((ValueError, TypeError, KeyError)):
             process.probed([one], 1, 2400)
+
+
+def test_no_more_exif_is_believed_than_a_jpeg_holds():
+    assert len(process.decoded(Source(), ANSWER | {"exif": "00" * MOST_BYTES}, 30, 2400, True).exif) == MOST_BYTES
+    with pytest.raises(ValueError):
+        process.decoded(Source(), ANSWER | {"exif": "00" * (MOST_BYTES + 1)}, 30, 2400, True)
 
 
 @pytest.mark.parametrize("value", [float("nan"), -0.01, 1.01, float("inf")])

@@ -35,7 +35,7 @@ def score(output: Path, contents: Path, styles: Path, size: int | None = None) -
         row = json.loads(line)
         if row["status"] != "done":
             continue
-        photograph = contents if contents.is_file() else contents / row["key"]
+        photograph = contents if contents.is_file() else contents / (row.get("image") or row["key"])
         if not photograph.is_file():
             raise SystemExit(f"{photograph} is missing. Give the folder that was rendered by --contents.")
         picture = read(output / row["key"], size)

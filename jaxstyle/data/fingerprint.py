@@ -172,6 +172,14 @@ def read_about(output: Path | Folder) -> dict[str, Any] | None:
     return about if isinstance(about, dict) else None
 
 
+def output_format(output: Path | Folder) -> str:
+    """Reads the setting `output_format` of a folder's runs: "keep" if settings.json lacks it or cannot be read."""
+    try:
+        return str(loads(_bytes(output))["decides"]["settings"]["output_format"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "keep"
+
+
 def _bytes(output: Path | Folder) -> bytes:
     folder = output if isinstance(output, Folder) else Folder(output)
     return folder.read(SETTINGS, MOST_BYTES)

@@ -16,6 +16,7 @@ Profiles are converted before shrinking; converting afterwards costs 0.5 levels 
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from PIL import Image
 from jaxstyle.data.pictures import decoded, srgb
 from jaxstyle.data.pictures.encode import encode, to_bytes
 from jaxstyle.data.pictures.kinds import FORMATS
+from jaxstyle.data.pictures.metadata import carried
 from jaxstyle.data.pictures.opened import NotAPicture, absent, check_complete, opened
 from jaxstyle.data.pictures.srgb import Size, reason
 
@@ -62,12 +64,14 @@ class Picture:
         alpha: uint8, H x W or at the file's size; None if every pixel is opaque.
         header: header with the file's width and height, upright, also for a reduced picture.
         notes: conversions that a user might not expect.
+        exif: what an output may carry of the file's EXIF, see `metadata.carried`; empty unless asked for.
     """
 
     levels: np.ndarray
     alpha: np.ndarray | None
     header: Header
     notes: tuple[str, ...]
+    exif: bytes = dataclasses.field(default=b"", kw_only=True)
 
     @property
     def pixels(self) -> np.ndarray:
@@ -112,6 +116,7 @@ def read(
     size: int | None = None,
     full_alpha: bool = False,
     white_level: float | None = None,
+    metadata: str = "none",
 ) -> Picture:
     """Decodes a picture completely, by path or from an open file. Not thread-safe, because it catches warnings.
 
@@ -123,6 +128,7 @@ def read(
         size: long side of the reduced picture in pixels, see `work_size` [default: the file's size]
         full_alpha: keep the alpha channel at the file's size.
         white_level: value that is white in pictures of more than 8 bits [default: their format's]
+        metadata: the setting.
 
     Raises:
         NotAPicture, ImageError: as for `probe`; also if the file is not whole, shows nothing, or has no scale.
@@ -138,11 +144,12 @@ def read(
             header = Header(*made.size, found.image.format or "", found.number)
             work = made.size if size is None else work_size(*made.size, size)
             levels, alpha = decoded.convert(found, made, work, white_level, notes)
+            exif = b"" if metadata == "none" else carried(found.image, metadata == "copy-with-gps", notes)
     if alpha is not None:
         notes.append("transparency composited on white")
         alpha = alpha if full_alpha else srgb.shrink(alpha, work)
     notes += [f"warning: {message}" for message in dict.fromkeys(reason(w.message) for w in caught)]
-    return Picture(levels, None if alpha is None else np.asarray(alpha), header, tuple(notes))
+    return Picture(levels, None if alpha is None else np.asarray(alpha), header, tuple(notes), exif=exif)
 
 
 def work_size(width: int, height: int, size: int) -> Size:

@@ -19,10 +19,11 @@ class Row:
     """The outcome of one input.
 
     Attributes:
-        key: the input's path below the input folder, and its output's path below OUT.
+        key: the input's path below the input folder, and its output's path below OUT; the output's where they differ.
         status: done; skipped, such as a file that is not a picture; failed.
         reason: why an input was skipped or has failed.
-        image: the input's path, where the output has another because an image has several styles; else empty.
+        image: the input's path, where the output has another because an image has several styles or the run names
+            another format; else empty.
         style: key of the style image.
         style_sha256, style_bytes, style_modified: checksum, length and time of the last change (nanoseconds) of the
             style's file; length and time are 0 where all images have one style, whose checksum settings.json has.

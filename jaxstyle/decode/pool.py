@@ -80,14 +80,14 @@ class Decoders:
             return [self._in_process(partial(worker.probe, path, self._max_pixels)) for path in paths]
         return [probed for group in _groups(paths) for probed in self._probe(group)]
 
-    def read(self, path: Path, size: int, *, full_alpha: bool) -> Decoded:
+    def read(self, path: Path, size: int, *, full_alpha: bool, metadata: str = "none") -> Decoded:
         """Decodes a picture; see `worker.read`.
 
         Raises:
             ImageError: the file cannot be read or decoded, crashed its decoder twice, or took too long.
             ProcessError, RuntimeError: see `probe`.
         """
-        asked: dict[str, Any] = {"full_alpha": full_alpha, "white_level": self._white_level}
+        asked: dict[str, Any] = {"full_alpha": full_alpha, "white_level": self._white_level, "metadata": metadata}
         if not self.workers:
             return self._in_process(lambda: worker.read(path, size, self._max_pixels, **asked))
         request = {"read": os.fspath(path), "size": size, "max_pixels": self._max_pixels, **asked}

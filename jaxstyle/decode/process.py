@@ -22,6 +22,7 @@ from typing import IO, Any, TypeVar
 import numpy as np
 
 from jaxstyle.data.image import FORMATS, Header, work_size
+from jaxstyle.data.pictures.metadata import MOST_BYTES
 from jaxstyle.decode.worker import READY, Decoded, Probed, Stat, array_header
 from jaxstyle.errors import ImageError, ProcessError
 
@@ -267,6 +268,8 @@ def decoded(source: Worker, line: Any, size: int, max_pixels: int, full_alpha: b
     header, stat, sha256 = _header(line["header"], max_pixels), _stat(line["stat"]), _text(line["sha256"])
     _require(re.fullmatch("[0-9a-f]{64}", sha256) is not None and isinstance(line["notes"], list))
     notes = tuple(map(_text, line["notes"]))
+    exif = bytes.fromhex(_text(line["exif"]))
+    _require(len(exif) <= MOST_BYTES)
     kinds = line["arrays"]
     _require(isinstance(kinds, list) and kinds[:1] in (["uint8"], ["float32"]) and kinds[1:] in ([], ["uint8"]))
     width, height = work_size(header.width, header.height, size)
@@ -275,4 +278,4 @@ def decoded(source: Worker, line: Any, size: int, max_pixels: int, full_alpha: b
     alpha = None
     if kinds[1:]:
         alpha = source.array((header.height, header.width) if full_alpha else (height, width), np.dtype(np.uint8))
-    return Decoded(levels, alpha, header, notes, stat, sha256)
+    return Decoded(levels, alpha, header, notes, stat, sha256, exif=exif)

@@ -40,20 +40,21 @@ class Reader:
                 return Probed(UNKNOWN, None, f"cannot be read ({error.strerror or error})")
             return dataclasses.replace(self._decoders.probe([path])[0], stat=stat)
 
-    def read(self, locator: Locator, size: int, *, full_alpha: bool) -> Decoded:
+    def read(self, locator: Locator, size: int, *, full_alpha: bool, metadata: str = "none") -> Decoded:
         """Decodes a picture, see `Decoders.read`.
 
         Raises:
             ImageError: the input cannot be read or decoded.
         """
         if isinstance(locator, Path):
-            return self._decoders.read(locator, size, full_alpha=full_alpha)
+            return self._decoders.read(locator, size, full_alpha=full_alpha, metadata=metadata)
         with tempfile.TemporaryDirectory() as folder:
             try:
                 path, stat = self._file(locator, folder)
             except OSError as error:
                 raise ImageError(f"cannot be read ({error.strerror or error})") from error
-            return dataclasses.replace(self._decoders.read(path, size, full_alpha=full_alpha), stat=stat)
+            found = self._decoders.read(path, size, full_alpha=full_alpha, metadata=metadata)
+            return dataclasses.replace(found, stat=stat)
 
     def result(self, folder: Path, key: str, size: int) -> Decoded:
         """Decodes the output that an earlier run wrote for an input.

@@ -85,26 +85,34 @@ def probe(path: Path, max_pixels: int) -> Probed:
         return Probed(found, None, _plain(str(error)), not isinstance(error, image.NotAPicture))
 
 
-def read(path: Path, size: int, max_pixels: int, *, full_alpha: bool, white_level: float | None = None) -> Decoded:
+def read(
+    path: Path,
+    size: int,
+    max_pixels: int,
+    *,
+    full_alpha: bool,
+    white_level: float | None = None,
+    metadata: str = "none",
+) -> Decoded:
     """Decodes a file and reduces it to the working size. Not thread-safe, see `image.read`.
 
     Args:
         size: long side of the working size, in pixels.
         full_alpha: keep the alpha channel at the file's size.
-        white_level: see `image.read`.
+        white_level, metadata: see `image.read`.
 
     Raises:
         ImageError: the file cannot be read or decoded, or changed while it was read.
     """
     try:
         with _steady(path) as (file, found):
-            picture = image.read(file, max_pixels, size, full_alpha, white_level)
+            picture = image.read(file, max_pixels, size, full_alpha, white_level, metadata)
             file.seek(0)
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except MemoryError as error:
         raise ImageError("needs more memory to be decoded than there is") from error
     notes = tuple(map(_plain, picture.notes[:MAX_NOTES]))
-    return Decoded(picture.levels, picture.alpha, picture.header, notes, found, sha256)
+    return Decoded(picture.levels, picture.alpha, picture.header, notes, found, sha256, exif=picture.exif)
 
 
 @contextmanager
@@ -178,7 +186,7 @@ def _answer(request: dict[str, Any]) -> tuple[Any, list[np.ndarray]]:
         found = [probe(Path(name), request["max_pixels"]) for name in request["probe"]]
         return [asdict(one) for one in found], []
     try:
-        asked = {name: request[name] for name in ("full_alpha", "white_level")}
+        asked = {name: request[name] for name in ("full_alpha", "white_level", "metadata")}
         picture = read(Path(request["read"]), request["size"], request["max_pixels"], **asked)
     except ImageError as error:
         return {"what": _plain(error.what), "remedy": _plain(error.remedy)}, []
@@ -188,6 +196,7 @@ def _answer(request: dict[str, Any]) -> tuple[Any, list[np.ndarray]]:
         "sha256": picture.sha256,
         "header": asdict(picture.header),
         "notes": picture.notes,
+        "exif": picture.exif.hex(),
         "arrays": [array.dtype.name for array in arrays],
     }
     return line, arrays

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxstyle.data import image
+from jaxstyle.data.pictures import kinds
 from jaxstyle.data.sources.base import printable
 from jaxstyle.decode.reader import Reader
 from jaxstyle.decode.worker import Stat
@@ -39,6 +40,7 @@ class Prepared:
         content: the photograph, h x w x 3 float32 in [0, 1]; `inputs` may have it in gray.
         kept: weights of the photograph in the output, h x w float32; None if nothing is kept.
         masks_sha256: see `Row`.
+        exif: EXIF for its output.
     """
 
     job: Job
@@ -50,6 +52,7 @@ class Prepared:
     content: np.ndarray
     kept: np.ndarray | None = None
     masks_sha256: str = ""
+    exif: bytes = b""
 
     @property
     def evaluations(self) -> int:
@@ -64,7 +67,9 @@ def prepare(job: Job, reader: Reader, ready: Ready, style: Painting) -> Prepared
         ImageError: it cannot be decoded, or has changed since the run was planned; its mask cannot be used.
     """
     settings = ready.settings
-    decoded = reader.read(job.locator, max(job.work), full_alpha=settings.output_size == "input")
+    decoded = reader.read(
+        job.locator, max(job.work), full_alpha=settings.output_size == "input", metadata=settings.metadata
+    )
     if decoded.stat != Stat(job.length, job.modified):
         raise ImageError("changed while the run went on")
     if decoded.header != job.header:  # a PNG may have its orientation after its pixels, where no header shows it
@@ -93,20 +98,22 @@ def prepare(job: Job, reader: Reader, ready: Ready, style: Painting) -> Prepared
         init = image.resize(earlier, *job.work)
         notes.append(f"continued from its output after {job.continued.evaluations} evaluations")
     elif settings.starts_from_folder:
-        start = reader.result(Path(settings.init), job.key, max(job.work))
+        key = kinds.output_name(job.plain or job.key, ready.start_format)
+        start = reader.result(Path(settings.init), key, max(job.work))
         init = image.resize(start.pixels, *job.work)
         notes.append(f"started from a result with the checksum {start.sha256}")
     else:
         picture = None if ready.start is None else image.resize(ready.start, *job.work)
-        init = initial(settings, content, style.colour_source, job.key, picture)
+        init = initial(settings, content, style.colour_source, job.plain or job.key, picture)
     if begun.before is not None:
         result, weights = begun.before
         # Departs from the paper, which moves the whole result: what it does not show would begin as a smeared edge.
         init = np.where(weights[..., None] > 0, result, init)
     width, height = job.bucket
     inputs = lane_inputs(content, init, height, width, masked.regions, begun.before)
+    notes = [*decoded.notes, *notes]
     return Prepared(
-        job, decoded.sha256, decoded.alpha, (*decoded.notes, *notes), inputs, style, photograph, *masked[1:]
+        job, decoded.sha256, decoded.alpha, tuple(notes), inputs, style, photograph, *masked[1:], exif=decoded.exif
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxstyle.data import image
+from jaxstyle.data.pictures import kinds
 from jaxstyle.data.rows import Row
 from jaxstyle.engine.events import Example
 from jaxstyle.engine.judge import judgement, picture_of, problem, remark
@@ -107,7 +108,17 @@ def _publish(ended: Ended[Prepared], ready: Ready) -> Row:
     pixels = image.resize(finished(ended, settings), *size)
     alpha = None if task.alpha is None else task.alpha.astype(np.float32) / 255
     try:
-        data = image.encode(pixels, alpha, job.header.format, settings.quality, job.key)
+        format = kinds.WRITTEN.get(settings.output_format, job.header.format)
+        data = image.encode(
+            pixels,
+            alpha,
+            format,
+            settings.quality,
+            job.key,
+            bits=settings.bits,
+            tagged=settings.color_profile == "srgb",
+            exif=task.exif,
+        )
     except ImageError as error:
         return row(task, "failed", reason=str(error), **made)
     try:

@@ -34,7 +34,8 @@ class Spool:
         Raises:
             StorageError: the temporary file cannot be written.
         """
-        fields = asdict(one) | {"locator": str(one.locator), "path": isinstance(one.locator, Path)}
+        told = {name: value for name, value in asdict(one).items() if value != ""}  # the default of a text
+        fields = told | {"locator": str(one.locator), "path": isinstance(one.locator, Path)}
         line = json.dumps(fields).encode("ascii") + b"\n"
         with self._change:
             with _as_storage_error():

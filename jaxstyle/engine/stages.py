@@ -29,8 +29,9 @@ from jaxstyle.engine.steps import Step
 from jaxstyle.errors import ImageError
 from jaxstyle.planning.batches import chosen_batch
 from jaxstyle.planning.contract import Group, Result
+from jaxstyle.planning.inputs import NO_STYLE, inputs_of
 from jaxstyle.planning.painting import Painting
-from jaxstyle.planning.plan import ITS_STYLE, NO_STYLE, Before, Job, Unchanged, inputs_of, planned
+from jaxstyle.planning.plan import ITS_STYLE, Before, Job, Unchanged, planned
 from jaxstyle.planning.preflight import Ready
 from jaxstyle.planning.styles import BrokenStyle
 
@@ -161,7 +162,9 @@ def _in_other_style(job: Job, ready: Ready) -> Job | None:
     """The job in the next style of its image's order; None if there is none."""
     assert ready.styles.assignment is not None
     other = ready.styles.assignment.instead(job.shot or job.image or job.key, job.position)
-    return None if other is None else job.in_style(ready.styles.listed.files[other].key)
+    if other is None:
+        return None
+    return job.in_style(ready.styles.listed.files[other].key, ready.settings.output_format)
 
 
 def render(shared: Shared) -> None:

@@ -23,8 +23,9 @@ from jaxstyle.decode.reader import Reader
 from jaxstyle.planning import cost, preflight
 from jaxstyle.planning.batches import batch_size, batch_sizes, chosen_batch
 from jaxstyle.planning.contract import Device, Group
+from jaxstyle.planning.inputs import inputs_of
 from jaxstyle.planning.painting import Painting
-from jaxstyle.planning.plan import Unchanged, inputs_of, planned
+from jaxstyle.planning.plan import Unchanged, planned
 from jaxstyle.settings import RenderSettings
 from jaxstyle.style.initial import in_regions, lane_inputs
 

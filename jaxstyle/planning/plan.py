@@ -7,7 +7,6 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -22,18 +21,14 @@ from jaxstyle.data.styles import output_key
 from jaxstyle.decode.reader import Reader
 from jaxstyle.decode.worker import UNKNOWN, Probed, Stat
 from jaxstyle.planning import scales
-from jaxstyle.planning.assign import Assignment
 from jaxstyle.planning.contract import Group
 from jaxstyle.planning.preflight import Ready, is_unchanged, row_to_continue
-from jaxstyle.planning.shots import in_order, in_shard
-from jaxstyle.planning.styles import Styles
 from jaxstyle.settings import RenderSettings
 
 GROUP = 64
 """Most headers that are asked for at a time."""
-NOT_MAPPED, NO_STYLE = "the mapping gives it no style", "no style can be read"
 ITS_STYLE = "its style cannot be read"
-"""Reasons of inputs without a style."""
+"""Reason of an input whose style may not be replaced by another."""
 NOT_A_PICTURE = "not a picture"
 """How the reason begins for which an input is skipped by its content."""
 
@@ -50,7 +45,7 @@ class Job:
     """One picture to render.
 
     Attributes:
-        key, locator, image, style, position: see `data.sources.base.Input`.
+        key, locator, image, style, position, plain: see `data.sources.base.Input`.
         length, modified: stamp of the input, in bytes and nanoseconds.
         header: of the picture.
         stages: at which sizes it is optimised, in their order.
@@ -82,6 +77,7 @@ class Job:
     shot: str = ""
     before: Before | None = None
     continued: Row | None = None
+    plain: str = ""
 
     @property
     def work(self) -> Size:
@@ -153,10 +149,12 @@ class Job:
             job.with_header(self.header, settings), note="; ".join(filter(None, (self.note, note)))
         )
 
-    def in_style(self, style: str) -> Job:
+    def in_style(self, style: str, output_format: str) -> Job:
         """The job with another style."""
-        key = output_key(self.image, style) if self.image else self.key
-        return dataclasses.replace(self, key=key, style=style)
+        several = self.image not in ("", self.plain)
+        plain = output_key(self.image, style) if several else self.plain or self.key
+        key = kinds.output_name(plain, output_format)
+        return dataclasses.replace(self, key=key, style=style, plain="" if key == plain else plain)
 
     def output_size(self, settings: RenderSettings) -> Size:
         """Width and height of the picture that will be written."""
@@ -168,48 +166,6 @@ class Unchanged(NamedTuple):
 
     key: str
     frame: Input | None = None
-
-
-def inputs_of(ready: Ready) -> Iterator[Input]:
-    """The inputs of this run, those of its shard, with their styles; an input of several styles comes several times.
-
-    Raises:
-        InputError: see `Source.inputs`.
-    """
-    part, assignment = ready.settings.part(), ready.styles.assignment
-    positions = _positions(ready.settings) if assignment is not None and assignment.by_position else lambda key: 0
-    if ready.settings.frames:
-        positions = lru_cache(1)(positions)  # all frames of a shot have one position
-    for one in in_order(ready.source.inputs()) if ready.settings.frames else ready.source.inputs():
-        position = positions(one.shot or one.key)
-        if in_shard(one.shot or one.key, part):
-            yield from [one] if assignment is None else _in_its_styles(one, position, ready.styles, assignment)
-
-
-def _positions(settings: RenderSettings) -> Callable[[str], int]:
-    """Counts the inputs of each folder, or all of them. The inputs of a folder follow one another."""
-    last, number = None, -1
-
-    def position(key: str) -> int:
-        nonlocal last, number
-        folder = key.rpartition("/")[0] if settings.balance_by == "parent" else ""
-        last, number = folder, (number + 1 if folder == last else 0)
-        return number
-
-    return position
-
-
-def _in_its_styles(one: Input, position: int, styles: Styles, assignment: Assignment) -> Iterator[Input]:
-    if one.failed or one.skipped:
-        yield one
-        return
-    keys = [styles.listed.files[n].key for n in assignment.styles(one.shot or one.key, position)]
-    if not keys:
-        mapped = assignment.mapped
-        yield dataclasses.replace(one, skipped=NOT_MAPPED) if mapped else dataclasses.replace(one, failed=NO_STYLE)
-    for key in keys:
-        named = {"key": output_key(one.key, key), "image": one.key} if assignment.several else {}
-        yield dataclasses.replace(one, style=key, position=position, **named)
 
 
 def planned(
@@ -291,20 +247,21 @@ def _judge(one: Input, probed: Probed, settings: RenderSettings) -> Job | Row:
     stat, header = probed.stat, probed.header
     if is_reserved(one.key):
         return _row(one, "failed", f"its output would take the place of the run's own {own}: rename it", stat)
-    if problem := kinds.refused(named, header.format):
+    if problem := kinds.refused(named, header.format, settings.output_format):
         return _row(one, "failed", problem, stat)
     stages = scales.stages(header, settings)
-    note = "; ".join(filter(None, (one.note, kinds.naming_note(named, header.format))))
+    note = "; ".join(filter(None, (one.note, kinds.naming_note(named, header.format, settings.output_format))))
     return Job(
         one.key, one.locator, stat.length, stat.modified, header, stages, note, one.image, one.style, one.position,
-        shot=one.shot,
+        shot=one.shot, plain=one.plain,
     )  # fmt: skip
 
 
 def skipped_kind(row: Row) -> str:
     """What a skipped input is, in a word: its extension, or the reason where that says more."""
     if row.reason.startswith(NOT_A_PICTURE):
-        return f".{kinds.extension(row.key)}" if kinds.extension(row.key) else "without an extension"
+        name = row.image or row.key
+        return f".{kinds.extension(name)}" if kinds.extension(name) else "without an extension"
     return row.reason
 
 

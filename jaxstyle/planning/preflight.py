@@ -18,7 +18,9 @@ import jaxstyle
 from jaxstyle.data import fingerprint, layout, ledger
 from jaxstyle.data.fingerprint import Fingerprint
 from jaxstyle.data.folder import Folder
+from jaxstyle.data.image import absent
 from jaxstyle.data.ledger import Ledger
+from jaxstyle.data.pictures import kinds
 from jaxstyle.data.rows import Row
 from jaxstyle.data.sinks import SINKS
 from jaxstyle.data.sinks.base import Sink
@@ -57,6 +59,7 @@ class Ready:
         run: see `describe`.
         folder: the output folder, once the run has opened it.
         shots: number of shots, if the inputs are frames; else 0. More images cannot be optimised side by side.
+        start_format: `output_format` of the run whose results `init` names.
     """
 
     source: Source
@@ -69,6 +72,7 @@ class Ready:
     run: Fingerprint
     folder: Folder | None = None
     shots: int = 0
+    start_format: str = "keep"
 
 
 def check(
@@ -99,6 +103,8 @@ def check(
         raise InputError("frames are not written to a folder", "Give the sink folders: each is the next one's start.")
     if settings.existing == "continue" and sink != "folders":
         raise SettingsError(f"existing is 'continue' and the sink is {sink!r}", "Outputs are read again as files only.")
+    if kinds.WRITTEN.get(settings.output_format) in absent():
+        raise SettingsError(f"output_format is {settings.output_format!r}", "This Pillow cannot write it: use png.")
     with watch(f"looking at the inputs and at {place}"):
         outputs = SINKS[sink](output, settings.part())
         sources = SOURCES[source](given, case_insensitive=outputs.case_insensitive)
@@ -123,7 +129,10 @@ def check(
         with watch(f"reading the settings of {place}"):
             fingerprint.compare(output, run, continues=settings.existing == "continue")
     pixels = None if start is None else start.pixels
-    return Ready(sources, outputs, styles, output, settings, pixels, network, run, shots=shots)
+    start_format = fingerprint.output_format(Path(settings.init)) if settings.starts_from_folder else "keep"
+    return Ready(
+        sources, outputs, styles, output, settings, pixels, network, run, shots=shots, start_format=start_format
+    )
 
 
 def _several(given: Path | str | Iterable[Path | str]) -> Iterable[Path | str]:

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from jaxstyle.data.pictures import png16, tags
 from jaxstyle.data.pictures.kinds import GRAY, output_format
+from jaxstyle.data.pictures.metadata import HEADER
 from jaxstyle.errors import ImageError
 
 _ALPHA_FORMATS = ("PNG", "WEBP", "TIFF", "AVIF")
@@ -20,8 +22,18 @@ def to_bytes(pixels: np.ndarray) -> np.ndarray:
     return np.round(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
 
 
-def encode(pixels: np.ndarray, alpha: np.ndarray | None, format: str, quality: int, name: str = "") -> bytes:
-    """Encodes a picture file, without metadata.
+def encode(
+    pixels: np.ndarray,
+    alpha: np.ndarray | None,
+    format: str,
+    quality: int,
+    name: str = "",
+    *,
+    bits: int = 8,
+    tagged: bool = False,
+    exif: bytes = b"",
+) -> bytes:
+    """Encodes a picture file.
 
     Args:
         pixels: H x W x 3 in [0, 1].
@@ -29,11 +41,19 @@ def encode(pixels: np.ndarray, alpha: np.ndarray | None, format: str, quality: i
         format: Pillow's name of the format, as in `image.Header.format`.
         quality: 1 to 100, for the lossy formats.
         name: of the file; a PPM called .pgm or .pfm becomes that.
+        bits: of a channel, 8 or 16; 16 for PNG only.
+        exif: as `metadata.carried` returns it; dropped if the format has no place for it.
+        tagged: say that the colours are sRGB, see `tags.colour_options`.
 
     Raises:
         ImageError: the encoder failed.
     """
     format = output_format(name, format)
+    if bits == 16:
+        assert format == "PNG"
+        chunks = [tags.PNG_SRGB] if tagged else []
+        chunks += [(b"eXIf", exif.removeprefix(HEADER))] if exif else []
+        return png16.encode(pixels, alpha, chunks)
     array = to_bytes(pixels)
     if format == "PGM":
         array = to_bytes(pixels @ LUMINANCE)
@@ -47,9 +67,13 @@ def encode(pixels: np.ndarray, alpha: np.ndarray | None, format: str, quality: i
         "AVIF": {"quality": quality},
         "TIFF": {"compression": "tiff_deflate"},
     }
+    options = known.get(format, {}) | (tags.colour_options(format) if tagged else {})
+    if exif:  # formats without a place for it ignore it
+        options["exif"] = exif
+        options.pop("compression", None)  # libtiff, which compresses, refuses EXIF from Pillow
     buffer = io.BytesIO()
     try:
-        Image.fromarray(array).save(buffer, "PPM" if format in GRAY.values() else format, **known.get(format, {}))
+        Image.fromarray(array).save(buffer, "PPM" if format in GRAY.values() else format, **options)
     except Exception as error:  # the encoder is missing, out of memory, or has a size limit
         raise ImageError(f"the result cannot be written as {format} ({type(error).__name__}: {error})") from error
     return buffer.getvalue()

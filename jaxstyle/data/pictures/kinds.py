@@ -12,6 +12,10 @@ GRAY = {"pgm": "PGM", "pfm": "PFM"}
 BITMAP = "pbm"
 """Extension of a format that holds black and white only."""
 
+WRITTEN = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
+"""Formats that `output_format` names; with `keep` an output has its input's."""
+_ADDED = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}
+
 CONVERT = "Convert it to JPEG, PNG or TIFF."
 DEVELOP = "Develop it to TIFF or JPEG with a RAW converter."
 EXPORT = "Export it as PNG or TIFF."
@@ -84,18 +88,19 @@ def remedy(kind: str, name: str = "") -> str:
     return next((remedy for known, (_, remedy) in _FOREIGN.items() if known == kind), CONVERT)
 
 
-def refused(name: str, format: str) -> str:
+def refused(name: str, format: str, chosen: str = "keep") -> str:
     """Returns why a whole picture cannot be rendered under its name, with the remedy; "" if it can.
 
     Outputs have their inputs' names. A RAW file's thumbnail must not become an output that is called RAW.
 
     Args:
         format: that the content has.
+        chosen: the setting `output_format`.
     """
     kind = by_name(name)
     if kind == "camera RAW":
         return f"is camera RAW by its name; the {format} that can be read in it may be its thumbnail. {DEVELOP}"
-    if extension(name) == BITMAP and format == "PPM":
+    if extension(name) == BITMAP and format == "PPM" and chosen == "keep":
         return "its output would be in colour, and a .pbm holds black and white only. Convert it to .ppm or PNG."
     if kind and kind not in FORMATS:
         return f"is {kind} by its name, and a {format} by its content. Rename it."
@@ -112,8 +117,33 @@ def output_format(name: str, format: str) -> str:
     return "JPEG" if format == "MPO" else format
 
 
-def naming_note(name: str, format: str) -> str:
-    """Returns a note where a picture's name claims another format than it has, or where its output is gray; or ""."""
+def output_name(key: str, chosen: str) -> str:
+    """Returns the key of an output for its key in its input's format.
+
+    A name that ends as the format does stays; others get the format's extension added: a.jpg becomes a.jpg.png, so that
+    a.jpg and a.png have two outputs. No two keys become one, whatever else there is. Therefore a name that could be
+    such an output, as a.jpg.png, gets the extension too, and a name without a picture's extension gets it twice.
+
+    Args:
+        chosen: the setting `output_format`.
+    """
+    format = WRITTEN.get(chosen)
+    if format is None:
+        return key
+    plain = key.casefold()  # names that a file system takes for one are treated alike
+    if by_name(plain) == format and not by_name(plain.removesuffix(PurePosixPath(plain).suffix)):
+        return key
+    return key + _ADDED[format] * (1 if by_name(plain) else 2)
+
+
+def naming_note(name: str, format: str, chosen: str = "keep") -> str:
+    """Returns a note where a picture's name claims another format than it has, or where its output is gray; or "".
+
+    Args:
+        chosen: the setting `output_format`; if it names a format, that decides the output's name.
+    """
+    if chosen != "keep":
+        return ""
     claimed, written = by_name(name), output_format(name, format)
     if written in GRAY.values():
         return f"the output is gray: a .{extension(name)} holds no colour"

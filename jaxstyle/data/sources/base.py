@@ -19,7 +19,7 @@ class Input:
 
     Attributes:
         key: path relative to the given folder, with forward slashes; the output has the same key, unless the image has
-            several styles.
+            several styles or `output_format` names another format. Then it is the output's.
         locator: location of its content.
         skipped: why it is skipped without being read, or "".
         failed: why it cannot be read, or how its output would collide with another, or "".
@@ -28,6 +28,7 @@ class Input:
         style: key of its style where images have different ones, or "".
         position: in its folder or in the listing, where the assignment of styles depends on it.
         shot: name of the shot whose frame it is, or "".
+        plain: key that its output has in the input's own format, where `key` is another for the format's sake, or "".
     """
 
     key: str
@@ -39,6 +40,7 @@ class Input:
     style: str = ""
     position: int = 0
     shot: str = ""
+    plain: str = ""
 
 
 class Stamp(NamedTuple):
