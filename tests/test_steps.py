@@ -172,7 +172,7 @@ def test_an_image_that_is_not_finite_is_not_written_and_one_that_cannot_be_is_to
     def refuse(*_):
         raise ImageError("its name is too long")
 
-    monkeypatch.setattr(steps.image, "encode", lambda *a: refuse() if a[2] == "PNG" else encode(*a))
+    monkeypatch.setattr(steps.image, "encode", lambda *a, **k: refuse() if a[2] == "PNG" else encode(*a, **k))
     ear = Ear()
     assert again(place, save_every=3, progress=ear).done == 3
     assert [text for text in ear.said if "intermediate" in text] == [
