@@ -16,6 +16,7 @@ from jaxstyle.data.manifest import Manifest
 from jaxstyle.data.mutex import MUTEX_SECONDS
 from jaxstyle.data.rows import Row
 from jaxstyle.data.sinks.folders import drop_unfinished, make_output_folder, sweep
+from jaxstyle.data.sources import close
 from jaxstyle.data.sources.base import printable
 from jaxstyle.decode.pool import Decoders, decoders_for
 from jaxstyle.decode.reader import Reader
@@ -105,7 +106,10 @@ def render(
         ready = preflight.check(
             inputs, style, output, settings, source=source, sink=sink, decoders=pool, watch=calls.of
         )
-        return _render(ready, pool, progress, stop, at_end, watchdog, own_process)
+        try:
+            return _render(ready, pool, progress, stop, at_end, watchdog, own_process)
+        finally:
+            close(ready.source)
 
 
 def _render(

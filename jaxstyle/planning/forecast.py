@@ -17,6 +17,7 @@ from jaxstyle.data import ledger
 from jaxstyle.data.image import Size
 from jaxstyle.data.rows import Row
 from jaxstyle.data.sinks.folders import existing
+from jaxstyle.data.sources import close
 from jaxstyle.data.sources.base import printable
 from jaxstyle.decode.pool import Decoders, decoders_for
 from jaxstyle.decode.reader import Reader
@@ -151,7 +152,10 @@ def forecast(
         ready = preflight.check(inputs, style, output, settings, decoders=decoders)
         output = ready.output
         made = Forecast(output, shots=ready.shots)
-        images, evaluations, objectives = _count(made, ready, decoders)
+        try:
+            images, evaluations, objectives = _count(made, ready, decoders)
+        finally:
+            close(ready.source)
     made.disk_free = shutil.disk_usage(existing(output)).free
     if images:
         device = device_for(ready)

@@ -25,7 +25,7 @@ from jaxstyle.data.rows import Row
 from jaxstyle.data.sinks import SINKS
 from jaxstyle.data.sinks.base import Sink
 from jaxstyle.data.sinks.folders import check_writable
-from jaxstyle.data.sources import SOURCES
+from jaxstyle.data.sources import source_for
 from jaxstyle.data.sources.base import Input, Locator, Source, printable
 from jaxstyle.data.sources.folders import refuse_overlap
 from jaxstyle.data.styles import listed
@@ -89,7 +89,7 @@ def check(
     """Checks everything that can be wrong before the first byte is written, the quick things first.
 
     Args:
-        source, sink: names in `SOURCES` and `SINKS`.
+        source, sink: names in `SOURCES` and `SINKS`; see `source_for`.
         decoders: decode the style, and the picture that `init` names.
         watch: a context for each call of storage, given what it does.
 
@@ -107,7 +107,7 @@ def check(
         raise SettingsError(f"output_format is {settings.output_format!r}", "This Pillow cannot write it: use png.")
     with watch(f"looking at the inputs and at {place}"):
         outputs = SINKS[sink](output, settings.part())
-        sources = SOURCES[source](given, case_insensitive=outputs.case_insensitive)
+        sources = source_for(source, given, settings, case_insensitive=outputs.case_insensitive)
         sources.check(output)
         found = listed(words)
         check_output(found.roots, output, settings)

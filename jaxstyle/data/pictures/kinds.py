@@ -77,6 +77,11 @@ def by_content(start: bytes) -> str:
     return next((kind for pattern, kind in _PATTERNS if pattern.match(start)), "")
 
 
+def usual_extension(format: str) -> str:
+    """Returns the extension that files of a format usually have."""
+    return {"MPO": "jpg", "TIFF": "tif"}.get(format) or _OWN[format].split()[0]
+
+
 def by_name(name: str) -> str:
     """Returns the kind of picture that a file's name claims, a format or another; "" if none."""
     end = extension(name)
