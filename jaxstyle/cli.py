@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import cyclopts
 from cyclopts import App, Parameter
 
-from jaxstyle import __version__, arguments, cli_targets, cli_tools, cli_weights
+from jaxstyle import __version__, arguments, cli_pack, cli_targets, cli_tools, cli_weights
 from jaxstyle.engine.stop import Quit, Stop, on_signals
 from jaxstyle.errors import JaxstyleError, SettingsError, StorageError, refused_by_the_system
 from jaxstyle.printing import Json, echo, show
@@ -34,7 +34,7 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 app.command(cli_weights.app)
-for command in (cli_targets.targets, cli_tools.demo, cli_tools.bench, cli_tools.doctor):
+for command in (cli_pack.pack, cli_targets.targets, cli_tools.demo, cli_tools.bench, cli_tools.doctor):
     app.command(command)
 app.meta.suppress_keyboard_interrupt = False
 app.meta.group_parameters = cyclopts.Group("Session")

@@ -33,6 +33,7 @@ WORK = {
     "plan": "jaxstyle.planning.forecast.forecast",
     "sweep": "jaxstyle.sweep.run",
     "targets": "jaxstyle.engine.averaging.average",
+    "pack": "jaxstyle.data.packing.pack",
     "status": "jaxstyle.data.audit.status",
     "verify": "jaxstyle.data.audit.verify",
     "demo": "jaxstyle.demo.demo.run",

@@ -78,7 +78,8 @@ def test_shards_are_all_rows_and_a_killed_run_goes_on(place):
     words += [w for n in ("size", "evaluations", "workers") for w in (f"--{n}", str(getattr(QUICK, n)))]
     killed = subprocess.run(
         [sys.executable, stub.__file__, *words, "--batch", "1"],
-        env=os.environ | {"STUB_CRASH": "5", "STUB_SECONDS": "0.05"}, check=False
+        env=os.environ | {"STUB_CRASH": "5", "STUB_SECONDS": "0.05"},
+        check=False,
     )
     assert killed.returncode == -signal.SIGSEGV
     known = (place / "killed" / "manifest.jsonl").read_bytes().count(b"\n")

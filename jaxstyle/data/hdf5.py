@@ -140,9 +140,7 @@ def _address(one: Any) -> int:
 
 
 def _refused(path: Path, name: str, why: str) -> InputError:
-    return InputError(
-        f"{printable(path)} may refer to other files, so it is not read: {printable(name)} {why}", COPY
-    )
+    return InputError(f"{printable(path)} may refer to other files, so it is not read: {printable(name)} {why}", COPY)
 
 
 def _look(dataset: Any, name: str, path: Path) -> Found:

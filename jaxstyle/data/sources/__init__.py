@@ -17,9 +17,7 @@ SOURCES: dict[str, Callable[..., Source]] = {"folders": FolderSource, "hdf5": Hd
 "hdf5" also with the settings."""
 
 
-def source_for(
-    name: str, inputs: Sequence[Path | str], settings: RenderSettings, *, case_insensitive: bool
-) -> Source:
+def source_for(name: str, inputs: Sequence[Path | str], settings: RenderSettings, *, case_insensitive: bool) -> Source:
     """Makes the source of this name; HDF5 files among the inputs make "folders" mean "hdf5".
 
     Raises:

@@ -1,0 +1,62 @@
+"""The command `jaxstyle pack`, which writes outputs and the labels of their inputs to HDF5 files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from jaxstyle import arguments
+from jaxstyle.printing import Json, echo, show
+
+EXIT_OK = 0
+
+
+def pack(
+    folder: Annotated[Path, arguments.named("FOLDER"), Parameter(name="FOLDER")],
+    *,
+    output: Annotated[Path, Parameter(name=("--output", "-o"))],
+    input: Path | None = None,
+    dataset: str | None = None,
+    allow_missing: bool = False,
+    per_file: int | None = None,
+    layout: Literal["auto", "arrays", "encoded"] = "auto",
+    leave_out: tuple[str, ...] = (),
+    json: Json = False,
+) -> int:
+    """Write the outputs of a folder to an HDF5 file, with the labels of the HDF5 file that they were rendered from.
+
+    Row i of every dataset belongs to image i. A file appears under its name when it is complete and has been read
+    again. The same command again checks the files and writes those that differ.
+
+    Parameters
+    ----------
+    folder
+        The output folder of a run, which may be unfinished with --allow-missing.
+    output
+        The file, which ends in .h5 or .hdf5. With --per-file, NAME.h5 stands for NAME-00000.h5 and so on.
+    input
+        HDF5 file that was rendered. Its datasets with as many rows as images are carried over.
+    dataset
+        See render.
+    allow_missing
+        Leave out the inputs that have no output, with their labels.
+    per_file
+        Most images of a file [default: all in one].
+    layout
+        arrays: N x H x W x 3 of uint8, or x 4 where the input has 4 channels; encoded: the outputs' files, as rows of
+        variable length; auto: arrays if all outputs have one size.
+    leave_out
+        Dataset of the input that is not carried over; may be given several times.
+    """
+    from jaxstyle.data.packing import pack as packed
+
+    made = packed(
+        folder, output, source=input, dataset=dataset, allow_missing=allow_missing, per_file=per_file, layout=layout,
+        leave_out=leave_out,
+    )  # fmt: skip
+    show(made, json)
+    for line in made.told():
+        echo(line)
+    return EXIT_OK
