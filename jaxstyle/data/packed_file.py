@@ -147,7 +147,10 @@ def _fill(file: Any, contents: Contents, read: Callable[[Entry], bytes], source:
         data = read(entry)
         value = np.frombuffer(data, np.uint8) if shape is None else _decoded(data, shape, entry)
         made[n] = value
-        _update(total, value)
+        if shape is None:
+            _add(total, data)
+        else:
+            _update(total, value)
     made.attrs["sha256"] = total.hexdigest()
     texts = {"keys": [one.key for one in entries], "sha256": [one.sha256 for one in entries]}
     if any(one.style for one in entries):
@@ -225,8 +228,12 @@ def _update(total: Any, values: np.ndarray) -> None:
         return
     for value in values.ravel():
         plain = value.tobytes() if isinstance(value, np.ndarray) else value
-        data = plain if isinstance(plain, bytes) else repr(plain).encode()
-        total.update(len(data).to_bytes(8, "little") + data)
+        _add(total, plain if isinstance(plain, bytes) else repr(plain).encode())
+
+
+def _add(total: Any, data: bytes) -> None:
+    """Adds a value of variable length to a checksum."""
+    total.update(len(data).to_bytes(8, "little") + data)
 
 
 def digest_of(path: Path) -> str | None:
