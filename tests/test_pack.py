@@ -1,4 +1,4 @@
-"""`jaxstyle pack`: images and labels side by side in HDF5 files that are whole, checked, and the same when made again."""
+"""`jaxstyle pack`: images and labels side by side in HDF5 files, whole, checked, and the same when made again."""
 
 import os
 import signal

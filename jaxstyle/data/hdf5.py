@@ -118,7 +118,7 @@ def _walk(file: Any, path: Path) -> Iterator[Found]:
         group, above = waiting.pop()
         for name in group:
             full = f"{above}{name}"
-            if group.id.links.get_info(group._e(name)).type != h5py.h5l.TYPE_HARD:
+            if group.id.links.get_info(_encoded(name)).type != h5py.h5l.TYPE_HARD:
                 raise _refused(path, full, "is a soft, external or user-defined link")
             number += 1
             if number > MOST_OBJECTS:
@@ -131,6 +131,11 @@ def _walk(file: Any, path: Path) -> Iterator[Found]:
                 waiting.append((one, f"{full}/"))
             elif isinstance(one, h5py.Dataset):
                 yield _look(one, full, path)
+
+
+def _encoded(name: str) -> bytes:
+    """A name as HDF5 has it; h5py decodes names in the same way."""
+    return name.encode("utf-8", "surrogateescape")
 
 
 def _address(one: Any) -> int:
@@ -204,7 +209,7 @@ class Rows:
         size = math.prod(self._chunks or (0,)) * found.dtype.itemsize
         del found  # HDF5 takes the cache of a dataset's first opening
         with_cache.set_chunk_cache(10_007, max(CHUNK_CACHE, 2 * size), 1.0)
-        self.dataset = h5py.Dataset(h5py.h5d.open(file.id, file._e(name), with_cache))
+        self.dataset = h5py.Dataset(h5py.h5d.open(file.id, _encoded(name), with_cache))
         made = self.dataset.id.get_create_plist()
         codes = [made.get_filter(n)[0] for n in range(made.get_nfilters())]
         self._ratio, self._inflate = max([_RATIO.get(code, 1) for code in codes] or [1]), _DEFLATE in codes

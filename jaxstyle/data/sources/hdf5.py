@@ -182,9 +182,8 @@ def _is_encoded(found: Found) -> bool:
 def _is_array(found: Found) -> bool:
     import h5py
 
-    number = (
-        found.dtype.kind == "f" and found.dtype.itemsize <= 8 or found.dtype.newbyteorder("=") in (np.uint8, np.uint16)
-    )
+    floats = found.dtype.kind == "f" and found.dtype.itemsize <= 8
+    number = floats or found.dtype.newbyteorder("=") in (np.uint8, np.uint16)
     plain = number and h5py.check_enum_dtype(found.dtype) is None
     return plain and len(found.shape) == 4 and found.shape[3] in (1, 3, 4) and min(found.shape[1:]) > 0
 
