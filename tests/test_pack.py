@@ -1,5 +1,6 @@
 """`jaxstyle pack`: images and labels side by side in HDF5 files, whole, checked, and the same when made again."""
 
+import json
 import os
 import signal
 import subprocess
@@ -160,6 +161,22 @@ def test_outputs_of_several_sizes_are_kept_as_files(place):
         pack(place / "out", place / "new.h5", source=place / "data.h5", layout="arrays")
     again = Hdf5Source([place / "new.h5"], settings=RenderSettings())
     assert [one.key for one in again.inputs()] == [f"new/pictures/{n:08}.jpg" for n in range(3)]
+
+
+def test_what_rows_and_settings_may_hold(place):
+    run(place)
+    settings, manifest = place / "out/settings.json", place / "out/manifest.jsonl"
+    settings.write_text(settings.read_text() + " " * 100_000)
+    pack(place / "out", place / "new.h5", source=place / "data.h5")
+    with h5py.File(place / "new.h5") as file:
+        assert len(file.attrs["settings"]) > 100_000
+    row = json.loads(manifest.read_text().splitlines()[0])
+    digits = row | {"key": f"data/train/images/{'9' * 5000}.png"}
+    save(place / "leads.png", PHOTOS[0])
+    out = row | {"key": "../leads.png", "image": row["key"]}
+    manifest.write_text("".join(json.dumps(one) + "\n" for one in (digits, out)))
+    with pytest.raises(StorageError, match="leads out of the folder"):
+        pack(place / "out", place / "new.h5", source=place / "data.h5", allow_missing=True)
 
 
 def test_four_channels_and_folders(place):

@@ -92,7 +92,7 @@ def write(path: Path, contents: Contents, read: Callable[[Entry], bytes], source
     try:
         with _temporary(path) as (file, temporary):
             try:
-                with h5py.File(file, "w") as made:
+                with h5py.File(file, "w", libver="v108") as made:  # settings may exceed 64 KiB
                     _fill(made, contents, read, source)
             except RuntimeError as error:  # of HDF5, at closing
                 raise OSError(str(error)) from error

@@ -260,6 +260,8 @@ def _read(folder: Folder, entry: Entry) -> bytes:
     """Reads the file of an output, which must be as its row says."""
     what = printable(folder / entry.key)
     try:
+        if entry.key.startswith("/") or ".." in entry.key.split("/"):
+            raise ValueError("it leads out of the folder")
         with folder.parent(entry.key) as (at, name), open_regular(name, within=at) as file:
             data = file.read()
     except (OSError, ValueError) as error:

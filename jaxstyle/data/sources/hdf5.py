@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ class Table:
     def row_of(self, key: str) -> int | None:
         """The row that has this key, or None."""
         number = key.removeprefix(f"{self.prefix}/").removesuffix(f".{self.extension}")
-        row = int(number) if number.isascii() and number.isdigit() else -1
+        row = int(number) if re.fullmatch(r"[0-9]{8,9}", number) else -1
         return row if 0 <= row < self.found.shape[0] and self.key(row) == key else None
 
 
