@@ -20,6 +20,7 @@ from jaxstyle.data.pictures.png import png
 from jaxstyle.data.sources.hdf5 import Hdf5Source
 from jaxstyle.engine.pipeline import render
 from jaxstyle.errors import InputError, SettingsError
+from jaxstyle.planning.forecast import forecast
 from jaxstyle.settings import RenderSettings
 
 PHOTOS = np.stack([photo(32, 24, n) for n in range(5)])
@@ -100,6 +101,23 @@ def test_a_copied_file_is_known_again_and_a_changed_row_is_rendered(place):
     with h5py.File(path, "r+") as file:
         file["images"][3] = 255 - PHOTOS[3]
     assert run(place, path).rendered == 1
+
+
+def test_a_plan_counts_the_rows_and_lets_go_of_the_file(place):
+    path = written(place / "data.h5", images=PHOTOS)
+    made = forecast([path], place / "style.png", place / "out", QUICK, lambda _: stub.StubDevice(), measure=False)
+    assert made.render == 5 and not (place / "out").exists()
+    h5py.File(path, "r+").close()
+
+
+def test_rows_have_masks_as_files_have(place):
+    path = written(place / "data.h5", images=PHOTOS[:2])
+    mask = np.zeros((24, 32, 3), np.uint8)
+    mask[:, 16:] = 255
+    save(place / "masks/data/images/00000001.png", mask)
+    summary = run(place, path, content_masks=place / "masks", keep="black")
+    assert (summary.done, summary.failed) == (1, 1)
+    assert rows(place / "out")["data/images/00000001.png"]["masks_sha256"]
 
 
 def test_encoded_pictures_are_decoded_as_files_and_broken_ones_are_failed_rows(place):
