@@ -20,8 +20,6 @@ import numpy as np
 
 from jaxstyle.errors import InputError, printable
 
-EXTENSIONS = (".h5", ".hdf5")
-"""Of HDF5 files."""
 MOST_OBJECTS = 10_000
 """Groups and datasets of a file."""
 MOST_ROWS = 10**8
@@ -57,11 +55,6 @@ class Found(NamedTuple):
     shape: tuple[int, ...]
     dtype: np.dtype
     refused: str
-
-
-def is_hdf5(path: Path | str) -> bool:
-    """Whether an input is an HDF5 file, by its name."""
-    return Path(path).suffix.lower() in EXTENSIONS and not os.path.isdir(path)
 
 
 @contextmanager

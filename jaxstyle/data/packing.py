@@ -22,7 +22,7 @@ from jaxstyle.data.packed_file import OURS, Contents, Entry
 from jaxstyle.data.problems import unreadable
 from jaxstyle.data.reading import LastRows
 from jaxstyle.data.rows import Row
-from jaxstyle.data.sources.base import printable
+from jaxstyle.data.sources.base import HDF5, printable
 from jaxstyle.data.sources.hdf5 import Hdf5Source, Table
 from jaxstyle.errors import InputError, StorageError
 from jaxstyle.settings import RenderSettings
@@ -238,7 +238,7 @@ def _numbered(target: Path, number: int) -> Path:
 
 def _check_targets(files: Sequence[Path], target: Path, table: Table | None, several: bool) -> None:
     """Checks that no file of others would be replaced, and that no file of an earlier packing would stay."""
-    if target.suffix.lower() not in (".h5", ".hdf5"):
+    if target.suffix.lower() not in HDF5:
         raise InputError(f"the output {printable(target)} is no HDF5 file by its name", "End it in .h5 or .hdf5.")
     if not target.parent.is_dir():
         raise InputError(f"the output's folder {printable(target.parent)} does not exist", "Make it.")

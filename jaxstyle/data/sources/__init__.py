@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from jaxstyle.data.hdf5 import is_hdf5
-from jaxstyle.data.sources.base import Source
+from jaxstyle.data.sources.base import Source, is_hdf5
 from jaxstyle.data.sources.folders import FolderSource
-from jaxstyle.data.sources.hdf5 import Hdf5Source
 from jaxstyle.errors import SettingsError
 from jaxstyle.settings import RenderSettings
 
-SOURCES: dict[str, Callable[..., Source]] = {"folders": FolderSource, "hdf5": Hdf5Source}
+
+def _hdf5(inputs: Sequence[Path | str], *, settings: RenderSettings, case_insensitive: bool) -> Source:
+    from jaxstyle.data.sources.hdf5 import Hdf5Source  # imports numpy, which the command line does without
+
+    return Hdf5Source(inputs, settings=settings, case_insensitive=case_insensitive)
+
+
+SOURCES: dict[str, Callable[..., Source]] = {"folders": FolderSource, "hdf5": _hdf5}
 """Sources by name. Each is called with the inputs of the command and `case_insensitive`, see `FolderSource`; the source
 "hdf5" also with the settings."""
 

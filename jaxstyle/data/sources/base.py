@@ -9,6 +9,9 @@ from typing import BinaryIO, NamedTuple, Protocol
 
 from jaxstyle.errors import printable as printable
 
+HDF5 = (".h5", ".hdf5")
+"""Extensions of HDF5 files."""
+
 Locator = Path | str
 """Location of an input: the path of a file that every process can open, or a string that only the source can open."""
 
@@ -48,6 +51,11 @@ class Stamp(NamedTuple):
 
     length: int
     modified: int
+
+
+def is_hdf5(path: Path | str) -> bool:
+    """Whether an input is an HDF5 file, by its name."""
+    return Path(path).suffix.lower() in HDF5 and not Path(path).is_dir()
 
 
 class Source(Protocol):

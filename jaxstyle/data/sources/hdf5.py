@@ -14,10 +14,10 @@ from typing import BinaryIO
 import numpy as np
 
 from jaxstyle.data.bounds import check_size
-from jaxstyle.data.hdf5 import Found, Rows, datasets, is_hdf5, open_file, reading
+from jaxstyle.data.hdf5 import Found, Rows, datasets, open_file, reading
 from jaxstyle.data.pictures import kinds
 from jaxstyle.data.pictures.png import png
-from jaxstyle.data.sources.base import Input, Locator, Stamp, printable
+from jaxstyle.data.sources.base import Input, Locator, Stamp, is_hdf5, printable
 from jaxstyle.data.sources.folders import refuse_overlap
 from jaxstyle.errors import ImageError, InputError, SettingsError
 from jaxstyle.settings import RenderSettings
