@@ -281,11 +281,12 @@ def strange_order(file):
 
 
 def large_chunks(file):
-    file.create_dataset("images", (10**6, 24, 32, 3), "u1", chunks=(10**6, 24, 32, 1))
+    shape = (2, 24, 32, 3)
+    file.create_dataset("images", shape, "u1", maxshape=(None, *shape[1:]), chunks=(10**6, 24, 32, 1))
 
 
 def small_chunks(file):
-    file.create_dataset("images", (5, 1024, 1024, 1), "u1", chunks=(1, 1, 1, 1))
+    file.create_dataset("images", (1, 257, 256, 1), "u1", chunks=(1, 1, 1, 1))
 
 
 def many_rows(file):
@@ -301,7 +302,7 @@ def test_filters_and_sizes_that_are_not_read(place, make, told):
     with h5py.File(place / "data.h5", "w") as file:
         make(file)
     with pytest.raises(InputError, match=told):
-        run(place, place / "data.h5")
+        run(place, place / "data.h5", limit=1)
 
 
 def test_references_are_no_images(place):
