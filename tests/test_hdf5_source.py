@@ -17,6 +17,7 @@ from whole_runs import QUICK, files, rows
 
 from jaxstyle.data import hdf5
 from jaxstyle.data.pictures.png import png
+from jaxstyle.data.sources import hdf5 as ours
 from jaxstyle.data.sources.hdf5 import Hdf5Source
 from jaxstyle.engine.pipeline import render
 from jaxstyle.errors import InputError, SettingsError
@@ -103,11 +104,27 @@ def test_a_copied_file_is_known_again_and_a_changed_row_is_rendered(place):
     assert run(place, path).rendered == 1
 
 
-def test_a_plan_counts_the_rows_and_lets_go_of_the_file(place):
+def test_plans_and_runs_close_the_file(place, monkeypatch):
+    tables, opened = [], ours._opened
+    monkeypatch.setattr(ours, "_opened", lambda *args: tables.append(opened(*args)) or tables[-1])
     path = written(place / "data.h5", images=PHOTOS)
     made = forecast([path], place / "style.png", place / "out", QUICK, lambda _: stub.StubDevice(), measure=False)
     assert made.render == 5 and not (place / "out").exists()
-    h5py.File(path, "r+").close()
+    run(place, path)
+    assert [bool(one.rows.file) for one in tables] == [False, False]
+
+
+def test_a_closed_source_opens_its_files_again(place):
+    one = source(written(place / "data.h5", images=PHOTOS))
+    before = one.tables()[0]
+    one.close()
+    assert not before.rows.file
+    assert one.open("0:1").read() == png(PHOTOS[1])
+
+
+def test_a_name_that_leads_out_of_the_output_folder_is_refused(place):
+    with pytest.raises(InputError, match=r"the dataset \.\./images .*no folder can have"):
+        run(place, written(place / "data.h5", **{"../images": PHOTOS}))
 
 
 def test_rows_have_masks_as_files_have(place):
