@@ -179,6 +179,14 @@ def test_what_rows_and_settings_may_hold(place):
         pack(place / "out", place / "new.h5", source=place / "data.h5", allow_missing=True)
 
 
+def test_outputs_in_another_format_find_their_labels(place):
+    run(place, output_format="jpeg", workers=0)
+    assert pack(place / "out", place / "new.h5", source=place / "data.h5").images == 6
+    with h5py.File(place / "new.h5") as file:
+        assert file["train/labels"][:].tolist() == [11 * n for n in range(6)]
+        assert file["jaxstyle/keys"].asstr()[5].endswith("00000005.png.jpg")
+
+
 def test_four_channels_and_folders(place):
     alpha = np.concatenate([PHOTOS, np.full((6, 24, 32, 1), 99, np.uint8)], -1)
     with h5py.File(place / "data.h5", "w") as file:
