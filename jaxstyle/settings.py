@@ -172,7 +172,6 @@ class RenderSettings(StylizeSettings):
         _check(coarse != 0 or own.style_weight + own.tv_weight > 0, "coarse_content_weight", 0,
                "above 0 where the other terms have no weight")  # fmt: skip
         self.part(), self.failures(), self.seconds(), self.stages()
-        self.part(), self.failures(), self.seconds()
         masked.check(self.content_masks, self.style_masks, self.regions, self.keep)
         film.check(self)
         if self.lane_regions:
