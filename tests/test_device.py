@@ -16,8 +16,8 @@ from jaxstyle.engine.pipeline import render
 from jaxstyle.engine.queues import Queues
 from jaxstyle.planning.contract import Group, OutOfMemory
 from jaxstyle.planning.painting import Painting
-from jaxstyle.planning.plan import in_shard
 from jaxstyle.planning.preflight import Ready
+from jaxstyle.planning.shots import in_shard
 from jaxstyle.settings import RenderSettings
 from jaxstyle.style.initial import lane_inputs
 from jaxstyle.style.solvers import base

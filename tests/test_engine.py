@@ -216,11 +216,11 @@ def test_what_goes_wrong_in_leaving_does_not_hide_what_went_wrong_before(tree, s
 def test_an_encoder_that_refuses_is_a_row_and_a_bug_ends_the_run(tree, style, tmp_path, devices, monkeypatch, error):
     encode, calls = publish.image.encode, []
 
-    def third(*arguments):
+    def third(*arguments, **options):
         calls.append(1)
         if len(calls) == 3:
             raise error
-        return encode(*arguments)
+        return encode(*arguments, **options)
 
     monkeypatch.setattr(publish.image, "encode", third)
     if isinstance(error, ImageError):

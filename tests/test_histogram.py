@@ -123,14 +123,6 @@ def test_it_works_under_the_checks_that_a_caller_may_have_switched_on(check):
         assert np.isfinite(solution.loss)
 
 
-def test_tiles_read_its_maps_whole(network):
-    whole, tiled = (
-        stylize(photo(40, 33), painting(33, 40), evaluations=1, histogram_weight=5, tile=tile, init="content", **FEW)
-        for tile in ("none", 16)
-    )
-    assert float(tiled.loss) == pytest.approx(float(whole.loss), rel=1e-5)
-
-
 def test_the_model_of_memory_agrees_with_xla():
     with_it = engine(histogram_weight=5.0, **FEW)
     account = compiled(with_it, (128, 128), 1).memory_analysis()

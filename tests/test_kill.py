@@ -22,7 +22,7 @@ from PIL import Image
 from jaxstyle.data import audit
 from jaxstyle.engine.stop import APART
 
-KILLS, LOOPS = 12, 1
+KILLS, LOOPS = 10, 1
 """Kills that hit a living process, in all, and the tests that share them."""
 SUFFIXES = ("jpg", "png", "webp", "tif", "bmp", "gif")
 WORK = 0.5

@@ -152,8 +152,8 @@ def test_a_picture_that_cannot_be_encoded_is_a_failed_row(tree, style, tmp_path,
 
     encode = image.encode
 
-    def refusing(pixels, alpha, format, *more):
-        return encode(pixels, alpha, "no such format" if format == "PNG" else format, *more)
+    def refusing(pixels, alpha, format, *more, **options):
+        return encode(pixels, alpha, "no such format" if format == "PNG" else format, *more, **options)
 
     monkeypatch.setattr(image, "encode", refusing)
     assert render(tree, style, tmp_path / "out", TINY).done == 2

@@ -302,7 +302,7 @@ def test_no_thread_is_left_behind(place, monkeypatch, end):
     elif end == "broken device":
         monkeypatch.setattr(stub.StubBatch, "advance", lambda *_: {}["nobody"])
     elif end == "broken writer":
-        monkeypatch.setattr(publish.image, "encode", lambda *_: {}["nobody"])
+        monkeypatch.setattr(publish.image, "encode", lambda *_, **__: {}["nobody"])
     if end.startswith("broken"):
         with pytest.raises(KeyError, match="nobody"):
             place.run(progress=ear, stop=stop, workers=2)

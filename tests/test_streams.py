@@ -109,7 +109,7 @@ def test_a_stream_waits_for_a_slow_reader_and_drops_what_nobody_reads(monkeypatc
     os.close(full.fileno())
 
 
-@pytest.mark.parametrize("limit", ["-n 6", "-n 9", "-f 0"])
+@pytest.mark.parametrize("limit", ["-n 9", "-f 0"])
 def test_a_limit_of_the_system_is_told_in_words(shell, tmp_path, limit):
     shell("$R")  # warm
     done = shell(f"ulimit {limit}; rm -r out; ${{R/--workers 0/--workers 2}}")
