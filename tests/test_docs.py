@@ -91,6 +91,8 @@ def test_the_files_and_extras_that_commands_name_are_there():
                 assert all(re.search(rf"^{one} = \[", project, re.MULTILINE) for one in extra.split(",")), command
 
 
+QUICKLY = 'evaluations=2, style_layers=("relu1_1",), content_layers=("relu2_1",)'
+"""So that the examples' programs are quickly compiled."""
 EXAMPLES = blocks("python", where=[name for name in TEXTS if name != "CONTRIBUTING.md"])
 
 
@@ -99,7 +101,7 @@ def test_every_python_example_runs(name, code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("jaxstyle.engine.jax_setup.set_up", lambda: None)  # of other tests' process
     prepared(tmp_path)
-    shortened = re.sub(r"evaluations=\d+", "evaluations=2", re.sub(r"size=\d+", "size=32", code))
+    shortened = re.sub(r"evaluations=\d+", QUICKLY, re.sub(r"size=\d+", "size=32", code))
     exec(compile(shortened, name, "exec"), {})
     assert (tmp_path / "stylized" / "a.jpg").is_file()
 
@@ -181,7 +183,7 @@ def test_files_that_the_documentation_names_are_there():
                 assert (ROOT / path).exists() or (ROOT / "jaxstyle" / path).exists(), f"{name} names {path}"
 
 
-def test_the_gallery_has_a_picture_for_each_of_its_commands(tmp_path):
+def test_the_gallery_has_a_picture_for_each_of_its_commands(tmp_path, monkeypatch):
     """And its program makes the files that they name."""
     from PIL import Image
 
@@ -192,6 +194,7 @@ def test_the_gallery_has_a_picture_for_each_of_its_commands(tmp_path):
             assert picture.width <= gallery.WIDTH
             assert Path(picture.filename).stat().st_size < 250_000
     assert {path.stem for path in (ROOT / "docs" / "gallery").iterdir()} == {name for name, _ in entries}
+    monkeypatch.setattr(gallery, "STYLES", dict.fromkeys(gallery.STYLES, lambda: painting(16, 16)))
     gallery.prepare(tmp_path)
     words = {word for _, command in entries for word in shlex.split(command)}
     named = {word.split(":")[0] for word in words if re.match(r"(photos|styles|masks|shots|pairs)\b", word)}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxstyle.model.vgg import FeatureMap
-from jaxstyle.presets import PRESETS, Objective
+from jaxstyle.presets import Objective
 from jaxstyle.settings import StylizeSettings
 from jaxstyle.style import objective as O
 from jaxstyle.style.objective import Targets
@@ -141,7 +141,7 @@ def losses_of(objective, image, network=small_network, variables=VARIABLES):
     return O.losses(objective, seen(None, image), Targets(*found))
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", ["balanced", "texture", "gatys", "article"])
 def test_all_terms_together_with_unequal_weights_and_two_content_layers(double, preset):
     objective = resolved(preset, content_weight=3.0, style_weight=7.0)
     formula = objective.normalization

@@ -28,7 +28,6 @@ from jaxstyle.planning import masks, memory, preflight
 from jaxstyle.planning.contract import Group
 from jaxstyle.planning.forecast import forecast
 from jaxstyle.planning.painting import Painting, Part
-from jaxstyle.presets import PRESETS
 from jaxstyle.settings import RenderSettings, StylizeSettings
 from jaxstyle.style import objective as O
 from jaxstyle.style.initial import in_regions, lane_inputs
@@ -123,7 +122,7 @@ OWN = RNG.uniform(0, 1, (8, 8, 3)) * (RNG.uniform(0, 1, (8, 8, 3)) > 0.3)
 THEIRS = RNG.uniform(0, 1, (8, 8, 3))
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", ["balanced", "gatys", "article"])  # one of each normalization
 def test_the_guided_gram_term_is_that_of_the_paper_at_two_layers(double, preset):
     chosen = objective(preset)
     inside = jnp.asarray(INSIDE)
@@ -143,7 +142,7 @@ def test_the_guided_gram_term_is_that_of_the_paper_at_two_layers(double, preset)
     np.testing.assert_allclose(found, chosen.style_weight * expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", ["balanced", "gatys", "article"])  # one of each normalization
 def test_one_region_that_is_the_whole_picture_equals_no_regions(double, preset):
     ones = np.ones((8, 8, 1))
     found, plain = (style_loss(objective(preset), START, one, None, one) for one in (ones, None))
