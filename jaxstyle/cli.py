@@ -15,7 +15,17 @@ from cyclopts import App, Parameter
 
 from jaxstyle import __version__, arguments, cli_pack, cli_targets, cli_tools, cli_weights
 from jaxstyle.engine.stop import Quit, Stop, on_signals
-from jaxstyle.errors import JaxstyleError, SettingsError, StorageError, refused_by_the_system
+from jaxstyle.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_LIMIT,
+    EXIT_OK,
+    EXIT_SOME_FAILED,
+    EXIT_USAGE,
+    JaxstyleError,
+    SettingsError,
+    StorageError,
+    refused_by_the_system,
+)
 from jaxstyle.printing import Json, echo, show
 from jaxstyle.settings import RenderSettings
 from jaxstyle.streams import lenient
@@ -23,8 +33,6 @@ from jaxstyle.variants import variants
 
 if TYPE_CHECKING:
     from jaxstyle.engine.events import Summary
-
-EXIT_OK, EXIT_USAGE, EXIT_SOME_FAILED, EXIT_LIMIT, EXIT_INTERRUPTED = 0, 2, 3, 4, 130
 
 app = App(
     name="jaxstyle",

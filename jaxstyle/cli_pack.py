@@ -8,9 +8,8 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from jaxstyle import arguments
+from jaxstyle.errors import EXIT_OK
 from jaxstyle.printing import Json, echo, show
-
-EXIT_OK = 0
 
 
 def pack(

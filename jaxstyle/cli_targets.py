@@ -10,10 +10,9 @@ from cyclopts import Parameter
 
 from jaxstyle import arguments
 from jaxstyle.data.sources.base import printable
+from jaxstyle.errors import EXIT_OK, EXIT_SOME_FAILED
 from jaxstyle.printing import echo
 from jaxstyle.settings import RenderSettings
-
-EXIT_OK, EXIT_SOME_FAILED = 0, 3
 
 Pictures = Annotated[
     list[str], Parameter(name="STYLE", negative=(), converter=partial(arguments.convert, name="STYLE"))

@@ -10,10 +10,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from jaxstyle.errors import DeviceError
+from jaxstyle.errors import EXIT_OK, DeviceError
 from jaxstyle.printing import Json, echo, show
-
-EXIT_OK = 0
 
 
 def demo(output: Annotated[Path, Parameter(name=("--output", "-o"))] = Path("jaxstyle-demo")) -> int:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 
+EXIT_OK, EXIT_USAGE, EXIT_SOME_FAILED, EXIT_LIMIT, EXIT_INTERRUPTED = 0, 2, 3, 4, 130
+"""Exit codes of commands that end without an error of this module; each of those has its own."""
+
 
 class JaxstyleError(Exception):
     """Base of every error raised on purpose.

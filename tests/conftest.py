@@ -5,6 +5,7 @@ import os
 import jax
 import numpy as np
 import pytest
+import stub
 from command import photographs, rendering
 
 from jaxstyle.architecture import VGG19
@@ -62,6 +63,12 @@ def vgg19():
     }
     zeros["block5_conv4"]["bias"][7] = 1
     return Weights(zeros, "caffe", "made up", VGG19)
+
+
+@pytest.fixture
+def devices(monkeypatch):
+    """The stub in the place of the network; the list of its devices, which keep what was put into them."""
+    return stub.install(monkeypatch.setattr, record=True)
 
 
 @pytest.fixture

@@ -3,19 +3,12 @@
 import json
 
 import pytest
-import stub
 from command import BROKEN, run
 
 import jaxstyle
 from jaxstyle.arguments import apart
 from jaxstyle.coerce import number_from
 from jaxstyle.errors import InputError, SettingsError
-
-
-@pytest.fixture
-def devices(monkeypatch):
-    """The stub in the place of the network."""
-    return stub.install(monkeypatch.setattr)
 
 
 @pytest.mark.parametrize(

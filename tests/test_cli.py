@@ -7,7 +7,6 @@ import sys
 
 import numpy as np
 import pytest
-import stub
 from command import BROKEN, run
 from PIL import Image
 
@@ -23,12 +22,6 @@ def jaxstyle(*arguments, **environment):
         text=True,
         env=os.environ | environment,
     )
-
-
-@pytest.fixture
-def devices(monkeypatch):
-    """The stub in the place of the network."""
-    return stub.install(monkeypatch.setattr)
 
 
 def test_render_end_to_end(folder, base, capfd):

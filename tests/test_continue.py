@@ -32,11 +32,6 @@ MORE = dict(evaluations=25, existing="continue")
 
 
 @pytest.fixture
-def devices(monkeypatch):
-    return stub.install(monkeypatch.setattr, record=True)
-
-
-@pytest.fixture
 def place(tmp_path, devices):
     """Three photographs, of which two are finished with ten evaluations."""
     save(tmp_path / "style.png", painting())

@@ -21,11 +21,6 @@ from jaxstyle.errors import DeviceError, ImageError, ProcessError, SettingsMisma
 
 
 @pytest.fixture
-def devices(monkeypatch):
-    return stub.install(monkeypatch.setattr)
-
-
-@pytest.fixture
 def style(tmp_path):
     return save(tmp_path / "style.png", painting())
 

@@ -17,10 +17,7 @@ from PIL import Image
 from jaxstyle.data.lock import locked
 from jaxstyle.engine.queues import Queues
 
-
-@pytest.fixture(autouse=True)
-def devices(monkeypatch):
-    return stub.install(monkeypatch.setattr)
+pytestmark = pytest.mark.usefixtures("devices")
 
 
 @pytest.fixture

@@ -23,11 +23,6 @@ QUICK = RenderSettings(size=32, evaluations=10, batch=2, workers=0)
 
 
 @pytest.fixture
-def devices(monkeypatch):
-    return stub.install(monkeypatch.setattr)
-
-
-@pytest.fixture
 def place(tmp_path):
     """A folder with four photographs in `in`, and a style."""
     for k in range(4):

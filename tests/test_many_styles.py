@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import stub
 from checks import batch_equal_to_its_single_runs
 from pictures import painting, photo, save
 from whole_runs import QUICK, Ear, files, rows
@@ -36,11 +35,6 @@ def paint(folder, number=STYLES, size=(40, 30)):
     for n in range(number):
         save(folder / f"s{n:02}.png", np.roll(painting(*size), 5 * n, (0, 1)) ^ np.uint8(16 * (n % 8)))
     return folder
-
-
-@pytest.fixture
-def devices(monkeypatch):
-    return stub.install(monkeypatch.setattr)
 
 
 @pytest.fixture

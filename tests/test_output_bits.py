@@ -6,7 +6,6 @@ import zlib
 
 import numpy as np
 import pytest
-import stub
 from pictures import painting, photo, save
 from PIL import Image
 from whole_runs import QUICK, rows
@@ -18,11 +17,6 @@ from jaxstyle.errors import SettingsError
 from jaxstyle.settings import RenderSettings
 
 LANE = (32, 24)
-
-
-@pytest.fixture
-def devices(monkeypatch):
-    return stub.install(monkeypatch.setattr, record=True)
 
 
 def decoded(data):

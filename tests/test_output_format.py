@@ -30,11 +30,6 @@ AS_PNG = {"a.jpg": "a.jpg.png", "a.png": "a.png", "sub/a.jpg": "sub/a.jpg.png", 
 
 
 @pytest.fixture
-def devices(monkeypatch):
-    return stub.install(monkeypatch.setattr)
-
-
-@pytest.fixture
 def place(tmp_path, devices):
     """Photographs whose outputs would have one name if only the extension were changed, and a style."""
     save(tmp_path / "style.png", painting())

@@ -4,7 +4,6 @@ import io
 
 import numpy as np
 import pytest
-import stub
 from pictures import painting, photo, save
 from PIL import Image, ImageCms
 from whole_runs import QUICK, files
@@ -16,11 +15,6 @@ from jaxstyle.engine.pipeline import render
 LANE = (32, 24)
 PIXELS = photo(*LANE).astype(np.float32) / 255
 WITH_PROFILE = ("JPEG", "WEBP", "TIFF", "AVIF")
-
-
-@pytest.fixture
-def devices(monkeypatch):
-    return stub.install(monkeypatch.setattr)
 
 
 def encoded(format, **options):

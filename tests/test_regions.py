@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import stub
 from checks import batch_equal_to_its_single_runs
 from pictures import painting, photo, png16, save
 from PIL import Image
@@ -224,11 +223,6 @@ def mask_of(size, *stripes):
     """Vertical stripes of colours."""
     at = np.arange(size[0]) * len(stripes) // size[0]
     return np.broadcast_to(np.array(stripes, np.uint8)[at], (size[1], size[0], 3)).copy()
-
-
-@pytest.fixture
-def devices(monkeypatch):
-    return stub.install(monkeypatch.setattr, record=True)
 
 
 @pytest.fixture

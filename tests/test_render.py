@@ -24,12 +24,6 @@ from jaxstyle.settings import RenderSettings
 TINY = RenderSettings(size=32, evaluations=3, batch=2, workers=0)
 
 
-@pytest.fixture
-def devices(monkeypatch):
-    """The stub in the place of the network."""
-    return stub.install(monkeypatch.setattr)
-
-
 def rows(output):
     lines = [json.loads(line) for line in (output / "manifest.jsonl").read_text().splitlines()]
     assert len({row["key"] for row in lines}) == len(lines)

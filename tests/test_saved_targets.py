@@ -7,7 +7,6 @@ import re
 import jax
 import numpy as np
 import pytest
-import stub
 from command import BROKEN, run
 from pictures import painting, photo, save
 from whole_runs import files, rows
@@ -54,11 +53,6 @@ def place(tmp_path):
     save(tmp_path / "two.png", painting(40, 90)[:, ::-1] // 2)
     (tmp_path / "made.safetensors").write_bytes(made_up().encoded())
     return tmp_path
-
-
-@pytest.fixture
-def devices(monkeypatch):
-    return stub.install(monkeypatch.setattr, record=True)
 
 
 def test_the_targets_of_one_painting_give_the_pixels_of_the_painting(place):

@@ -4,18 +4,12 @@ import threading
 import time
 
 import pytest
-import stub
 from pictures import painting, photo, save
 from whole_runs import QUICK, Ear, files, rows
 
 from jaxstyle.engine import pipeline
 from jaxstyle.engine.pipeline import render
 from jaxstyle.errors import StorageError
-
-
-@pytest.fixture
-def devices(monkeypatch):
-    return stub.install(monkeypatch.setattr)
 
 
 @pytest.fixture

@@ -33,11 +33,6 @@ def style(tmp_path):
     return save(tmp_path / "style.png", painting())
 
 
-@pytest.fixture
-def devices(monkeypatch):
-    return stub.install(monkeypatch.setattr, record=True)
-
-
 class Ear(Silent):
     def __init__(self):
         self.spent, self.rows = 0, []

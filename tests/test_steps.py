@@ -26,11 +26,6 @@ LANE = (32, 24)
 
 
 @pytest.fixture
-def devices(monkeypatch):
-    return stub.install(monkeypatch.setattr)
-
-
-@pytest.fixture
 def place(tmp_path, devices):
     """Three photographs and a style."""
     save(tmp_path / "style.png", painting())

@@ -1,5 +1,6 @@
 """The temporal term and the optical flow: against NumPy in float64, a flow made by hand, and pictures that moved."""
 
+import checks
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,7 +52,7 @@ def evaluated(network, inputs, **fields):
     """Loss and terms at the start of a lane."""
     engine = stylizer(StylizeSettings(**{**NO_NETWORK, "temporal_weight": 5.0, **fields}), network)
     one = engine.start(inputs, {})
-    (loss, terms), _ = jax.jit(engine.evaluate(engine.variables, one.targets, one.inside))(one.lane.point.image)
+    (loss, terms), _ = checks.evaluated(engine, one, one.lane.point.image)
     return float(loss), {name: float(value) for name, value in terms.items()}
 
 

@@ -152,8 +152,7 @@ def _look(dataset: Any, name: str, path: Path) -> Found:
 
 def _problem(dataset: Any, shape: tuple[int, ...], dtype: np.dtype) -> str:
     """Why a dataset of a file is not read, with what helps; or ""."""
-    made = dataset.id.get_create_plist()
-    codes = [made.get_filter(n)[0] for n in range(made.get_nfilters())]
+    codes = _filter_codes(dataset)
     if unknown := [code for code in codes if code not in _FILTERS]:
         return f"has the filter {unknown[0]}, and {', '.join(_FILTERS.values())} are read. {REPACK}"
     packed = [n for n, code in enumerate(codes) if code in _RATIO]
@@ -169,6 +168,12 @@ def _problem(dataset: Any, shape: tuple[int, ...], dtype: np.dtype) -> str:
     if chunks is not None and math.prod(-(-a // b) for a, b in list(zip(shape, chunks, strict=True))[1:]) > MOST_CHUNKS:
         return f"has more than {MOST_CHUNKS} chunks a row. {REPACK}"
     return ""
+
+
+def _filter_codes(dataset: Any) -> list[int]:
+    """The filters of a dataset's chunks, in the order in which they were applied."""
+    made = dataset.id.get_create_plist()
+    return [made.get_filter(n)[0] for n in range(made.get_nfilters())]
 
 
 def _refers(dtype: np.dtype) -> bool:
@@ -203,8 +208,7 @@ class Rows:
         del found  # HDF5 takes the cache of a dataset's first opening
         with_cache.set_chunk_cache(10_007, max(CHUNK_CACHE, 2 * size), 1.0)
         self.dataset = h5py.Dataset(h5py.h5d.open(file.id, _encoded(name), with_cache))
-        made = self.dataset.id.get_create_plist()
-        codes = [made.get_filter(n)[0] for n in range(made.get_nfilters())]
+        codes = _filter_codes(self.dataset)
         self._ratio, self._inflate = max([_RATIO.get(code, 1) for code in codes] or [1]), _DEFLATE in codes
         self._most, self._checked = size, set[int]()
 

@@ -152,6 +152,14 @@ def read(
     return Picture(levels, None if alpha is None else np.asarray(alpha), header, tuple(notes), exif=exif)
 
 
+def middle(array: np.ndarray) -> np.ndarray:
+    """Returns the square in the middle of a picture, H x W or H x W x channels."""
+    height, width = array.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return array[top : top + side, left : left + side]
+
+
 def work_size(width: int, height: int, size: int) -> Size:
     """Reduces the long side to `size` if it is longer; returns width and height, each at least 1."""
     long = max(width, height)

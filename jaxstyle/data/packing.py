@@ -21,7 +21,7 @@ from jaxstyle.data.opening import open_regular
 from jaxstyle.data.packed_file import OURS, Contents, Entry
 from jaxstyle.data.problems import unreadable
 from jaxstyle.data.reading import LastRows
-from jaxstyle.data.rows import Row
+from jaxstyle.data.rows import STYLE_ROWS, Row
 from jaxstyle.data.sources.base import HDF5, printable
 from jaxstyle.data.sources.hdf5 import Hdf5Source, Table
 from jaxstyle.errors import InputError, StorageError
@@ -29,8 +29,6 @@ from jaxstyle.settings import RenderSettings
 
 SHOWN = 5
 """Keys that a message names."""
-STYLE_ROW = "style://"
-"""Beginning of the keys of rows about styles."""
 Layout = Literal["auto", "arrays", "encoded"]
 
 
@@ -174,7 +172,7 @@ def _entries(folder: Folder, provider: Hdf5Source | None, table: Table | None) -
     with LastRows(folder) as rows:
         for row in rows:
             number = -1 if table is None else table.row_of(row.image or row.key)
-            if number is None or row.key.startswith(STYLE_ROW):
+            if number is None or row.key.startswith(STYLE_ROWS):
                 continue
             covered.add(number)
             whole = row.status == "done" and row.output_size is not None and row.output_sha256
@@ -210,8 +208,8 @@ def _shape(entries: Sequence[Entry], layout: Layout, table: Table | None) -> tup
     if len(sizes) > 1:
         shown = ", ".join(f"{width} x {height}" for width, height in sorted(sizes)[:SHOWN])
         raise InputError(f"the outputs have {len(sizes)} sizes ({shown})", "Use --layout encoded.")
-    (width, height), deep = next(iter(sizes)), table is not None and len(table.found.shape) == 4
-    return height, width, 4 if deep and table is not None and table.found.shape[3] == 4 else 3
+    ((width, height),) = sizes
+    return height, width, 4 if table is not None and table.found.shape[3:] == (4,) else 3
 
 
 def _carried(table: Table | None, leave_out: Sequence[str]) -> tuple[list[Found], list[str]]:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+STYLE_ROWS = "style://"
+"""Beginning of the key of a broken style's row. No input's key begins so, since its folders have names."""
 STATUSES = ("done", "skipped", "failed")
 
 LAST_RUN = 2**31 - 1

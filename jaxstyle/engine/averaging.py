@@ -19,6 +19,7 @@ from jaxstyle.data.styles import StyleFile, listed
 from jaxstyle.data.targets_file import EXTENSION, is_targets
 from jaxstyle.data.writing import write_file
 from jaxstyle.decode.pool import Decoders, decoders_for
+from jaxstyle.engine.pipeline import jax_device
 from jaxstyle.errors import DeviceError, ImageError, InputError, SettingsError
 from jaxstyle.model import weights
 from jaxstyle.paths import given_path
@@ -103,13 +104,7 @@ def average(
 
 def _device(settings: RenderSettings, network: weights.Weights, own_process: bool) -> Any:
     """The device of a run with these settings, in float32."""
-    from jaxstyle.engine.device import JaxDevice
-
-    if own_process:
-        from jaxstyle.engine.jax_setup import set_up
-
-        set_up()
-    return JaxDevice(dataclasses.replace(settings, precision="float32"), network, None)
+    return jax_device(dataclasses.replace(settings, precision="float32"), network, None, own_process=own_process)
 
 
 def _check(path: Path, files: list[StyleFile], settings: RenderSettings) -> None:
@@ -211,10 +206,6 @@ def side_by_side(pictures: list[np.ndarray]) -> np.ndarray:
     side = PICTURE // columns
     cells = []
     for one in pictures:
-        height, width = one.shape[:2]
-        least = min(height, width)
-        top, left = (height - least) // 2, (width - least) // 2
-        middle = image.to_float(one[top : top + least, left : left + least])
-        cells.append(image.to_bytes(image.resize(middle, side, side)))
+        cells.append(image.to_bytes(image.resize(image.to_float(image.middle(one)), side, side)))
     cells += [cells[n % len(pictures)] for n in range(-len(cells) % columns)]
     return np.concatenate([np.concatenate(cells[n : n + columns], 1) for n in range(0, len(cells), columns)])

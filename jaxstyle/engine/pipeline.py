@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxstyle.coerce import combined
 from jaxstyle.data import fingerprint, ledger, lock
@@ -30,16 +30,27 @@ from jaxstyle.engine.stop import Limits, Stop
 from jaxstyle.engine.threads import Threads
 from jaxstyle.engine.watchdog import Calls, Watchdog
 from jaxstyle.errors import DeviceError, ImageError, JaxstyleError, OutputLocked, StorageError
+from jaxstyle.model.weights_file import Weights
 from jaxstyle.planning import preflight
 from jaxstyle.planning.contract import Device, OutOfMemory
+from jaxstyle.planning.painting import Painting
 from jaxstyle.planning.plan import skipped_kind
 from jaxstyle.settings import RenderSettings
 
+if TYPE_CHECKING:
+    from jaxstyle.engine.device import JaxDevice
+
 
 def device_for(ready: preflight.Ready, *, own_process: bool = False) -> Device:
-    """The device that a run renders on. jax is imported here, after everything else has been checked.
+    """The device that a run renders on; see `jax_device`."""
+    return jax_device(ready.settings, ready.network, ready.styles.shared, own_process=own_process)
+
+
+def jax_device(settings: RenderSettings, network: Weights, style: Painting | None, *, own_process: bool) -> JaxDevice:
+    """Makes a device. jax is imported here, after everything else has been checked.
 
     Args:
+        style: the one of all images, or None.
         own_process: the process is there for this run, so that JAX's global settings may be changed; see
             `engine.jax_setup`.
 
@@ -53,7 +64,7 @@ def device_for(ready: preflight.Ready, *, own_process: bool = False) -> Device:
 
         set_up()
     try:
-        return JaxDevice(ready.settings, ready.network, ready.styles.shared)
+        return JaxDevice(settings, network, style)
     except OutOfMemory as error:
         raise DeviceError(
             f"the device has no room for the network ({error})",

@@ -135,9 +135,11 @@ class Queues(Generic[T]):
         Args:
             done: whether it has an output.
         """
+        if not job.shot:
+            return
         with self._change:
             self._published.discard(job.shot)
-            following = self._shots.ended(job, done=done) if job.shot and not self._stopped else None
+            following = None if self._stopped else self._shots.ended(job, done=done)
             if following is not None:
                 self.requeue(following)
             self._change.notify_all()
@@ -146,8 +148,8 @@ class Queues(Generic[T]):
 
     def publishing(self, job: Job) -> None:
         """Says that a job's picture is being published, so that a further frame of its shot may come."""
-        with self._change:
-            if job.shot:
+        if job.shot:
+            with self._change:
                 self._published.add(job.shot)
 
     def anything(self) -> bool:

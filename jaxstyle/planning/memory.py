@@ -107,10 +107,10 @@ def _evaluation(bucket: tuple[int, int], objective: Objective, cut: Sequence[Blo
     with their gradients. While such a block goes back, the gradients of its input and of its output are alive beside
     what one tile takes.
     """
-    network, content = objective.architecture, (*compared_layers(objective)[0], *sorted_layers(objective))
+    network, read_whole = objective.architecture, (*compared_layers(objective)[0], *sorted_layers(objective))
     tiled = [block for block in cut if not block.whole]
     whole = [name for block in cut[len(tiled) :] for name in block.layers]
-    held = 2 * sum(map_size(bucket, network, name) for block in tiled for name in block.layers if name in content)
+    held = 2 * sum(map_size(bucket, network, name) for block in tiled for name in block.layers if name in read_whole)
     inputs = [_input(network, block) for block in cut[: len(tiled) + 1]]
     worst = _maps(objective, whole, lambda name: positions(bucket, name))
     for number, block in enumerate(tiled):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from jaxstyle.data import image
 from jaxstyle.data.sources.base import printable
 from jaxstyle.data.styles import StyleFile
 from jaxstyle.data.targets_file import is_targets
@@ -30,19 +31,13 @@ def decoded(file: StyleFile, settings: RenderSettings, decoders: Decoders) -> Pa
         if header is not None:
             size = -(-size * max(header.width, header.height) // min(header.width, header.height))
     found = decoders.read(file.path, size, full_alpha=False)
-    levels = found.levels
-    if crop:
-        height, width = levels.shape[:2]
-        side = min(height, width)
-        top, left = (height - side) // 2, (width - side) // 2
-        levels = levels[top : top + side, left : left + side]
-    part = Part(levels, 1.0, found.sha256)
+    part = Part(image.middle(found.levels) if crop else found.levels, 1.0, found.sha256)
     colours: tuple[int, ...] = ()
     if settings.style_masks is not None:
         path = masks.path_of(settings.style_masks, file.key)
         mask = masks.read(path, decoders.read, found.header, found.levels.shape)
         if crop:
-            mask = mask._replace(colours=mask.colours[top : top + side, left : left + side])
+            mask = mask._replace(colours=image.middle(mask.colours))
         colours = _regions(mask, path, settings)
         part = part._replace(labels=masks.labels(mask, colours), mask_sha256=mask.sha256)
     return Painting(

@@ -11,7 +11,7 @@ from pathlib import Path
 from jaxstyle.data import styles as files
 from jaxstyle.data.ledger import Ledger, PastRow, checksum_bits, style_stamp
 from jaxstyle.data.opening import sha256_of
-from jaxstyle.data.rows import Row
+from jaxstyle.data.rows import STYLE_ROWS, Row
 from jaxstyle.data.sources.base import printable
 from jaxstyle.data.styles import Listed, StyleFile
 from jaxstyle.data.targets_file import is_targets
@@ -26,8 +26,6 @@ from jaxstyle.settings import RULES, RenderSettings
 
 CACHE_BYTES = 256 * 2**20
 """Of decoded styles that are kept."""
-PREFIX = "style://"
-"""Beginning of the key of a broken style's row. No input's key begins so, since its folders have names."""
 
 
 class BrokenStyle(Exception):
@@ -162,7 +160,7 @@ class Styles:
             return []
         lost = []
         for n, file in enumerate(self.listed.files):
-            past = before.get(PREFIX + file.key)
+            past = before.get(STYLE_ROWS + file.key)
             if past is None or past.status != "failed":
                 continue
             mended = past.masks not in (0, checksum_bits(self.masks_sha256(None, file.key)))
@@ -216,7 +214,7 @@ class Styles:
                 reason = f"a style that cannot be read: {error}"
                 masked = self.masks_sha256(None, key)
                 row = Row(
-                    PREFIX + key,
+                    STYLE_ROWS + key,
                     "failed",
                     reason,
                     input_bytes=length,
@@ -234,7 +232,7 @@ class Styles:
                 mended = key in self._mended
                 self._mended.discard(key)
         reason = "a style that an earlier run could not read and this one can"
-        return made, Row(PREFIX + key, "skipped", reason) if mended else None
+        return made, Row(STYLE_ROWS + key, "skipped", reason) if mended else None
 
     def _held(self) -> int:
         return sum(one.bytes for one in self._kept.values())

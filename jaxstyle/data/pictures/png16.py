@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-import struct
 import zlib
 from collections.abc import Iterable
 
 import numpy as np
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_RGB, _RGBA = 2, 6
+from jaxstyle.data.pictures.png import file_of
+
 _SUB, _UP, _PAETH = 1, 2, 4
 
 
 def encode(pixels: np.ndarray, alpha: np.ndarray | None, chunks: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
     """Encodes a PNG of 16 bits a channel; values outside [0, 1] are clipped.
 
-    See the PNG specification, third edition (W3C 2025), for chunks (section 5) and filters (section 9).
+    See the PNG specification, third edition (W3C 2025), section 9, for filters.
 
     Args:
         pixels: H x W x 3.
         alpha: H x W, or None.
-        chunks: names and contents of chunks that stand before the pixels.
+        chunks: see `png.file_of`.
     """
     values = pixels if alpha is None else np.concatenate([pixels, alpha[..., None]], 2)
     height, width, channels = values.shape
     samples = np.round(np.clip(values, 0, 1).astype(np.float64) * 65535).astype(">u2")
     rows = samples.view(np.uint8).reshape(height, width * channels * 2)
-    header = struct.pack(">IIBBBBB", width, height, 16, _RGB if alpha is None else _RGBA, 0, 0, 0)
-    data = zlib.compress(_filtered(rows, channels * 2).tobytes(), 6)
-    every = ((b"IHDR", header), *chunks, (b"IDAT", data), (b"IEND", b""))
-    return _SIGNATURE + b"".join(_chunk(name, content) for name, content in every)
-
-
-def _chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+    return file_of(values.shape, 16, zlib.compress(_filtered(rows, channels * 2).tobytes(), 6), chunks)
 
 
 def _filtered(rows: np.ndarray, pixel: int) -> np.ndarray:
