@@ -231,3 +231,9 @@ def test_resizing_keeps_constants_and_the_range(shape, size):
 def test_resizing_to_the_same_size_changes_nothing():
     pixels = np.random.default_rng(0).random((20, 30, 3), np.float32)
     assert np.array_equal(image.resize(pixels, 30, 20), pixels)
+
+
+def test_the_middle_of_a_picture_is_the_largest_square_at_equal_distances_from_its_ends():
+    wide, high = np.arange(35).reshape(5, 7), np.arange(7 * 4 * 3).reshape(7, 4, 3)
+    np.testing.assert_array_equal(image.middle(wide), wide[:, 1:6])
+    np.testing.assert_array_equal(image.middle(high), high[1:5])
