@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import cyclopts
 from cyclopts import App, Parameter
 
-from jaxstyle import __version__, arguments, cli_pack, cli_targets, cli_tools, cli_weights
+from jaxstyle import __version__, arguments, cli_pack, cli_setup, cli_targets, cli_tools, cli_weights
 from jaxstyle.engine.stop import Quit, Stop, on_signals
 from jaxstyle.errors import (
     EXIT_INTERRUPTED,
@@ -44,6 +44,7 @@ app = App(
 app.command(cli_weights.app)
 for command in (cli_pack.pack, cli_targets.targets, cli_tools.demo, cli_tools.bench, cli_tools.doctor):
     app.command(command)
+cli_setup.register(app)
 app.meta.suppress_keyboard_interrupt = False
 app.meta.group_parameters = cyclopts.Group("Session")
 
@@ -55,6 +56,10 @@ Style = Annotated[list[str], Parameter(negative=(), env_var_split=lambda text: [
 Output = Annotated[Path, Parameter(name=("--output", "-o"))]
 Folder = Annotated[Path, arguments.named("OUTPUT"), Parameter(help="The output folder of a run.")]
 Measure = Annotated[bool, Parameter(negative="--no-measure")]
+Quiet = Annotated[bool, Parameter(help="Print errors alone.")]
+LogJson = Annotated[
+    bool, Parameter(help="Print an event a line on standard output, as JSON, in place of the progress.")
+]
 
 
 @app.command
@@ -66,6 +71,8 @@ def render(
     dry_run: bool = False,
     json: Json = False,
     measure: Measure = True,
+    quiet: Quiet = False,
+    log_json: LogJson = False,
     settings: Settings = None,
 ) -> int:
     """Render photographs in the style of an image.
@@ -98,8 +105,10 @@ def render(
         return plan(inputs, style=style, output=output, json=json, measure=measure, settings=settings)
     if json or not measure:
         raise SettingsError("--json or --no-measure is given without --dry-run", "Add --dry-run, or leave it out.")
+    if quiet and log_json:
+        raise SettingsError("--quiet and --log-json are given", "Leave one out: --log-json prints events alone.")
 
-    stop, drawn = Stop(), []
+    stop, drawn = Stop(), list[Path]()
 
     def draw_sheet(summary: Summary) -> None:
         try:
@@ -114,27 +123,15 @@ def render(
         from jaxstyle.data.image import to_bytes
         from jaxstyle.data.layout import SHEET
         from jaxstyle.engine.pipeline import render as run
-        from jaxstyle.report.ending import by_kind, why_nothing
-        from jaxstyle.report.progress import progress
+        from jaxstyle.report.progress import listening
         from jaxstyle.report.sheet import contact_sheet
 
-        with progress(sys.stderr) as listener:
+        with listening(quiet, log_json) as listener:
             summary = run(
                 inputs, style, output, settings, progress=listener, stop=stop, at_end=draw_sheet, own_process=True
             )
-    echo(f"{summary.done} done, {summary.skipped} skipped, {summary.failed} failed: {output}/manifest.jsonl")
-    if summary.skipped_kinds:
-        echo(f"Skipped: {by_kind(summary.skipped_kinds)}")
-    if not summary.rendered and not summary.stopped:
-        echo(why_nothing(summary, settings.shard if settings else None))
-    if summary.rendered:
-        rate = f"{summary.rendered / summary.seconds:.3g} images/s"
-        busy = f"device busy {summary.device_seconds / summary.seconds:.0%}, lanes {summary.occupancy:.0%}"
-        echo(f"{summary.rendered} rendered in {summary.seconds:.0f} s: {rate}, {busy}")
-    if drawn:
-        echo(f"Contact sheet: {drawn[0]}")
+    listener.end(summary, drawn[0] if drawn else None, settings.shard if settings else None)
     if summary.stopped:
-        echo(f"Stopped ({summary.stopped}) with inputs left: run the same command again to finish them.")
         return 128 + stop.signal if stop.signal else EXIT_LIMIT
     return EXIT_SOME_FAILED if summary.failed else EXIT_OK
 

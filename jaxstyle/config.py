@@ -18,7 +18,15 @@ from jaxstyle.settings import RenderSettings
 
 STYLES = str | tuple[str, ...]
 FLAGS: dict[str, dict[str, Any]] = {
-    "render": {"style": STYLES, "output": Path, "dry_run": bool, "json": bool, "measure": bool},
+    "render": {
+        "style": STYLES,
+        "output": Path,
+        "dry_run": bool,
+        "json": bool,
+        "measure": bool,
+        "quiet": bool,
+        "log_json": bool,
+    },
     "sweep": {"style": STYLES, "output": Path},
     "targets": {"output": Path},
     "plan": {"style": STYLES, "output": Path, "json": bool, "measure": bool},

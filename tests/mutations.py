@@ -553,4 +553,27 @@ FRAMES = _in(
      "judge::a_frame_that_starts_from_a_result_need_not_gain"),
 )  # fmt: skip
 
-MUTANTS = [*SOLVERS, *OBJECTIVE, *ENGINE, *LOOK, *REGIONS, *PLANNING, *TILES, *OUTPUTS, *DATA, *FRAMES]
+COMMANDS = _in(
+    "",
+    ("init-replaces", "init replaces a file that is there", "settings_file.py",
+     'open(path, "x"', 'open(path, "w"', "setup::a_file_that_is_there_stays"),
+    ("init-live", "the settings of the written file are in force", "settings_file.py",
+     'yield f"# {field.name} = ', 'yield f"{field.name} = ', "setup::the_file_has_every_setting_and_changes_none_as_it_is"),
+    ("init-temporal", "the written file turns the temporal term off", "settings_file.py",
+     "if \"[default: the preset's]\" in description:", "if hasattr(PRESETS[usual.preset], field.name):",
+     "setup::an_absent_value_says_what_it_would_be"),
+    ("event-row", "events leave the rows out", "report/events.py",
+     'self._write("row", row.as_json())', "pass", "log_json::a_run_is_a_sequence_of_events"),
+    ("event-rest", "the last evaluations of a run are not told", "report/events.py",
+     "if self._spent:", "if False:", "log_json::a_run_is_a_sequence_of_events"),
+    ("event-often", "each chunk of the device is an event", "report/events.py",
+     "if time.monotonic() - self._last >= ADVANCE_SECONDS:", "if True:",
+     "log_json::advances_are_at_least_a_second_apart_and_none_is_lost"),
+    ("event-gone", "a reader that has gone ends the run", "report/events.py",
+     "with contextlib.suppress(OSError):", "with contextlib.suppress(KeyError):",
+     "log_json::a_reader_that_has_gone_does_not_end_the_run"),
+    ("quiet", "--quiet shows progress", "report/progress.py",
+     "if quiet or log_json:", "if log_json:", "log_json::quiet_says_nothing_but_errors"),
+)  # fmt: skip
+
+MUTANTS = [*SOLVERS, *OBJECTIVE, *ENGINE, *LOOK, *REGIONS, *PLANNING, *TILES, *OUTPUTS, *DATA, *FRAMES, *COMMANDS]

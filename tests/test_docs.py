@@ -33,6 +33,8 @@ WORK = {
     "plan": "jaxstyle.planning.forecast.forecast",
     "sweep": "jaxstyle.sweep.run",
     "targets": "jaxstyle.engine.averaging.average",
+    "init": "jaxstyle.settings_file.write",
+    "completion": "cyclopts.App.generate_completion",
     "pack": "jaxstyle.data.packing.pack",
     "status": "jaxstyle.data.audit.status",
     "verify": "jaxstyle.data.audit.verify",
@@ -131,7 +133,7 @@ def names(command):
 
 def test_a_plan_takes_the_flags_of_a_render():
     assert names("plan") <= names("render")
-    assert names("render") - names("plan") == {"--dry-run"}
+    assert names("render") - names("plan") == {"--dry-run", "--quiet", "--log-json"}
 
 
 def test_help_says_what_the_dataclasses_say():

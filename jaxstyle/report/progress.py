@@ -1,9 +1,10 @@
-"""Shows the progress of a run: a bar on a terminal, a line every half minute in a log."""
+"""Shows the progress of a run: a bar on a terminal, a line every half minute in a log; or tells nothing, or events."""
 
 from __future__ import annotations
 
 import contextlib
 import math
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,8 @@ from typing import TextIO
 
 from jaxstyle.data.rows import Row
 from jaxstyle.data.sources.base import printable
-from jaxstyle.engine.events import Progress
+from jaxstyle.report import ending
+from jaxstyle.report.events import JsonEvents
 
 LINE_SECONDS = 30.0
 """Seconds between two lines of a log."""
@@ -58,6 +60,8 @@ class _Counts:
     def say(self, text: str) -> None:
         with contextlib.suppress(OSError):  # the stream is closed, or its disk is full: the run goes on
             print(text, file=self.stream, flush=True)
+
+    end = staticmethod(ending.tell)
 
     def part(self) -> float:
         """Returns the finished share of the run, 0 to 1; 0 while the inputs are being counted."""
@@ -129,7 +133,17 @@ class _Bar(_Counts):
 
 
 @contextmanager
-def progress(stream: TextIO) -> Iterator[Progress]:
+def listening(quiet: bool, log_json: bool) -> Iterator[ending.Listener]:
+    """Yields the listener of a command: silent, events on standard output, or progress on standard error."""
+    if quiet or log_json:
+        yield JsonEvents(sys.stdout) if log_json else ending.Quiet()
+        return
+    with progress(sys.stderr) as listener:
+        yield listener
+
+
+@contextmanager
+def progress(stream: TextIO) -> Iterator[ending.Listener]:
     """Yields a listener for `render`: a bar if the stream is a terminal, else lines."""
     if not stream.isatty():
         yield _Lines(stream)
