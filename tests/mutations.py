@@ -576,4 +576,20 @@ COMMANDS = _in(
      "if quiet or log_json:", "if log_json:", "log_json::quiet_says_nothing_but_errors"),
 )  # fmt: skip
 
-MUTANTS = [*SOLVERS, *OBJECTIVE, *ENGINE, *LOOK, *REGIONS, *PLANNING, *TILES, *OUTPUTS, *DATA, *FRAMES, *COMMANDS]
+CLUSTERS = [
+    Mutant("cluster-signal", "a task that is told to end is killed later, with its images", "docs/clusters/shard.sh",
+           """trap 'kill -TERM "$child" 2>/dev/null' TERM INT""", "trap : TERM INT",
+           ("test_clusters.py::test_a_signal_is_passed_on_and_the_same_command_goes_on",)),
+    Mutant("cluster-wait", "a task ends while jaxstyle is finishing", "docs/clusters/shard.sh",
+           'while kill -0 "$child" 2>/dev/null; do', "while false; do",
+           ("test_clusters.py::test_a_signal_is_passed_on_and_the_same_command_goes_on",)),
+    Mutant("cluster-first", "the first task has no shard", "docs/clusters/shard.sh", "$((index + 1))", "$index",
+           ("test_clusters.py::test_the_tasks_of_a_slurm_array_share_the_photographs",)),
+    Mutant("cluster-failed", "a broken photograph makes a task fail for ever", "docs/clusters/shard.sh",
+           '[ "$code" -eq 3 ] && exit 0', ":",
+           ("test_clusters.py::test_the_pods_of_a_kubernetes_job_share_the_photographs",)),
+    Mutant("cluster-image", "the image lacks the script that the job starts", "docs/clusters/Dockerfile",
+           "COPY docs/clusters/shard.sh ./", "", ("test_clusters.py::test_the_dockerfile_has_what_an_image_needs",)),
+]  # fmt: skip
+
+MUTANTS = [*SOLVERS, *OBJECTIVE, *ENGINE, *LOOK, *REGIONS, *PLANNING, *TILES, *OUTPUTS, *DATA, *FRAMES, *COMMANDS, *CLUSTERS]
