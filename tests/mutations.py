@@ -592,4 +592,17 @@ CLUSTERS = [
            "COPY docs/clusters/shard.sh ./", "", ("test_clusters.py::test_the_dockerfile_has_what_an_image_needs",)),
 ]  # fmt: skip
 
-MUTANTS = [*SOLVERS, *OBJECTIVE, *ENGINE, *LOOK, *REGIONS, *PLANNING, *TILES, *OUTPUTS, *DATA, *FRAMES, *COMMANDS, *CLUSTERS]
+MUTANTS = [
+    *SOLVERS,
+    *OBJECTIVE,
+    *ENGINE,
+    *LOOK,
+    *REGIONS,
+    *PLANNING,
+    *TILES,
+    *OUTPUTS,
+    *DATA,
+    *FRAMES,
+    *COMMANDS,
+    *CLUSTERS,
+]
