@@ -65,9 +65,10 @@ def _problem(engine: Stylizer, contents: list[np.ndarray], style: np.ndarray) ->
     content = {name: objective.content_weight / len(objective.content_layers) for name in objective.content_layers}
     style_weights = zip(objective.style_layers, layer_weights(objective), strict=True)
     parameters = {f"conv{name[5]}_{name[-1]}": layer for name, layer in weights.parameters.items()}
+    scale = objective.style_weight * objective.style_share(contents[0].shape[0] * contents[0].shape[1])
     wanted = {
         "content": {_name(layer): weight for layer, weight in content.items()},
-        "style": {_name(layer): objective.style_weight * weight for layer, weight in style_weights},
+        "style": {_name(layer): scale * weight for layer, weight in style_weights},
     }
     return {
         **{f"{name}.weight": layer["kernel"] for name, layer in parameters.items()},

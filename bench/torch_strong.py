@@ -102,7 +102,8 @@ class Strong:
         for name, weight in zip(objective.style_layers, layer_weights(objective), strict=True):
             target = self._grams[name]
             distance = (self._gram(found[name]) - target).square().sum((1, 2))
-            loss = loss + objective.style_weight * weight * distance / target.square().sum().clamp_min(1e-12)
+            scale = objective.style_weight * objective.style_share(images.shape[2] * images.shape[3])
+            loss = loss + scale * weight * distance / target.square().sum().clamp_min(1e-12)
         if objective.tv_weight:
             corner = images[:, :, :-1, :-1]
             across, down = corner - images[:, :, :-1, 1:], corner - images[:, :, 1:, :-1]

@@ -41,6 +41,9 @@ class StylizeSettings:
         histogram_layers: layers of histogram_weight [default: the preset's]
         style_loss: what the style layers are compared by: gram (Gram matrices), moments (means and covariances) or w2
             (Wasserstein distance of these); the last two need the normalization energy [default: the preset's]
+        style_pixels: pixels of a picture from which on the style term counts in full; in a smaller picture it counts in
+            proportion to its pixels, because strokes do not shrink with it. 0 means in full at every size
+            [default: the preset's]
         tv_exponent: exponent of the squared differences in total variation, 1 to 4 [default: the preset's]
         feature_gain: factor on all feature maps [default: the preset's]
         pooling: pooling of the network: max, average or l2 (root of the sum of squares) [default: the preset's]
@@ -80,6 +83,7 @@ class StylizeSettings:
     style_layer_weights: tuple[float, ...] | None = None
     histogram_layers: tuple[str, ...] | None = None
     style_loss: Literal["gram", "w2", "moments"] | None = None
+    style_pixels: int | None = None
     tv_exponent: float | None = None
     feature_gain: float | None = None
     pooling: Literal["max", "average", "l2"] | None = None
@@ -163,6 +167,7 @@ class StylizeSettings:
                f"gram where normalization is {scaled}; or use the normalization energy")  # fmt: skip
         _check(not objective.histogram_weight or scaled == "energy", "histogram_weight", objective.histogram_weight,
                f"0 where normalization is {scaled}; or use the normalization energy")  # fmt: skip
+        _check(0 <= objective.style_pixels < 2**31, "style_pixels", objective.style_pixels, "0 to 2147483647")
         _check(1 <= objective.tv_exponent <= 4, "tv_exponent", objective.tv_exponent, "1 to 4")
         _check(0.01 <= objective.pooling_gain <= 100, "pooling_gain", objective.pooling_gain, "0.01 to 100")
         gain = objective.feature_gain

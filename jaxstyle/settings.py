@@ -252,8 +252,9 @@ class RenderSettings(StylizeSettings):
         return deciding(self._resolved())
 
     def defaults(self) -> dict[str, Any]:
-        """Returns every setting at its default under this run's preset and size, in the form of `pixels`."""
-        return type(self)(preset=self.preset, size=self.size)._resolved()
+        """Returns what an older version's settings stand for where a name is absent, in the form of `pixels`: the
+        default under this run's preset and size, or `BEFORE`."""
+        return type(self)(preset=self.preset, size=self.size)._resolved() | BEFORE
 
     def _resolved(self) -> dict[str, Any]:
         # The fingerprint has the checksum of a picture, and rows have those of the results in a folder.
@@ -274,6 +275,8 @@ class RenderSettings(StylizeSettings):
         }
 
 
+BEFORE = {"style_pixels": 0}
+"""What versions without a setting did, where that is not its default."""
 NO_PIXELS = ("batch", "tail", "devices", "tile", "existing", "retry_failed", "limit", "shard", "workers",
              "max_failures", "max_duration", "stall_timeout", "max_pixels", "weights", "styles", "regions",
              "save_every", "dataset")  # fmt: skip

@@ -96,6 +96,13 @@ SOLVERS = _in(
 
 OBJECTIVE = _in(
     "",
+    ("style-pixels", "in small pictures the style counts in full", "style/terms/style.py",
+     "if objective.style_pixels else total", "if False else total",
+     "objective::in_a_picture_of_few_pixels_the_style_counts_less"),
+    ("style-pixels-border", "the border of a padded picture counts for the style's weight", "style/terms/style.py",
+     "view.pixels / objective.style_pixels", "view.inside.size / objective.style_pixels", "border"),
+    ("style-pixels-before", "a folder from before small pictures had less style goes on with another look", "settings.py",
+     'BEFORE = {"style_pixels": 0}', "BEFORE: dict[str, int] = {}", "fingerprint::a_folder_of_version_0_1_is_resumed"),
     ("layer-weights", "weights of the style layers in reverse order", "style/terms/style.py",
      "zip(objective.style_layers, layer_weights(objective), strict=True)",
      "zip(objective.style_layers, layer_weights(objective)[::-1], strict=True)",

@@ -107,20 +107,22 @@ VERSION_0_1 = """{
 
 def test_a_folder_of_version_0_1_is_resumed(tmp_path):
     (tmp_path / SETTINGS).write_text(VERSION_0_1)
-    write_fingerprint(tmp_path, run(LaterSettings()))
+    write_fingerprint(tmp_path, run(LaterSettings(style_pixels=0)))
     record_precision(tmp_path, "float32")
     recorded = json.loads(VERSION_0_1)
     recorded["decides"]["settings"]["precision"] = "float32"
     assert content(tmp_path) == recorded
     with pytest.raises(SettingsMismatch, match=r"settings\.strokes is 5 now and 3 there"):
-        compare(tmp_path, run(LaterSettings(strokes=5)))
+        compare(tmp_path, run(LaterSettings(strokes=5, style_pixels=0)))
+    with pytest.raises(SettingsMismatch, match=r"settings\.style_pixels is 49152 now and 0 there"):
+        compare(tmp_path, run())  # whose small pictures had the style in full
 
 
 def test_a_folder_from_before_scales_resumes_without_and_refuses_scales(tmp_path):
     (tmp_path / SETTINGS).write_text(VERSION_0_1)
-    compare(tmp_path, run(scales="none", coarse_content_weight=3.0))
+    compare(tmp_path, run(scales="none", coarse_content_weight=3.0, style_pixels=0))
     with pytest.raises(SettingsMismatch, match=r"settings\.scales is \[256, 512\] now and None there"):
-        compare(tmp_path, run(scales="auto"))
+        compare(tmp_path, run(scales="auto", style_pixels=0))
 
 
 def test_a_setting_that_an_old_folder_does_not_have_equals_its_default(tmp_path):

@@ -158,7 +158,9 @@ def test_all_terms_together_with_unequal_weights_and_two_content_layers(double, 
                + numpy_content(formula, f["block5_conv2"], p["block5_conv2"])) / 2  # fmt: skip
     found = losses_of(objective, jnp.asarray(START))
     assert list(found) == ["content", "style", "tv"]
-    expected = [3 * content, 7 * style, 0.5 * numpy_tv(formula, START)]
+    share = objective.style_share(START.shape[0] * START.shape[1])
+    assert (share < 0.1) == (preset == "balanced")
+    expected = [3 * content, 7 * share * style, 0.5 * numpy_tv(formula, START)]
     np.testing.assert_allclose(list(found.values()), expected, rtol=1e-12)
 
 
@@ -180,6 +182,17 @@ def test_gradients_agree_with_finite_differences(double, fields, term):
     # central differences in float64 with this step are good to about 1e-8, the root of w2 by iteration to 1e-5
     tolerance = 2e-4 if objective.style_loss == "w2" else 1e-6
     np.testing.assert_allclose(jnp.vdot(gradient, along), difference, rtol=tolerance)
+
+
+@pytest.mark.parametrize(("style_pixels", "share"), [(0, 1), (24, 1), (48, 1), (96, 0.5), (480, 0.1)])
+def test_in_a_picture_of_few_pixels_the_style_counts_less(double, style_pixels, share):
+    """The picture has 48 pixels; nothing else changes."""
+    objective = resolved("balanced", style_pixels=style_pixels)
+    assert objective.style_share(48) == share
+    full = losses_of(resolved("balanced", style_pixels=0), jnp.asarray(START))
+    found = losses_of(objective, jnp.asarray(START))
+    assert float(found["style"]) == pytest.approx(share * float(full["style"]), rel=1e-12)
+    assert found["content"] == full["content"] and found["tv"] == full["tv"]
 
 
 def test_the_style_term_vanishes_at_the_style_and_the_content_term_at_the_content(double):

@@ -33,6 +33,8 @@ class Objective:
             covariances) or "w2" (the 2-Wasserstein distance between Gaussians of these moments).
         histogram_layers: layers whose post-ReLU maps are compared by the distribution of each channel.
         content_weight, style_weight, tv_weight, histogram_weight, temporal_weight: see above.
+        style_pixels: pixels of a picture from which on the style term counts in full. Below it counts in proportion to
+            the picture's pixels, since strokes do not shrink with the picture; 0 means in full at every size.
         tv_exponent: exponent of the squared differences in total variation.
         feature_gain: factor on all feature maps; None means 1 for weights trained on 0..255 pixels (Caffe's and so
             Keras's) and `RESCALED_GAIN` for weights trained on normalised ones (torchvision's).
@@ -53,12 +55,17 @@ class Objective:
     tv_weight: float = 0.3
     histogram_weight: float = 0.0
     temporal_weight: float = 0.0
+    style_pixels: int = 0
     tv_exponent: float = 1.25
     feature_gain: float | None = 1.0
     pooling: Literal["max", "average", "l2"] = "max"
     pooling_gain: float = 1.0
     padding: Literal["zero", "replicate"] = "replicate"
     network: Network = "vgg16"
+
+    def style_share(self, pixels: float) -> float:
+        """The share of its weight that the style term has in a picture of so many pixels, 0 to 1."""
+        return min(1.0, pixels / self.style_pixels) if self.style_pixels else 1.0
 
     @property
     def architecture(self) -> Architecture:

@@ -62,7 +62,7 @@ def layer_weights(objective: Objective) -> tuple[float, ...]:
 
 
 def loss(objective: Objective, view: View, targets: dict[str, Any]) -> Float[Array, ""]:
-    """Computes the weighted sum over the style layers."""
+    """Computes the weighted sum over the style layers, times `Objective.style_share`."""
     distance = STYLE_LOSSES[objective.style_loss].loss
     total = jnp.zeros((), jnp.promote_types(view.image.dtype, jnp.float32))
     for name, weight in zip(objective.style_layers, layer_weights(objective), strict=True):
@@ -72,7 +72,7 @@ def loss(objective: Objective, view: View, targets: dict[str, Any]) -> Float[Arr
         else:
             own = distance(objective.normalization, view.sums[name], targets[name], view.pixels)
         total = total + weight * own
-    return total
+    return total * jnp.minimum(1, view.pixels / objective.style_pixels) if objective.style_pixels else total
 
 
 TERM = Term("style", loss, layers, targets, source="style", sums=sums)
