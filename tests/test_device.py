@@ -27,7 +27,9 @@ from jaxstyle.style.status import Status
 SIZE, NUMBER = 32, 5
 GROUP = Group((SIZE, SIZE))
 FEW = dict(style_layers=("relu1_1", "relu2_1", "relu3_1"), content_layers=("relu3_1",))  # quickly compiled
-SETTINGS = RenderSettings(size=SIZE, evaluations=24, tolerance=0.325, **FEW)  # lanes end at different times
+SETTINGS = RenderSettings(
+    size=SIZE, evaluations=24, tolerance=0.325, style_pixels=0, **FEW
+)  # lanes end at different times
 
 
 STYLE = Painting.of(painting().astype(np.float32) / 255)
