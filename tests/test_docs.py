@@ -1,5 +1,6 @@
 """Documentation that can be checked is checked: commands, examples, links, and tables that repeat the code."""
 
+import ast
 import re
 import shlex
 import signal
@@ -219,3 +220,21 @@ def test_no_file_names_this_machine():
             text = path.read_text()
             for word in ("/" + "work/", "../" + "shared", "/" + "root/"):
                 assert word not in text, f"{name} names {word}"
+
+
+def test_troubleshooting_quotes_messages_that_the_program_has():
+    constants = set()
+    for path in (ROOT / "jaxstyle").rglob("*.py"):
+        nodes = [*ast.walk(ast.parse(path.read_text()))]
+        docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+        for node in nodes:
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+                constants.add(node.value)
+    text = "\0".join(constants).lower()
+    quoted = re.findall(r"^\| `([^`]+)` \|", TEXTS["docs/troubleshooting.md"], re.MULTILINE)
+    assert len(quoted) > 20
+    for message in quoted:
+        pieces = [piece for piece in re.split("…", message) if piece.strip(" .,()")]
+        assert pieces, message
+        for piece in pieces:
+            assert piece.lower().strip() in text, f"no message says {piece!r}"
