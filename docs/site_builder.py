@@ -1,4 +1,4 @@
-"""Builds the documentation as a site: `python docs/site_builder.py -o site`. It needs mkdocs-material (the extra `docs`).
+"""Builds the documentation as a site: `python docs/site_builder.py -o site`, with mkdocs-material (the extra `docs`).
 
 The pages are the Markdown files of the repository in their places, README.md first; links to a file that is not there
 end the build. The site needs no network: fonts are the reader's own.

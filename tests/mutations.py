@@ -601,6 +601,20 @@ CLUSTERS = [
            "COPY docs/clusters/shard.sh ./", "", ("test_clusters.py::test_the_dockerfile_has_what_an_image_needs",)),
 ]  # fmt: skip
 
+SITE = [
+    Mutant("site-strict", "links to nothing stay in the site", "docs/site_builder.py", '"--strict", ', "",
+           ("test_site.py::test_a_link_to_nothing_ends_the_build",)),
+    Mutant("site-files", "files that pages link are not in the site", "docs/site_builder.py",
+           "for path in [page, *(one for one in linked if one.is_file())]:", "for path in [page]:",
+           ("test_site.py::test_every_markdown_file_is_a_page_and_pictures_are_there",)),
+    Mutant("site-order", "pages stand in the order of their names", "docs/site_builder.py",
+           'readme.split("## Where to read on")[1]', '""',
+           ("test_site.py::test_the_pages_stand_in_the_readmes_order",)),
+    Mutant("site-fonts", "a page asks another machine for its fonts", "docs/site_builder.py",
+           '"font": False', '"font": {"text": "Roboto"}',
+           ("test_site.py::test_a_page_asks_no_other_machine_for_anything",)),
+]  # fmt: skip
+
 MUTANTS = [
     *SOLVERS,
     *OBJECTIVE,
@@ -614,4 +628,5 @@ MUTANTS = [
     *FRAMES,
     *COMMANDS,
     *CLUSTERS,
+    *SITE,
 ]

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("mkdocs", reason="mkdocs-material is not installed")
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "docs"))
-import site_builder as site  # noqa: E402
+import site_builder as site
 
 
 @pytest.fixture(scope="module")
