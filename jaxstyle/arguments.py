@@ -24,7 +24,8 @@ OTHER_VARIABLES = ("CACHE", "CONFIG")
 
 LAYER = r"(relu|block|conv)\d+_(conv)?\d+"
 NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
-STYLE = "--style"
+OF_SEVERAL = ("--style", "--input")
+"""Flags whose words after the first belong to them if an input came before."""
 _HINTS = [*setting_types().items(), *(pair for flags in FLAGS.values() for pair in flags.items())]
 ALTERNATIVES = frozenset(
     f"--{name.replace('_', '-')}"
@@ -80,8 +81,8 @@ def apart(words: Iterable[str]) -> Iterator[str]:
     """Yields the words with each value of a flag in `SEVERAL` behind a flag of its own.
 
     So `--style-layers relu1_1 relu2_1 photos` takes two layers and leaves the input. The first word after the flag
-    always belongs to it, so that a misspelt layer is called one. The words after --style are styles if an input came
-    before; else only the first is one.
+    always belongs to it, so that a misspelt layer is called one. The words after --style and pack's --input belong to
+    it if an input came before; else only the first does.
     """
     waiting, flag, inputs = list(words), "", -1  # the first word is the command
     while waiting:
@@ -96,7 +97,7 @@ def apart(words: Iterable[str]) -> Iterator[str]:
             yield _known(word)
             if "=" not in word and flag not in SWITCHES and waiting:
                 yield _known(waiting.pop(0))
-        elif flag == STYLE and inputs > 0:
+        elif flag in OF_SEVERAL and inputs > 0:
             yield from (flag, word)
         else:
             flag, inputs = "", inputs + 1

@@ -73,6 +73,8 @@ class RenderSettings(StylizeSettings):
             are given now, from its output on, until it has spent as many.
         retry_failed: render the inputs again that failed in an earlier run.
         dataset: name of the images in HDF5 inputs, such as train/images [default: the only dataset that can be images]
+        member: extension of the images in samples of tar archives, such as png or rgb.png, where samples have several
+            images [default: each sample's only .jpg, .png or the like]
         limit: stop after this many images of the plan [default: all]
         shard: "2/8" takes the second eighth of the inputs, chosen by their names; the runs of all shards share an
             output folder.
@@ -120,6 +122,7 @@ class RenderSettings(StylizeSettings):
     existing: Literal["resume", "overwrite", "error", "continue"] = "resume"
     retry_failed: bool = False
     dataset: str | None = None
+    member: str | None = None
     limit: int | None = None
     shard: str | None = None
     workers: int | Literal["auto"] = "auto"
@@ -153,6 +156,8 @@ class RenderSettings(StylizeSettings):
         _check(self.batch == "auto" or 1 <= int(self.batch) <= 4096, "batch", self.batch, "auto, or 1 to 4096")
         _check(self.devices == "all" or 1 <= int(self.devices) <= 4096, "devices", self.devices, "all, or 1 to 4096")
         _check(self.dataset is None or bool(self.dataset.strip("/")), "dataset", self.dataset, "the name of a dataset")
+        _check(self.member is None or re.fullmatch(r"[^./][^/]*", self.member) is not None, "member", self.member,
+               "an extension, without the dot before it")  # fmt: skip
         _check(self.limit is None or 1 <= self.limit < 2**63, "limit", self.limit, "1 to 2**63 - 1")
         _check(1 <= self.max_pixels <= 178_956_970, "max_pixels", self.max_pixels, "1 to 178956970 (Pillow's limit)")
         _check(self.white_level is None or 0 < self.white_level < math.inf, "white_level", self.white_level, "above 0")
@@ -279,7 +284,7 @@ BEFORE = {"style_pixels": 0}
 """What versions without a setting did, where that is not its default."""
 NO_PIXELS = ("batch", "tail", "devices", "tile", "existing", "retry_failed", "limit", "shard", "workers",
              "max_failures", "max_duration", "stall_timeout", "max_pixels", "weights", "styles", "regions",
-             "save_every", "dataset")  # fmt: skip
+             "save_every", "dataset", "member")  # fmt: skip
 """Settings that do not change the pixels: `batch`, `tail`, `devices` and `tile` change rounding, which rows and
 `planning.preflight.ROUNDING` tell. The fingerprint has the checksums of the weights and of blended styles."""
 

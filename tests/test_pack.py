@@ -15,9 +15,8 @@ from pictures import encoded, painting, photo, save
 from PIL import Image
 from whole_runs import QUICK
 
-from jaxstyle.data import packed_file
 from jaxstyle.data.layout import TEMPORARY
-from jaxstyle.data.packing import pack
+from jaxstyle.data.packing import hdf5_file, pack
 from jaxstyle.data.sources.hdf5 import Hdf5Source
 from jaxstyle.engine.pipeline import render
 from jaxstyle.errors import InputError, StorageError
@@ -70,9 +69,9 @@ def check_labels(file, rows):
     assert file["jaxstyle/rows"][:].tolist() == rows and "mean" not in file
 
 
-@pytest.mark.parametrize("block", [packed_file.BLOCK, 1])
+@pytest.mark.parametrize("block", [hdf5_file.BLOCK, 1])
 def test_labels_go_with_their_images(place, monkeypatch, block):
-    monkeypatch.setattr(packed_file, "BLOCK", block)
+    monkeypatch.setattr(hdf5_file, "BLOCK", block)
     run(place)
     made = pack(place / "out", place / "new.h5", source=place / "data.h5")
     assert (made.images, made.missing, made.written, made.arrays, made.left) == (6, 0, 1, True, ["mean"])
@@ -215,8 +214,9 @@ def test_images_in_several_styles_have_their_label_several_times(place):
 def test_a_killed_packing_leaves_no_file_and_the_next_one_tidies_up(place):
     run(place)
     code = (
-        "import os, signal; from pathlib import Path; from jaxstyle.data import packed_file, packing\n"
-        "packed_file.differs = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "import os, signal; from pathlib import Path\n"
+        "from jaxstyle.data import packing; from jaxstyle.data.packing import hdf5_file\n"
+        "hdf5_file.differs = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "packing.pack(Path('out'), Path('new.h5'), source=Path('data.h5'))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=place, check=False).returncode == -signal.SIGKILL
@@ -228,7 +228,7 @@ def test_a_killed_packing_leaves_no_file_and_the_next_one_tidies_up(place):
 
 def test_a_file_that_does_not_read_as_it_was_written_is_not_kept(place, monkeypatch):
     run(place)
-    monkeypatch.setattr(packed_file, "differs", lambda *_: "it is damaged")
+    monkeypatch.setattr(hdf5_file, "differs", lambda *_: "it is damaged")
     with pytest.raises(StorageError, match=r"new\.h5 cannot be written .*it is damaged"):
         pack(place / "out", place / "new.h5", source=place / "data.h5")
     assert not [name for name in os.listdir(place) if "new" in name or name.startswith(".")]

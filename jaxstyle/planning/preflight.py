@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from jaxstyle.data.rows import Row
 from jaxstyle.data.sinks import SINKS
 from jaxstyle.data.sinks.base import Sink
 from jaxstyle.data.sinks.folders import check_writable
-from jaxstyle.data.sources import source_for
+from jaxstyle.data.sources import prepare, source_for
 from jaxstyle.data.sources.base import Input, Locator, Source, printable
 from jaxstyle.data.sources.folders import refuse_overlap
 from jaxstyle.data.styles import listed
@@ -109,6 +110,8 @@ def check(
         outputs = SINKS[sink](output, settings.part())
         sources = source_for(source, given, settings, case_insensitive=outputs.case_insensitive)
         sources.check(output)
+    prepare(sources, partial(watch, "looking into the inputs"))
+    with watch(f"looking at the styles and at {place}"):
         found = listed(words)
         check_output(found.roots, output, settings)
         _refuse_among(settings.content_masks, given, "inputs")

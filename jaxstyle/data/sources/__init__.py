@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from jaxstyle.data.sources.base import Source, is_hdf5
+from jaxstyle.data.sources.base import Source, is_hdf5, is_tar
 from jaxstyle.data.sources.folders import FolderSource
 from jaxstyle.errors import SettingsError
 from jaxstyle.settings import RenderSettings
@@ -17,24 +19,58 @@ def _hdf5(inputs: Sequence[Path | str], *, settings: RenderSettings, case_insens
     return Hdf5Source(inputs, settings=settings, case_insensitive=case_insensitive)
 
 
-SOURCES: dict[str, Callable[..., Source]] = {"folders": FolderSource, "hdf5": _hdf5}
-"""Sources by name. Each is called with the inputs of the command and `case_insensitive`, see `FolderSource`; the source
-"hdf5" also with the settings."""
+def _tar(inputs: Sequence[Path | str], *, settings: RenderSettings, case_insensitive: bool) -> Source:
+    from jaxstyle.data.sources.tar import TarSource  # imports numpy too
+
+    return TarSource(inputs, settings=settings, case_insensitive=case_insensitive)
+
+
+SOURCES: dict[str, Callable[..., Source]] = {"folders": FolderSource, "hdf5": _hdf5, "tar": _tar}
+"""Sources by name. Each is called with the inputs of the command and `case_insensitive`, see `FolderSource`; those in
+`BY_NAME` also with the settings."""
+BY_NAME: dict[str, Callable[[Path | str], bool]] = {"tar": is_tar, "hdf5": is_hdf5}
+"""Sources of inputs that are told by their names."""
+OF_SOURCES = {"dataset": ("hdf5", "an HDF5 file"), "member": ("tar", "a tar archive")}
+"""Settings of one source each, with its name and what its inputs are."""
+_COMPRESSED = re.compile(r"\.(tgz|tbz2?|txz|tzst|tar\.\w+)$", re.IGNORECASE)
 
 
 def source_for(name: str, inputs: Sequence[Path | str], settings: RenderSettings, *, case_insensitive: bool) -> Source:
-    """Makes the source of this name; HDF5 files among the inputs make "folders" mean "hdf5".
+    """Makes the source of this name; archives or HDF5 files among the inputs make "folders" mean theirs.
 
     Raises:
-        SettingsError: a dataset is named and there is no HDF5 file.
+        InputError: an archive is compressed.
+        SettingsError: a dataset or a member is named, and no input has any.
     """
-    if name == "folders" and any(map(is_hdf5, inputs)):
-        name = "hdf5"
-    if name == "hdf5":
+    for path in inputs:
+        if (found := _COMPRESSED.search(str(path))) and not Path(path).is_dir():
+            from jaxstyle.data.tar import compressed
+
+            raise compressed(Path(path), found[1].rpartition(".")[2])
+    if name == "folders":
+        name = next((source for source, has in BY_NAME.items() if any(map(has, inputs))), name)
+    for setting, (source, what) in OF_SOURCES.items():
+        value = getattr(settings, setting)
+        if value is not None and source != name:
+            raise SettingsError(f"{setting} is {value!r}, and no input is {what}", "Leave it out.")
+    if name in BY_NAME:
         return SOURCES[name](inputs, case_insensitive=case_insensitive, settings=settings)
-    if settings.dataset is not None:
-        raise SettingsError(f"dataset is {settings.dataset!r}, and no input is an HDF5 file", "Leave it out.")
     return SOURCES[name](inputs, case_insensitive=case_insensitive)
+
+
+def prepare(source: Source, watch: Callable[[], AbstractContextManager[object]]) -> None:
+    """Lists the inputs of a source that has a generator `prepare` for it, a step at a time.
+
+    Args:
+        watch: a context for each step, so that no call is long.
+
+    Raises what `Source.inputs` raises.
+    """
+    steps: Iterator[None] = iter(getattr(source, "prepare", tuple)())
+    while True:
+        with watch():
+            if next(steps, steps) is steps:
+                return
 
 
 def close(source: Source) -> None:

@@ -11,6 +11,8 @@ from jaxstyle.errors import printable as printable
 
 HDF5 = (".h5", ".hdf5")
 """Extensions of HDF5 files."""
+TAR = ".tar"
+"""Extension of tar archives."""
 
 Locator = Path | str
 """Location of an input: the path of a file that every process can open, or a string that only the source can open."""
@@ -56,6 +58,11 @@ class Stamp(NamedTuple):
 def is_hdf5(path: Path | str) -> bool:
     """Whether an input is an HDF5 file, by its name."""
     return Path(path).suffix.lower() in HDF5 and not Path(path).is_dir()
+
+
+def is_tar(path: Path | str) -> bool:
+    """Whether an input is a tar archive, by its name."""
+    return Path(path).suffix.lower() == TAR and not Path(path).is_dir()
 
 
 class Source(Protocol):

@@ -156,7 +156,7 @@ def _merge(entries: list[_Entry], case_insensitive: bool) -> Generator[Input, No
         if entry.stage == _FOLDER:
             key = entry.above + entry.name
             folder = _Folder(f"{key}/", entry.folder / entry.name, entry.turn, key in taken)
-            below.setdefault(_fold(entry.name), []).append(folder)
+            below.setdefault(fold(entry.name), []).append(folder)
             continue
         if n not in groups:
             yield _look(entry)
@@ -180,7 +180,7 @@ def _alike(names: Iterable[str]) -> dict[int, list[int]]:
     first: dict[str, int] = {}
     groups: dict[int, list[int]] = {}
     for n, name in enumerate(names):
-        leader = first.setdefault(_fold(name), n)
+        leader = first.setdefault(fold(name), n)
         if leader != n:
             group = groups.setdefault(leader, [leader])
             group.append(n)
@@ -188,7 +188,8 @@ def _alike(names: Iterable[str]) -> dict[int, list[int]]:
     return groups
 
 
-def _fold(name: str) -> str:
+def fold(name: str) -> str:
+    """A form of a name that all names share which differ only in case or Unicode form."""
     if name.isascii():
         return name.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
-import glob
 import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,13 +14,10 @@ import numpy as np
 from PIL import Image
 
 from jaxstyle.data import image
-from jaxstyle.data.folder import sync
 from jaxstyle.data.hdf5 import Found, Rows, open_file, take
-from jaxstyle.data.layout import TEMPORARY
-from jaxstyle.data.opening import open_regular
+from jaxstyle.data.packing.base import Entry, rename, temporary
 from jaxstyle.data.problems import storage_error
 from jaxstyle.data.sources.base import printable
-from jaxstyle.data.writing import temporary_name
 from jaxstyle.errors import ImageError, InputError, StorageError
 
 FORMAT = "jaxstyle images 1"
@@ -32,24 +26,6 @@ OURS = "jaxstyle"
 """Group of the datasets about the images."""
 BLOCK = 2**24
 """Bytes of rows that are copied at a time, about."""
-
-
-class Entry(NamedTuple):
-    """One output.
-
-    Attributes:
-        row: of the source's datasets; -1 without a source.
-        key: of the output.
-        style: key of its style, or "".
-        sha256: checksum of the output's file, in hexadecimal.
-        size: its width and height.
-    """
-
-    row: int
-    key: str
-    style: str
-    sha256: str
-    size: tuple[int, int]
 
 
 class Contents(NamedTuple):
@@ -72,7 +48,8 @@ class Contents(NamedTuple):
     @property
     def digest(self) -> str:
         """Checksum of everything that decides the file."""
-        told = [FORMAT, self.name, self.shape, self.entries, [(one.name, one.shape) for one in self.carried]]
+        entries = [one[:5] for one in self.entries]  # files that were packed before have no `image`
+        told = [FORMAT, self.name, self.shape, entries, [(one.name, one.shape) for one in self.carried]]
         return hashlib.sha256(json.dumps([told, self.attributes], sort_keys=True).encode()).hexdigest()
 
 
@@ -90,7 +67,7 @@ def write(path: Path, contents: Contents, read: Callable[[Entry], bytes], source
     import h5py
 
     try:
-        with _temporary(path) as (file, temporary):
+        with temporary(path) as (file, name):
             try:
                 with h5py.File(file, "w", libver="v108") as made:  # settings may exceed 64 KiB
                     _fill(made, contents, read, source)
@@ -98,38 +75,11 @@ def write(path: Path, contents: Contents, read: Callable[[Entry], bytes], source
                 raise OSError(str(error)) from error
             file.flush()
             os.fsync(file.fileno())
-            if problem := differs(Path(temporary), contents.digest):
+            if problem := differs(Path(name), contents.digest):
                 raise OSError(f"read again, {problem}")
-            os.replace(temporary, path)
-            handle = os.open(path.parent, os.O_RDONLY)
-            try:
-                sync(handle, path.parent)
-            finally:
-                os.close(handle)
+            rename(name, path)
     except OSError as error:
         raise storage_error(path, "written", error) from error
-
-
-@contextmanager
-def _temporary(path: Path) -> Iterator[tuple[Any, str]]:
-    """Yields a new file beside the path, and its name; deletes those that killed processes left for the same path.
-
-    The writer holds a lock of its file, by which others know that it lives.
-    """
-    part = f"{hashlib.sha256(path.name.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}-"
-    for left in glob.glob(f"{glob.escape(str(path.parent))}/{TEMPORARY}{part}*"):
-        with suppress(OSError), open_regular(left, "r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.unlink(left)
-    name = str(path.with_name(temporary_name(part)))
-    handle = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-    with os.fdopen(handle, "r+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield file, name
-        finally:
-            with suppress(FileNotFoundError):
-                os.unlink(name)
 
 
 def _fill(file: Any, contents: Contents, read: Callable[[Entry], bytes], source: Any) -> None:
