@@ -28,7 +28,7 @@ def test_every_markdown_file_is_a_page_and_pictures_are_there(built):
 
 def test_the_pages_stand_in_the_readmes_order(built):
     names = site.navigation()
-    assert names[:3] == ["README.md", "docs/promises.md", "docs/faults.md"]
+    assert names[:3] == ["README.md", "docs/guides.md", "docs/promises.md"]
     flat = [*names[:-1], *names[-1]["For developers"]]
     assert len(set(flat)) == len(flat) == len([*site.pages()])
 
