@@ -15,7 +15,7 @@ from whole_runs import QUICK, files, rows
 from jaxstyle.data import samples, tar
 from jaxstyle.data.sources import source_for
 from jaxstyle.data.sources import tar as ours
-from jaxstyle.data.sources.tar import TarSource
+from jaxstyle.data.sources.tar import NO_IMAGE, TarSource
 from jaxstyle.engine.pipeline import render
 from jaxstyle.engine.watchdog import Calls
 from jaxstyle.errors import InputError, SettingsError, StorageError
@@ -107,8 +107,8 @@ def test_samples_are_those_of_webdataset(tmp_path):
                 ours[one.base] = dict(zip(map(str.lower, one.extensions), data, strict=True))
     assert {name.removeprefix("./"): value for name, value in theirs.items()} == ours
     assert listed(path) == {
-        "x/a.jpg": "", "x/b.c.png": "a sample without an image (it has c.png, txt; --member names another than the "
-        "usual formats)", "x/d.x/e.jpg": "", "x/d.x/e.f/g.jpg": "", "x/README": ALONE, "x/h": ALONE,
+        "x/a.jpg": "", "x/b.c.png": NO_IMAGE, "x/d.x/e.jpg": "",
+        "x/d.x/e.f/g.jpg": "", "x/README": ALONE, "x/h": ALONE,
         "x/__meta__/a.jpg": "metadata of WebDataset", "x/k.JPG": "",
     }  # fmt: skip
     assert listed(path, member="c.png")["x/b.c.png"] == ""
@@ -126,7 +126,7 @@ def test_of_several_images_one_is_named(place):
     assert "has 2 images, a.jpg and a.png. Choose one with --member" in rows(place / "none")["x/a.jpg"]["reason"]
     summary = run(place, path, member="png")
     assert (summary.done, summary.skipped) == (1, 2)
-    assert rows(place / "out")["x/c.jpg"]["reason"] == "a sample without a member .png (it has jpg)"
+    assert rows(place / "out")["x/c.jpg"]["reason"] == "a sample without a member .png"
     with pytest.raises(SettingsError, match="member is '.png'.* an extension"):
         RenderSettings(member=".png")
     with pytest.raises(SettingsError, match="member is 'png', and no input is a tar archive"):
@@ -368,7 +368,7 @@ def test_memory_does_not_grow_with_the_samples(tmp_path, monkeypatch):
         assert sum(1 for _ in provider.inputs()) == number
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[2] - peaks[1] < 500 * 60  # 16 bytes of hashes, and copies while they are sorted
+    assert peaks[2] - peaks[1] < 500 * 150  # hashes of 16 bytes, and copies while they are sorted; a kept row is 300
 
 
 def test_a_full_disk_under_the_index_is_told(tmp_path, monkeypatch):

@@ -25,6 +25,8 @@ from jaxstyle.settings import RenderSettings
 
 IN_MEMORY = 2**20
 """Bytes of the index of all shards that stay in memory; a longer index is moved to a temporary file."""
+NO_IMAGE = "a sample without an image (--member names one that is called otherwise)"
+"""Reason for which a sample is skipped. It says nothing of the sample, since a run counts its reasons."""
 STEP = 1000
 """Samples that are listed in a step of `TarSource.prepare`."""
 AT_A_TIME = 2**16
@@ -198,9 +200,7 @@ class TarSource:
             meta = "metadata of WebDataset" if is_meta(name) else "a hidden file"
             skipped = meta if is_meta(name) or "/." in f"/{name}" else "in no sample: its name has no extension"
         elif not found and not failed:
-            others = ", ".join(map(printable, sample.extensions[:10]))
-            hint = "" if wanted else "; --member names another than the usual formats"
-            skipped = f"a sample without {f'a member .{wanted}' if wanted else 'an image'} (it has {others}{hint})"
+            skipped = f"a sample without a member .{wanted}" if wanted else NO_IMAGE
         elif len(found) > 1 and not failed:
             two = " and ".join(printable(one.name) for one in found[:2])
             failed = f"has {len(found)} images, {two}. Choose one with --member EXTENSION."
