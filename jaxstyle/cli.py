@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Annotated
 import cyclopts
 from cyclopts import App, Parameter
 
-from jaxstyle import __version__, arguments, cli_manifest, cli_pack, cli_setup, cli_targets, cli_tools, cli_weights
+from jaxstyle import (
+    __version__,
+    arguments,
+    cli_manifest,
+    cli_pack,
+    cli_replay,
+    cli_setup,
+    cli_targets,
+    cli_tools,
+    cli_weights,
+)
 from jaxstyle.engine.stop import Quit, Stop, on_signals
 from jaxstyle.errors import (
     EXIT_INTERRUPTED,
@@ -43,7 +53,8 @@ app = App(
 )
 app.command(cli_weights.app)
 for command in (
-    cli_pack.pack, cli_manifest.manifest, cli_targets.targets, cli_tools.demo, cli_tools.bench, cli_tools.doctor,
+    cli_pack.pack, cli_manifest.manifest, cli_replay.replay, cli_targets.targets,
+    cli_tools.demo, cli_tools.bench, cli_tools.doctor,
 ):  # fmt: skip
     app.command(command)
 cli_setup.register(app)

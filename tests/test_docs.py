@@ -38,6 +38,7 @@ WORK = {
     "completion": "cyclopts.App.generate_completion",
     "pack": "jaxstyle.data.packing.pack",
     "manifest": "jaxstyle.data.table.write",
+    "replay": "jaxstyle.engine.replay.replay",
     "status": "jaxstyle.data.audit.status",
     "verify": "jaxstyle.data.audit.verify",
     "demo": "jaxstyle.demo.demo.run",

@@ -176,7 +176,8 @@ def _parquet(file: IO[bytes], found: list[Column], rows: Iterable[Row]) -> int:
     waiting, number = iter(rows), 0
     with parquet.ParquetWriter(file, schema) as writer:
         while block := [list(_values(found, row)) for row in itertools.islice(waiting, BLOCK)]:
-            arrays = [arrow.array(values, kind) for values, kind in zip(zip(*block, strict=True), schema.types, strict=True)]
+            columns = zip(*block, strict=True)
+            arrays = [arrow.array(values, kind) for values, kind in zip(columns, schema.types, strict=True)]
             writer.write_batch(arrow.record_batch(arrays, schema=schema))
             number += len(block)
     return number

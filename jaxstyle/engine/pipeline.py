@@ -84,6 +84,7 @@ def render(
     own_process: bool = False,
     source: str = "folders",
     sink: str = "folders",
+    only: str = "",
     **overrides: Any,
 ) -> Summary:
     """Renders files and folders of photographs in one style or in many, several at a time.
@@ -101,6 +102,7 @@ def render(
         at_end: called with the summary before the output folder is unlocked.
         own_process: see `device_for`.
         source, sink: names in `data.sources.SOURCES` and `data.sinks.SINKS`.
+        only: key of the one output to render, as `jaxstyle replay` does; all inputs are listed.
         **overrides: single fields of `settings`.
 
     Raises:
@@ -115,7 +117,7 @@ def render(
     calls, progress, stop = Calls(), progress or Silent(), stop or Stop()
     with Watchdog(settings.stall_timeout, calls, own_process=own_process) as watchdog, decoders_for(settings) as pool:
         ready = preflight.check(
-            inputs, style, output, settings, source=source, sink=sink, decoders=pool, watch=calls.of
+            inputs, style, output, settings, source=source, sink=sink, decoders=pool, watch=calls.of, only=only
         )
         try:
             return _render(ready, pool, progress, stop, at_end, watchdog, own_process)

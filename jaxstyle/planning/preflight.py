@@ -35,6 +35,7 @@ from jaxstyle.decode.worker import Decoded
 from jaxstyle.errors import ImageError, InputError, SettingsError
 from jaxstyle.model import weights
 from jaxstyle.paths import given_path
+from jaxstyle.planning.places import places_of
 from jaxstyle.planning.scales import total_evaluations
 from jaxstyle.planning.shots import number_of
 from jaxstyle.planning.styles import Styles, unusable
@@ -61,6 +62,7 @@ class Ready:
         folder: the output folder, once the run has opened it.
         shots: number of shots, if the inputs are frames; else 0. More images cannot be optimised side by side.
         start_format: `output_format` of the run whose results `init` names.
+        only: key of the one output that is rendered; "" for all.
     """
 
     source: Source
@@ -74,6 +76,7 @@ class Ready:
     folder: Folder | None = None
     shots: int = 0
     start_format: str = "keep"
+    only: str = ""
 
 
 def check(
@@ -86,6 +89,7 @@ def check(
     sink: str = "folders",
     decoders: Decoders,
     watch: Callable[[str], AbstractContextManager[Any]] = nullcontext,
+    only: str = "",
 ) -> Ready:
     """Checks everything that can be wrong before the first byte is written, the quick things first.
 
@@ -93,6 +97,7 @@ def check(
         source, sink: names in `SOURCES` and `SINKS`; see `source_for`.
         decoders: decode the style, and the picture that `init` names.
         watch: a context for each call of storage, given what it does.
+        only: see `Ready`.
 
     Raises what `pipeline.render` raises.
     """
@@ -127,15 +132,18 @@ def check(
     network = weights.load(settings.weights, settings.network)
     styles.check_targets(network.digest)
     run = describe(styles, settings, network, None if start is None else start.sha256)
-    run = with_notes(run, style=styles.one.notes if styles.one else (), init=() if start is None else start.notes)
+    run = with_facts(run, places=places_of(given, words, settings, source))
+    notes = {"style": styles.one.notes if styles.one else (), "init": () if start is None else start.notes}
+    run = with_facts(run, **{f"{name}_notes": "; ".join(found) for name, found in notes.items() if found})
     if settings.existing != "overwrite":
         with watch(f"reading the settings of {place}"):
             fingerprint.compare(output, run, continues=settings.existing == "continue")
     pixels = None if start is None else start.pixels
     start_format = fingerprint.output_format(Path(settings.init)) if settings.starts_from_folder else "keep"
     return Ready(
-        sources, outputs, styles, output, settings, pixels, network, run, shots=shots, start_format=start_format
-    )
+        sources, outputs, styles, output, settings, pixels, network, run, shots=shots, start_format=start_format,
+        only=only,
+    )  # fmt: skip
 
 
 def _several(given: Path | str | Iterable[Path | str]) -> Iterable[Path | str]:
@@ -244,10 +252,9 @@ def describe(
     return Fingerprint(decides, {"settings": settings.defaults(), "init": None}, about)
 
 
-def with_notes(run: Fingerprint, **notes: Sequence[str]) -> Fingerprint:
-    """Adds the notes on the pictures that the whole run depends on to its facts, as `style_notes` and `init_notes`."""
-    told = {f"{name}_notes": "; ".join(found) for name, found in notes.items() if found}
-    return dataclasses.replace(run, about={**run.about, **told})
+def with_facts(run: Fingerprint, **facts: Any) -> Fingerprint:
+    """Adds facts about the run that are not compared."""
+    return dataclasses.replace(run, about={**run.about, **facts})
 
 
 def rounding(output: Path, run: Fingerprint) -> str:
