@@ -101,6 +101,8 @@ def render(
     ----------
     inputs
         Photographs, folders that are searched recursively, HDF5 files with images, or tar archives with samples.
+        Photographs, folders that are searched recursively, a list of photographs (.csv, .tsv, .jsonl), or HDF5 files
+        with images.
     style
         Style images: files, folders (recursively), quoted patterns such as 'paintings/*.jpg', .txt lists of paths, or
         files that `jaxstyle targets` wrote. Several where the photographs come first, or --style again; :2 behind one
@@ -146,7 +148,7 @@ def render(
     listener.end(summary, drawn[0] if drawn else None, settings.shard if settings else None)
     if summary.stopped:
         return 128 + stop.signal if stop.signal else EXIT_LIMIT
-    return EXIT_SOME_FAILED if summary.failed else EXIT_OK
+    return EXIT_SOME_FAILED if summary.failed or summary.unfit else EXIT_OK
 
 
 @app.command

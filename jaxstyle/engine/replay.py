@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ import numpy as np
 import jaxstyle
 from jaxstyle.data import image
 from jaxstyle.data.audit import MAX_PIXELS, opened
-from jaxstyle.data.fingerprint import MOST_BYTES, read_recorded
+from jaxstyle.data.fingerprint import read_recorded
 from jaxstyle.data.folder import Folder
 from jaxstyle.data.layout import SETTINGS
 from jaxstyle.data.opening import open_regular, read_regular, sha256_of
@@ -137,7 +138,8 @@ def replay(
     with tempfile.TemporaryDirectory(prefix="jaxstyle-replay-") as place:
         new = Path(place, "out")
         if not anyway:  # the run compares its settings, style and weights with these
-            write_file((Folder(new, create=True), SETTINGS), folder.read(SETTINGS, MOST_BYTES))
+            facts = {name: one for name, one in about.items() if name != "rounding"}  # the batch is the row's
+            write_file((Folder(new, create=True), SETTINGS), json.dumps(recorded | {"about": facts}).encode())
         try:
             render(
                 given, words, new, settings, only=row.key, source=source, progress=progress, stop=stop,

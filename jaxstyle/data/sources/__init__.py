@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from jaxstyle.data.sources.base import Source, is_hdf5, is_tar
+from jaxstyle.data.sources.base import Source, is_hdf5, is_list
 from jaxstyle.data.sources.folders import FolderSource
 from jaxstyle.errors import SettingsError
 from jaxstyle.settings import RenderSettings
@@ -54,6 +55,33 @@ def source_for(name: str, inputs: Sequence[Path | str], settings: RenderSettings
         if value is not None and source != name:
             raise SettingsError(f"{setting} is {value!r}, and no input is {what}", "Leave it out.")
     if name in BY_NAME:
+def _lists(inputs: Sequence[Path | str], *, settings: RenderSettings, case_insensitive: bool) -> Source:
+    from jaxstyle.data.sources.lists import ListSource  # likewise
+
+    return ListSource(inputs, settings=settings, case_insensitive=case_insensitive)
+
+
+SOURCES: dict[str, Callable[..., Source]] = {"folders": FolderSource, "hdf5": _hdf5, "lists": _lists}
+"""Sources by name. Each is called with the inputs of the command and `case_insensitive`, see `FolderSource`; "hdf5" and
+"lists" also with the settings."""
+_OF_SETTINGS = {"hdf5": ("dataset", "an HDF5 file"), "lists": ("path_column", "a list")}
+"""The setting that only one source has, and what it is for."""
+
+
+def source_for(name: str, inputs: Sequence[Path | str], settings: RenderSettings, *, case_insensitive: bool) -> Source:
+    """Makes the source of this name; HDF5 files or lists among the inputs make "folders" mean "hdf5" or "lists".
+
+    Raises:
+        SettingsError: a setting is given that is for another source.
+    """
+    if name == "folders":
+        name = "hdf5" if any(map(is_hdf5, inputs)) else "lists" if any(map(is_list, inputs)) else name
+    for other, (setting, what) in _OF_SETTINGS.items():
+        value = getattr(settings, setting)
+        of_annotations = setting == "path_column" and settings.annotations is not None
+        if name != other and value != getattr(RenderSettings, setting) and not of_annotations:
+            raise SettingsError(f"{setting} is {value!r}, and no input is {what}", "Leave it out.")
+    if name in _OF_SETTINGS:
         return SOURCES[name](inputs, case_insensitive=case_insensitive, settings=settings)
     return SOURCES[name](inputs, case_insensitive=case_insensitive)
 

@@ -190,6 +190,7 @@ def _alike(names: Iterable[str]) -> dict[int, list[int]]:
 
 def fold(name: str) -> str:
     """A form of a name that all names share which differ only in case or Unicode form."""
+    """The form in which names are equal that a file system may take for one: case and Unicode form are ignored."""
     if name.isascii():
         return name.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
@@ -243,7 +244,7 @@ def resolve_collision(
         row = _one_row([group[n][0] for n in members], folders.get(key), same)
         if not row.skipped:
             folder_key = next((other for other in folders if other != key), "")
-            row = _beside(row, earlier, folder_key, case_insensitive)
+            row = beside(row, earlier, folder_key, case_insensitive)
             earlier = earlier or key
         rows[members[0]] = row
     return rows
@@ -265,7 +266,7 @@ def _one_row(files: list[Input], folder: Input | None, same: Callable[[Path, Pat
     return first
 
 
-def _beside(row: Input, file: str, folder: str, case_insensitive: bool) -> Input:
+def beside(row: Input, file: str, folder: str, case_insensitive: bool) -> Input:
     """Adds a note or failure to a row whose key equals an earlier file's or a folder's (each may be "") when folded."""
     if not (file or folder):
         return row
