@@ -254,7 +254,7 @@ def _judge(one: Input, probed: Probed, settings: RenderSettings) -> Job | Row:
         kind = kinds.by_name(named)
         if not probed.picture and not kind:
             return _row(one, "skipped", f"{NOT_A_PICTURE}: {probed.problem}", probed.stat)
-        unread = not probed.picture and kind not in kinds.FORMATS
+        unread = not probed.picture and not kinds.is_read(kind)
         problem = f"is {kind} by its name, which is not read. {kinds.remedy(kind)}" if unread else probed.problem
         return _row(one, "failed", problem, probed.stat)
     stat, header = probed.stat, probed.header
