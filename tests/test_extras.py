@@ -180,6 +180,16 @@ def test_profiles_are_converted_as_those_of_other_formats(tmp_path):
     assert apart(read(packed(path)).levels, image.read(path, LIMIT).levels) < 2
 
 
+def test_code_points_of_a_heic_are_converted():
+    """Those of Display P3, as telephones write them: 12 for its primaries, 13 for sRGB's curve."""
+    points = {"color_primaries": 12, "transfer_characteristics": 13, "matrix_coefficients": 6}
+    found = read(heic(**points, save_nclx_profile=True))
+    assert "declared primaries and gamma converted to sRGB" in found.notes
+    red = read(heic(np.full((44, 60, 3), (200, 60, 60), np.uint8), **points, save_nclx_profile=True)).levels
+    # By the matrix from linear P3 to linear sRGB: 1.2249 -0.2249 0; -0.0421 1.0421 0; -0.0196 -0.0786 1.0983.
+    assert np.abs(red.reshape(-1, 3).mean(0) - (217.5, 41.6, 52.3)).max() < 3
+
+
 def test_orientation_is_applied_once():
     turned = Image.Exif()
     turned[0x0112] = 6
