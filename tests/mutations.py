@@ -757,4 +757,18 @@ LISTS = _in(
      "extras::without_the_extra_a_picture_is_a_failed_row_that_names_it"),
 )  # fmt: skip
 
-MUTANTS = [*SOLVERS, *OBJECTIVE, *ENGINE, *LOOK, *REGIONS, *PLANNING, *TILES, *OUTPUTS, *DATA, *FRAMES, *LISTS]
+MUTANTS = [
+    *SOLVERS,
+    *OBJECTIVE,
+    *ENGINE,
+    *LOOK,
+    *REGIONS,
+    *PLANNING,
+    *TILES,
+    *OUTPUTS,
+    *DATA,
+    *FRAMES,
+    *COMMANDS,
+    *CLUSTERS,
+    *LISTS,
+]
