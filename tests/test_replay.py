@@ -106,7 +106,7 @@ def test_assigned_styles_formats_and_positions_come_out_again(place):
     render(place / "in", styles, place / "out", QUICK, **options)
     every = rows(place / "out")
     assert len(every) == 6
-    for key in every:
+    for key in sorted(every)[::2]:  # one of each photograph
         assert replay(place / "out", key).equal, key
     with pytest.raises(InputError, match=r"a.jpg has several outputs: a~"):
         replay(place / "out", "a.jpg")
@@ -175,7 +175,10 @@ def test_a_folder_of_an_older_version_asks_where_the_inputs_lie(place):
 
 
 def test_the_batch_is_the_rows(place, devices):
-    render(place / "in", place / "style.png", place / "out", QUICK, batch=2)
-    assert rows(place / "out")["c.png"]["batch"] == 2
-    assert replay(place / "out", "c.png").equal
-    assert [lanes for _, lanes in devices[-1].put] == [2]
+    rendered(place, limit=1)
+    rendered(place, batch=2)  # settings.json keeps the batch of the first run
+    batches = {key: row["batch"] for key, row in rows(place / "out").items()}
+    assert sorted(batches.values()) == [2, 2, 4]
+    for key, batch in batches.items():
+        assert replay(place / "out", key).equal
+        assert [lanes for _, lanes in devices[-1].put] == [batch]
