@@ -770,5 +770,6 @@ MUTANTS = [
     *FRAMES,
     *COMMANDS,
     *CLUSTERS,
+    *SITE,
     *LISTS,
 ]
