@@ -293,9 +293,7 @@ BEFORE = {"style_pixels": 0}
 """What versions without a setting did, where that is not its default."""
 NO_PIXELS = ("batch", "tail", "devices", "tile", "existing", "retry_failed", "limit", "shard", "workers",
              "max_failures", "max_duration", "stall_timeout", "max_pixels", "weights", "styles", "regions",
-             "save_every", "dataset", "member")  # fmt: skip
-             "save_every", "dataset", "path_column",
-             "annotations")  # fmt: skip
+             "save_every", "dataset", "member", "path_column", "annotations")  # fmt: skip
 """Settings that do not change the pixels: `batch`, `tail`, `devices` and `tile` change rounding, which rows and
 `planning.description.ROUNDING` tell. The fingerprint has the checksums of the weights and of blended styles."""
 

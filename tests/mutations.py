@@ -674,22 +674,6 @@ TAR = _in(
      "*state, about]", "about]", "pack_tar"),
 )  # fmt: skip
 
-MUTANTS = [
-    *SOLVERS,
-    *OBJECTIVE,
-    *ENGINE,
-    *LOOK,
-    *REGIONS,
-    *PLANNING,
-    *TILES,
-    *OUTPUTS,
-    *DATA,
-    *FRAMES,
-    *COMMANDS,
-    *CLUSTERS,
-    *SITE,
-    *TAR,
-]
 LISTS = _in(
     "",
     ("table-formula", "a file name runs as a formula in a spreadsheet", "data/table.py",
@@ -771,5 +755,6 @@ MUTANTS = [
     *COMMANDS,
     *CLUSTERS,
     *SITE,
+    *TAR,
     *LISTS,
 ]

@@ -12,7 +12,8 @@ from mutations import MUTANTS
 def test_a_mutant_changes_one_place_of_its_file_and_its_tests_exist(mutant):
     text = (ROOT / mutant.file).read_text()
     changed = mutated(mutant, text)
-    assert ast.dump(ast.parse(changed)) != ast.dump(ast.parse(text))
+    if mutant.file.endswith(".py"):
+        assert ast.dump(ast.parse(changed)) != ast.dump(ast.parse(text))
     assert mutant.tests
     for test in mutant.tests:
         file, _, name = test.partition("::")

@@ -31,7 +31,7 @@ def places_of(
         for name, value in values.items()
         if value is not None and value not in (*INITS, *RULES)
     }
-    extra = {"source": (source, "folders"), "dataset": (settings.dataset, None)}
+    extra = {"source": (source, "folders"), "dataset": (settings.dataset, None), "member": (settings.member, None)}
     extra["path_column"] = (settings.path_column, RenderSettings.path_column)
     return found | {name: value for name, (value, usual) in extra.items() if value != usual}
 
@@ -69,5 +69,5 @@ def settings_of(recorded: Mapping[str, Any], row: Row, places: Mapping[str, Any]
             )
         if name in places:
             chosen[name] = places[name]
-    chosen |= {name: places[name] for name in ("dataset", "path_column") if name in places}
+    chosen |= {name: places[name] for name in ("dataset", "member", "path_column") if name in places}
     return RenderSettings(**chosen)

@@ -65,6 +65,8 @@ def is_hdf5(path: Path | str) -> bool:
 def is_tar(path: Path | str) -> bool:
     """Whether an input is a tar archive, by its name."""
     return Path(path).suffix.lower() == TAR and not Path(path).is_dir()
+
+
 def is_list(path: Path | str) -> bool:
     """Whether an input is a list of pictures, by its name."""
     return Path(path).suffix.lower() in LISTS and not Path(path).is_dir()

@@ -190,7 +190,6 @@ def _alike(names: Iterable[str]) -> dict[int, list[int]]:
 
 def fold(name: str) -> str:
     """A form of a name that all names share which differ only in case or Unicode form."""
-    """The form in which names are equal that a file system may take for one: case and Unicode form are ignored."""
     if name.isascii():
         return name.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
