@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tarfile
 
 import numpy as np
 import pytest
@@ -182,3 +183,12 @@ def test_the_batch_is_the_rows(place, devices):
     for key, batch in batches.items():
         assert replay(place / "out", key).equal
         assert [lanes for _, lanes in devices[-1].put] == [batch]
+
+
+def test_a_row_of_an_archive_comes_out_again(place):
+    with tarfile.open(place / "data.tar", "w") as archive:
+        for name in ("0.a.png", "0.b.png"):
+            archive.add(place / "in" / "c.png", name)
+    render(place / "data.tar", place / "style.png", place / "out", QUICK, member="b.png")
+    (key,) = rows(place / "out")
+    assert replay(place / "out", key).equal

@@ -7,6 +7,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +24,7 @@ from jaxstyle.data.layout import SETTINGS
 from jaxstyle.data.opening import open_regular, read_regular, sha256_of
 from jaxstyle.data.reading import LastRows
 from jaxstyle.data.rows import Row
-from jaxstyle.data.sources import SOURCES, close, source_for
+from jaxstyle.data.sources import SOURCES, close, prepare, source_for
 from jaxstyle.data.sources.base import Input, printable
 from jaxstyle.data.styles import listed
 from jaxstyle.data.writing import write_file
@@ -218,6 +219,7 @@ def _input_changed(given: Sequence[Path | str], name: str, settings: RenderSetti
     source, wanted = source_for(name, given, settings, case_insensitive=False), row.image or row.key
     where = ", ".join(map(printable, given))
     try:
+        prepare(source, nullcontext)
         one: Input | None = next((one for one in source.inputs() if one.key == wanted), None)
         if one is None:
             raise InputError(f"there is no input {printable(wanted)} in {where}", "Say where it lies: --input PATH.")
