@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Annotated
 import cyclopts
 from cyclopts import App, Parameter
 
-from jaxstyle import __version__, arguments, cli_pack, cli_setup, cli_targets, cli_tools, cli_weights
+from jaxstyle import (
+    __version__,
+    arguments,
+    cli_manifest,
+    cli_pack,
+    cli_replay,
+    cli_setup,
+    cli_targets,
+    cli_tools,
+    cli_weights,
+)
 from jaxstyle.engine.stop import Quit, Stop, on_signals
 from jaxstyle.errors import (
     EXIT_INTERRUPTED,
@@ -42,7 +52,10 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 app.command(cli_weights.app)
-for command in (cli_pack.pack, cli_targets.targets, cli_tools.demo, cli_tools.bench, cli_tools.doctor):
+for command in (
+    cli_pack.pack, cli_manifest.manifest, cli_replay.replay, cli_targets.targets,
+    cli_tools.demo, cli_tools.bench, cli_tools.doctor,
+):  # fmt: skip
     app.command(command)
 cli_setup.register(app)
 app.meta.suppress_keyboard_interrupt = False
@@ -87,7 +100,8 @@ def render(
     Parameters
     ----------
     inputs
-        Photographs, folders that are searched recursively, HDF5 files with images, or tar archives with samples.
+        Photographs, folders that are searched recursively, a list of photographs (.csv, .tsv, .jsonl), HDF5 files with
+        images, or tar archives with samples.
     style
         Style images: files, folders (recursively), quoted patterns such as 'paintings/*.jpg', .txt lists of paths, or
         files that `jaxstyle targets` wrote. Several where the photographs come first, or --style again; :2 behind one
@@ -133,7 +147,7 @@ def render(
     listener.end(summary, drawn[0] if drawn else None, settings.shard if settings else None)
     if summary.stopped:
         return 128 + stop.signal if stop.signal else EXIT_LIMIT
-    return EXIT_SOME_FAILED if summary.failed else EXIT_OK
+    return EXIT_SOME_FAILED if summary.failed or summary.unfit else EXIT_OK
 
 
 @app.command

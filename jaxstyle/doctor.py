@@ -14,6 +14,7 @@ import jax
 
 from jaxstyle import __version__
 from jaxstyle.data import image
+from jaxstyle.data.pictures import kinds
 from jaxstyle.data.rows import Row
 from jaxstyle.demo.demo import PHOTOS
 from jaxstyle.demo.styles import example
@@ -98,7 +99,7 @@ def _version(package: str) -> str:
 
 def _formats() -> Finding:
     absent = image.absent()
-    there = ", ".join(name for name in image.FORMATS if name not in absent)
+    there = ", ".join([*(name for name in image.FORMATS if name not in absent), *filter(kinds.is_read, kinds.EXTRAS)])
     if not absent:
         return Finding("formats", there)
     remedy = "This Pillow was built without them: `pip install --force-reinstall pillow` installs one with them."

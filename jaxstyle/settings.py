@@ -75,6 +75,10 @@ class RenderSettings(StylizeSettings):
         dataset: name of the images in HDF5 inputs, such as train/images [default: the only dataset that can be images]
         member: extension of the images in samples of tar archives, such as png or rgb.png, where samples have several
             images [default: each sample's only .jpg, .png or the like]
+        path_column: name of the column of paths, in a list of photographs and in annotations that are one.
+        annotations: file that is copied to the output folder at the end, as annotations.json, .csv and so on, with what
+            belongs to outputs that are done: COCO (.json), which needs output_size input, or a list (.csv, .tsv,
+            .jsonl).
         limit: stop after this many images of the plan [default: all]
         shard: "2/8" takes the second eighth of the inputs, chosen by their names; the runs of all shards share an
             output folder.
@@ -123,6 +127,8 @@ class RenderSettings(StylizeSettings):
     retry_failed: bool = False
     dataset: str | None = None
     member: str | None = None
+    path_column: str = "path"
+    annotations: Path | None = None
     limit: int | None = None
     shard: str | None = None
     workers: int | Literal["auto"] = "auto"
@@ -158,6 +164,9 @@ class RenderSettings(StylizeSettings):
         _check(self.dataset is None or bool(self.dataset.strip("/")), "dataset", self.dataset, "the name of a dataset")
         _check(self.member is None or re.fullmatch(r"[^./][^/]*", self.member) is not None, "member", self.member,
                "an extension, without the dot before it")  # fmt: skip
+        kinds, one = (".json", ".csv", ".tsv", ".jsonl"), self.annotations
+        _check(one is None or one.suffix.lower() in kinds, "annotations", one and str(one),
+               f"the path of a file that ends in {', '.join(kinds)}")  # fmt: skip
         _check(self.limit is None or 1 <= self.limit < 2**63, "limit", self.limit, "1 to 2**63 - 1")
         _check(1 <= self.max_pixels <= 178_956_970, "max_pixels", self.max_pixels, "1 to 178956970 (Pillow's limit)")
         _check(self.white_level is None or 0 < self.white_level < math.inf, "white_level", self.white_level, "above 0")
@@ -284,9 +293,9 @@ BEFORE = {"style_pixels": 0}
 """What versions without a setting did, where that is not its default."""
 NO_PIXELS = ("batch", "tail", "devices", "tile", "existing", "retry_failed", "limit", "shard", "workers",
              "max_failures", "max_duration", "stall_timeout", "max_pixels", "weights", "styles", "regions",
-             "save_every", "dataset", "member")  # fmt: skip
+             "save_every", "dataset", "member", "path_column", "annotations")  # fmt: skip
 """Settings that do not change the pixels: `batch`, `tail`, `devices` and `tile` change rounding, which rows and
-`planning.preflight.ROUNDING` tell. The fingerprint has the checksums of the weights and of blended styles."""
+`planning.description.ROUNDING` tell. The fingerprint has the checksums of the weights and of blended styles."""
 
 
 def deciding(resolved: Mapping[str, Any]) -> dict[str, Any]:

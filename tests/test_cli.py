@@ -301,7 +301,7 @@ def test_skipped_inputs_are_counted_by_kind(folder, base, devices, capfd):
     (folder / "in" / "IMG_1.HEIC").write_text("no picture")
     assert run(*base) == 3
     said = capfd.readouterr().err
-    assert "Skipped" not in said and "failed: IMG_1.HEIC: is HEIC by its name" in said
+    assert "Skipped" not in said and "failed: IMG_1.HEIC.png: " in said
     for number in range(12):
         (folder / "in" / f"x.kind{number}").write_text("no picture")
     run(*base)

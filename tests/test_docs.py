@@ -37,6 +37,8 @@ WORK = {
     "init": "jaxstyle.settings_file.write",
     "completion": "cyclopts.App.generate_completion",
     "pack": "jaxstyle.data.packing.pack",
+    "manifest": "jaxstyle.data.table.write",
+    "replay": "jaxstyle.engine.replay.replay",
     "status": "jaxstyle.data.audit.status",
     "verify": "jaxstyle.data.audit.verify",
     "demo": "jaxstyle.demo.demo.run",
@@ -61,6 +63,9 @@ def prepared(folder):
     for name in ("photos/chelsea.jpg", "photos/coffee.jpg", "photos/rocket.jpg", "shots/000.png", "masks/coffee.png",
                  "masks/halves.png", "pairs/halves.png", *drawn):  # fmt: skip
         save(folder / name, photo(16, 16))
+    (folder / "data").mkdir()
+    for name in ("data/train.csv", "data/train.jsonl", "instances.json"):
+        (folder / name).write_text("path\n")
     (folder / "run.toml").write_text(blocks("toml")[0][1])
     (folder / "vgg16.pth").write_bytes(b"")
 

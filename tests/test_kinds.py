@@ -22,6 +22,12 @@ LIMIT = 10**6
 PHOTO = photo(20, 16)
 
 
+@pytest.fixture(autouse=True)
+def no_extras(monkeypatch):
+    """As if no package of `kinds.EXTRAS` were installed."""
+    monkeypatch.setattr(kinds, "is_read", lambda kind: kind in kinds.FORMATS)
+
+
 def judged(folder: Path, name: str, data: bytes) -> Job | Row:
     """What the plan makes of a file."""
     path = folder / name

@@ -1,4 +1,4 @@
-"""Mutants do not rot: each still has its one place, makes a program that parses, and has its row in tests/README.md."""
+"""Mutants do not rot: each still has its one place, makes a file that parses, and has its row in tests/README.md."""
 
 import ast
 from collections import Counter
@@ -14,7 +14,6 @@ def test_a_mutant_changes_one_place_of_its_file_and_its_tests_exist(mutant):
     changed = mutated(mutant, text)
     if mutant.file.endswith(".py"):
         assert ast.dump(ast.parse(changed)) != ast.dump(ast.parse(text))
-    assert changed != text
     assert mutant.tests
     for test in mutant.tests:
         file, _, name = test.partition("::")

@@ -17,7 +17,7 @@ from jaxstyle.data.fingerprint import output_format
 from jaxstyle.data.layout import STEPS
 from jaxstyle.data.pictures import kinds
 from jaxstyle.data.sources.base import Input
-from jaxstyle.data.sources.walk import _fold
+from jaxstyle.data.sources.walk import fold
 from jaxstyle.engine.pipeline import render
 from jaxstyle.errors import SettingsError, SettingsMismatch
 from jaxstyle.planning import preflight
@@ -64,10 +64,10 @@ def test_a_name_gets_the_formats_extension_unless_it_ends_so(key, format, named)
 def test_no_two_names_become_one_not_even_where_case_is_ignored(format):
     parts = ["x", ".", ".jpg", ".JPEG", ".png", ".PNG", ".webp", ".tiff", ".ti\ufb00", ".v2"]
     names = {"".join(chosen) for n in range(1, 5) for chosen in itertools.product(parts, repeat=n)} - {".", "..", "..."}
-    for fold in (str, _fold):
+    for folded in (str, fold):
         outputs = {}
         for name in names:
-            outputs.setdefault(fold(kinds.output_name(name, format)), set()).add(fold(name))
+            outputs.setdefault(folded(kinds.output_name(name, format)), set()).add(folded(name))
         assert all(len(inputs) == 1 for inputs in outputs.values())
     assert all(kinds.by_name(kinds.output_name(name, format)) == kinds.WRITTEN[format] for name in names)
 

@@ -131,7 +131,7 @@ def every(inputs, finished=(), case_insensitive=False, **overrides) -> list[Job 
     source = FolderSource(inputs, case_insensitive=case_insensitive)
     with Decoders(0, max_pixels=made.max_pixels, timeout=60) as decoders:
         unchanged = lambda one: one.key in finished  # noqa: E731
-        ready = SimpleNamespace(source=source, settings=made, styles=SimpleNamespace(assignment=None))
+        ready = SimpleNamespace(source=source, settings=made, styles=SimpleNamespace(assignment=None), only="")
         return list(plan(inputs_of(ready), made, unchanged, Reader(source, decoders)))
 
 

@@ -180,6 +180,19 @@ def output_format(output: Path | Folder) -> str:
         return "keep"
 
 
+def read_recorded(output: Path | Folder) -> dict[str, Any]:
+    """Reads settings.json whole: `decides` with `settings` in it, and `about`.
+
+    Raises:
+        SettingsMismatch: it is absent or damaged.
+        StorageError: it cannot be read.
+    """
+    recorded = _read(output)
+    if recorded is None:
+        raise SettingsMismatch(f"{printable(output / SETTINGS)} is absent", f"Use {_OTHERWISE}.")
+    return recorded | {"about": recorded.get("about", {})}
+
+
 def _bytes(output: Path | Folder) -> bytes:
     folder = output if isinstance(output, Folder) else Folder(output)
     return folder.read(SETTINGS, MOST_BYTES)

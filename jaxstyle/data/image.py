@@ -98,8 +98,7 @@ def probe(source: Path | BinaryIO, max_pixels: int) -> Header:
 
     Raises:
         NotAPicture: the content is of no kind that is called a picture.
-        ImageError: the file cannot be opened, is camera RAW or another kind that is not read, or claims too many
-            pixels.
+        ImageError: the file cannot be opened, is of a kind that is not read, or claims too many pixels.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # `read` notes the warnings

@@ -13,6 +13,9 @@ SETTINGS = "settings.json"
 SHEET = "contact_sheet.png"
 """Contact sheet that the command draws after a run."""
 
+ANNOTATIONS = re.compile(r"annotations\.(json|csv|tsv|jsonl)")
+"""Names of copies of annotations; see `annotations_name`."""
+
 LEDGER = re.compile(r"manifest-[0-9]+-of-[0-9]+\.jsonl")
 """Names of the ledgers of shards; see `ledger_name`."""
 
@@ -55,6 +58,11 @@ def ledger_name(part: tuple[int, int]) -> str:
     return MANIFEST if part == (1, 1) else f"manifest-{part[0]}-of-{part[1]}.jsonl"
 
 
+def annotations_name(suffix: str) -> str:
+    """Returns the name of the copy of annotations in OUT, for the extension of their file, such as ".csv"."""
+    return f"annotations{suffix.lower()}"
+
+
 def lock_name(part: tuple[int, int]) -> str:
     """Returns the name of the lock file of shard i of n; (1, 1) is the whole folder. Its record adds `.json`."""
     return f"{LOCK}-{part[0]}-of-{part[1]}"
@@ -68,5 +76,6 @@ def is_reserved(key: str) -> bool:
     """
     parts = key.casefold().split("/")
     top = parts[0]
-    own = top in (MANIFEST, SETTINGS, SHEET, STEPS) or top.startswith(LOCK) or LEDGER.fullmatch(top) is not None
+    own = top in (MANIFEST, SETTINGS, SHEET, STEPS) or top.startswith(LOCK)
+    own = own or any(names.fullmatch(top) is not None for names in (LEDGER, ANNOTATIONS))
     return own or any(part.startswith(TEMPORARY) for part in parts)

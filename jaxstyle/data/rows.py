@@ -170,9 +170,7 @@ def _size(value: Any) -> tuple[int, int] | None:
     if value is None:
         return None
     width, height = value
-    if not type(width) is type(height) is int:
-        raise ValueError
-    return width, height
+    return _whole(width), _whole(height)
 
 
 def _loss(value: Any) -> dict[str, float]:

@@ -22,6 +22,7 @@ from typing import IO, Any, TypeVar
 import numpy as np
 
 from jaxstyle.data.image import FORMATS, Header, work_size
+from jaxstyle.data.pictures.kinds import EXTRAS
 from jaxstyle.data.pictures.metadata import MOST_BYTES
 from jaxstyle.decode.worker import READY, Decoded, Probed, Stat, array_header
 from jaxstyle.errors import ImageError, ProcessError
@@ -245,7 +246,7 @@ def _header(value: Any, max_pixels: int) -> Header:
     header = Header(
         _whole(value["width"], 1), _whole(value["height"], 1), _text(value["format"]), _whole(value["frames"], 1)
     )
-    _require(header.width * header.height <= max_pixels and header.format in FORMATS)
+    _require(header.width * header.height <= max_pixels and header.format in (*FORMATS, *EXTRAS))
     return header
 
 

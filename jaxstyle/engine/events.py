@@ -68,6 +68,7 @@ class Summary:
         skipped_kinds: inputs that this run skipped, by kind: an extension, or what they are.
         rendered: images rendered by this run.
         looked_at: inputs that have a row of this run.
+        unfit: outputs that are done and that the annotations do not fit, since they are for another size.
         stopped: why it ended with inputs left, or "".
         programs: programs compiled for batches of a shape.
         occupancy: ticks of lanes that had an image to work on, of all ticks of lanes; 0 where there were none.
@@ -84,6 +85,7 @@ class Summary:
     failed: int = 0
     rendered: int = 0
     looked_at: int = 0
+    unfit: int = 0
     stopped: str = ""
     programs: int = 0
     occupancy: float = 0.0

@@ -33,6 +33,7 @@ from jaxstyle.errors import DeviceError, ImageError, JaxstyleError, OutputLocked
 from jaxstyle.model.weights_file import Weights
 from jaxstyle.planning import preflight
 from jaxstyle.planning.contract import Device, OutOfMemory
+from jaxstyle.planning.description import rounding
 from jaxstyle.planning.painting import Painting
 from jaxstyle.planning.plan import skipped_kind
 from jaxstyle.settings import RenderSettings
@@ -84,6 +85,7 @@ def render(
     own_process: bool = False,
     source: str = "folders",
     sink: str = "folders",
+    only: str = "",
     **overrides: Any,
 ) -> Summary:
     """Renders files and folders of photographs in one style or in many, several at a time.
@@ -101,6 +103,7 @@ def render(
         at_end: called with the summary before the output folder is unlocked.
         own_process: see `device_for`.
         source, sink: names in `data.sources.SOURCES` and `data.sinks.SINKS`.
+        only: key of the one output to render, as `jaxstyle replay` does; all inputs are listed.
         **overrides: single fields of `settings`.
 
     Raises:
@@ -115,7 +118,7 @@ def render(
     calls, progress, stop = Calls(), progress or Silent(), stop or Stop()
     with Watchdog(settings.stall_timeout, calls, own_process=own_process) as watchdog, decoders_for(settings) as pool:
         ready = preflight.check(
-            inputs, style, output, settings, source=source, sink=sink, decoders=pool, watch=calls.of
+            inputs, style, output, settings, source=source, sink=sink, decoders=pool, watch=calls.of, only=only
         )
         try:
             return _render(ready, pool, progress, stop, at_end, watchdog, own_process)
@@ -135,7 +138,7 @@ def _render(
     """A run that has been checked. See `render`."""
     output, settings, calls = ready.output, ready.settings, watchdog.calls
     place = printable(output)
-    if settings.existing != "overwrite" and (text := preflight.rounding(output, ready.run)):
+    if settings.existing != "overwrite" and (text := rounding(output, ready.run)):
         progress.say(text)
     for name in ("style", "init"):
         if note := ready.run.about.get(f"{name}_notes"):
@@ -180,13 +183,16 @@ def _render(
         summary.stopped = stop.reason if threads.unfinished else ""
         threads.account(summary)
         summary.done, summary.skipped, summary.failed = map(rows.count, ("done", "skipped", "failed"))
+        if part == (1, 1):
+            _carry(ready, summary, progress, calls)
         if at_end is not None:
             with calls.of(f"finishing {place}"):
                 at_end(summary)
     if part != (1, 1):
         try:
             with calls.of(f"uniting the manifests of {place}", MUTEX_SECONDS):
-                lock.if_unlocked(folder, lambda: _unite(folder))  # if other shards are at work, the last one does it
+                # if other shards are at work, the last one does it
+                lock.if_unlocked(folder, lambda: _unite(ready, folder, summary, progress, calls))
         except (OutputLocked, StorageError) as error:
             progress.say(f"The shards' manifests stay apart until another run unites them: {error}")
     return summary
@@ -231,9 +237,19 @@ class _Keeper:
         return row
 
 
-def _unite(output: Folder) -> None:
+def _carry(ready: preflight.Ready, summary: Summary, progress: Progress, calls: Calls) -> None:
+    """Copies the annotations of what is done to the output folder."""
+    if ready.annotations is not None and ready.folder is not None:
+        with calls.of(f"copying annotations to {printable(ready.output)}"):
+            carried = ready.annotations.carry(ready.folder)
+        summary.unfit = carried.number_unfit
+        progress.say(carried.told())
+
+
+def _unite(ready: preflight.Ready, output: Folder, summary: Summary, progress: Progress, calls: Calls) -> None:
     """Makes one manifest of the shards' and deletes unfinished files of all of them."""
     ledger.compact(output)
+    _carry(ready, summary, progress, calls)
     sweep(output)
     drop_unfinished(output)
 

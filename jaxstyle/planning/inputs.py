@@ -33,7 +33,8 @@ def inputs_of(ready: Ready) -> Iterator[Input]:
         position = positions(one.shot or one.key)
         if in_shard(one.shot or one.key, part):
             found = [one] if assignment is None else _in_its_styles(one, position, ready.styles, assignment)
-            yield from (named_for(each, ready.settings.output_format) for each in found)
+            outputs = (named_for(each, ready.settings.output_format) for each in found)
+            yield from (each for each in outputs if ready.only in ("", each.key))
 
 
 def _positions(settings: RenderSettings) -> Callable[[str], int]:

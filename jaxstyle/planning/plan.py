@@ -7,10 +7,12 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from jaxstyle.data.annotations import Annotations
 from jaxstyle.data.image import Header, Size
 from jaxstyle.data.layout import is_reserved
 from jaxstyle.data.ledger import Ledger
@@ -189,7 +191,18 @@ def planned(
         with watch("reading the manifest"):
             return row_to_continue(one, before, ready)
 
-    return plan(inputs, ready.settings, unchanged, reader, to_continue)
+    found = plan(inputs, ready.settings, unchanged, reader, to_continue)
+    return found if ready.annotations is None else map(partial(_if_fit, annotations=ready.annotations), found)
+
+
+def _if_fit(one: Job | Row | Unchanged, annotations: Annotations) -> Job | Row | Unchanged:
+    """A job, or its row if the picture has another size than its annotations are for."""
+    if not isinstance(one, Job) or one.continued is not None:  # whose output is there already
+        return one
+    problem = annotations.misfit(one.image or one.key, (one.header.width, one.header.height))
+    stat = Stat(one.length, one.modified)
+    failed = Input(one.key, one.locator, image=one.image, style=one.style, note=one.note)
+    return _row(failed, "failed", problem, stat) if problem else one
 
 
 def plan(
@@ -241,7 +254,7 @@ def _judge(one: Input, probed: Probed, settings: RenderSettings) -> Job | Row:
         kind = kinds.by_name(named)
         if not probed.picture and not kind:
             return _row(one, "skipped", f"{NOT_A_PICTURE}: {probed.problem}", probed.stat)
-        unread = not probed.picture and kind not in kinds.FORMATS
+        unread = not probed.picture and not kinds.is_read(kind)
         problem = f"is {kind} by its name, which is not read. {kinds.remedy(kind)}" if unread else probed.problem
         return _row(one, "failed", problem, probed.stat)
     stat, header = probed.stat, probed.header

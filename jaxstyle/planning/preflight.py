@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import jaxstyle
 from jaxstyle.data import fingerprint, layout, ledger
+from jaxstyle.data.annotations import Annotations, annotations_for
 from jaxstyle.data.fingerprint import Fingerprint
 from jaxstyle.data.folder import Folder
 from jaxstyle.data.image import absent
@@ -35,14 +33,13 @@ from jaxstyle.decode.worker import Decoded
 from jaxstyle.errors import ImageError, InputError, SettingsError
 from jaxstyle.model import weights
 from jaxstyle.paths import given_path
+from jaxstyle.planning.description import describe, with_facts
+from jaxstyle.planning.places import places_of
 from jaxstyle.planning.scales import total_evaluations
 from jaxstyle.planning.shots import number_of
 from jaxstyle.planning.styles import Styles, unusable
 from jaxstyle.settings import INITS, RULES, RenderSettings
 
-ROUNDING = ("batch", "tail", "devices", "tile", "regions")
-"""Settings that change an output by rounding: settings.json shows them, and a run with others may go on in the folder.
-Refusing it would leave no way on where the memory turns out too small; each row has its own batch."""
 INIT_SIZES = 2
 """Long side at which the picture that `init` names is kept, in working sizes: it is resized to each picture's."""
 BLOCK = 2**20
@@ -61,6 +58,8 @@ class Ready:
         folder: the output folder, once the run has opened it.
         shots: number of shots, if the inputs are frames; else 0. More images cannot be optimised side by side.
         start_format: `output_format` of the run whose results `init` names.
+        annotations: what is copied to the outputs at the end, or None.
+        only: key of the one output that is rendered; "" for all.
     """
 
     source: Source
@@ -74,6 +73,8 @@ class Ready:
     folder: Folder | None = None
     shots: int = 0
     start_format: str = "keep"
+    only: str = ""
+    annotations: Annotations | None = None
 
 
 def check(
@@ -86,6 +87,7 @@ def check(
     sink: str = "folders",
     decoders: Decoders,
     watch: Callable[[str], AbstractContextManager[Any]] = nullcontext,
+    only: str = "",
 ) -> Ready:
     """Checks everything that can be wrong before the first byte is written, the quick things first.
 
@@ -93,6 +95,7 @@ def check(
         source, sink: names in `SOURCES` and `SINKS`; see `source_for`.
         decoders: decode the style, and the picture that `init` names.
         watch: a context for each call of storage, given what it does.
+        only: see `Ready`.
 
     Raises what `pipeline.render` raises.
     """
@@ -117,6 +120,9 @@ def check(
         _refuse_among(settings.content_masks, given, "inputs")
         _refuse_among(settings.style_masks, found.roots, "styles")
         styles = Styles(found, settings, decoders)
+        annotations = annotations_for(settings)
+        if annotations is not None:
+            annotations.check(sources.roots, styles.assignment is not None and styles.assignment.several)
         shots = number_of(sources, settings.part()) if settings.frames else 0
     styles.load_one()
     start = None
@@ -127,15 +133,18 @@ def check(
     network = weights.load(settings.weights, settings.network)
     styles.check_targets(network.digest)
     run = describe(styles, settings, network, None if start is None else start.sha256)
-    run = with_notes(run, style=styles.one.notes if styles.one else (), init=() if start is None else start.notes)
+    run = with_facts(run, places=places_of(given, words, settings, source))
+    notes = {"style": styles.one.notes if styles.one else (), "init": () if start is None else start.notes}
+    run = with_facts(run, **{f"{name}_notes": "; ".join(found) for name, found in notes.items() if found})
     if settings.existing != "overwrite":
         with watch(f"reading the settings of {place}"):
             fingerprint.compare(output, run, continues=settings.existing == "continue")
     pixels = None if start is None else start.pixels
     start_format = fingerprint.output_format(Path(settings.init)) if settings.starts_from_folder else "keep"
     return Ready(
-        sources, outputs, styles, output, settings, pixels, network, run, shots=shots, start_format=start_format
-    )
+        sources, outputs, styles, output, settings, pixels, network, run, shots=shots, start_format=start_format,
+        only=only, annotations=annotations,
+    )  # fmt: skip
 
 
 def _several(given: Path | str | Iterable[Path | str]) -> Iterable[Path | str]:
@@ -150,7 +159,8 @@ def protected(ready: Ready) -> list[Path]:
     styles = ready.styles.listed
     mapping = [] if settings.assign in RULES else [Path(settings.assign)]
     own = [*styles.roots, *(one.path for one in styles.files)] if styles.matched else styles.roots
-    return [*ready.source.roots, *own, *mapping, *init, *network, *_masks(settings)]
+    carried = [] if settings.annotations is None else [settings.annotations]
+    return [*ready.source.roots, *own, *mapping, *init, *network, *carried, *_masks(settings)]
 
 
 def _refuse_among(masks: Path | None, roots: Sequence[Path], what: str) -> None:
@@ -180,6 +190,7 @@ def check_output(styles: Sequence[Path], output: Path, settings: RenderSettings)
         *(("mask", path) for path in _masks(settings)),
         *(("style", path) for path in styles),
         ("init picture", Path(settings.init)),
+        ("annotations file", settings.annotations or Path("")),
         ("weights file", Path(settings.weights or "")),
     ]
     for name, path in own:
@@ -221,47 +232,6 @@ def own_picture(path: Path, name: str, size: int, decoders: Decoders) -> Decoded
         return decoders.read(path, size, full_alpha=False)
     except ImageError as error:
         raise unusable(name, path, error) from error
-
-
-def describe(
-    styles: Styles, settings: RenderSettings, network: weights.Weights, init_sha256: str | None = None
-) -> Fingerprint:
-    """The fingerprint of a run, for settings.json.
-
-    Args:
-        init_sha256: checksum of the picture that `init` names.
-    """
-    decides: dict[str, Any] = {"settings": settings.pixels(), "style": styles.fingerprint, "weights": network.digest}
-    if init_sha256 is not None:
-        decides["init"] = init_sha256
-    about = {
-        "jaxstyle": jaxstyle.__version__,
-        "jax": version("jax"),
-        "style": styles.name,
-        "weights": network.source,
-        "rounding": {name: getattr(settings, name) for name in ROUNDING},
-    }
-    return Fingerprint(decides, {"settings": settings.defaults(), "init": None}, about)
-
-
-def with_notes(run: Fingerprint, **notes: Sequence[str]) -> Fingerprint:
-    """Adds the notes on the pictures that the whole run depends on to its facts, as `style_notes` and `init_notes`."""
-    told = {f"{name}_notes": "; ".join(found) for name, found in notes.items() if found}
-    return dataclasses.replace(run, about={**run.about, **told})
-
-
-def rounding(output: Path, run: Fingerprint) -> str:
-    """Says which settings of `ROUNDING` the runs before had otherwise; "" if none."""
-    here, there = run.about["rounding"], (fingerprint.read_about(output) or {}).get("rounding")
-    there = there if isinstance(there, dict) else here  # of an older version
-    differing = [
-        f"{name} is {here[name]!r} now and was {there[name]!r}"
-        for name in here
-        if here[name] != there.setdefault(name, here[name])
-    ]
-    return (
-        f"Results of earlier runs in this folder may be rounded otherwise: {', '.join(differing)}." if differing else ""
-    )
 
 
 def is_unchanged(one: Input, before: Ledger, ready: Ready) -> bool:

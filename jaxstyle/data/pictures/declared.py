@@ -82,6 +82,13 @@ def _of_avif(image: Image.Image, file: BinaryIO, profile: bytes | None) -> Colou
     return colour.from_code_points(int.from_bytes(box[4:6], "big"), int.from_bytes(box[6:8], "big"))
 
 
+def _of_heic(image: Image.Image, file: BinaryIO, profile: bytes | None) -> Colours:
+    points = image.info.get("nclx_profile")
+    if profile or not points:
+        return profile
+    return colour.from_code_points(points["color_primaries"], points["transfer_characteristics"])
+
+
 def _of_jpeg2000(image: Image.Image, file: BinaryIO, profile: bytes | None) -> Colours:
     file.seek(0)
     if file.read(4) == b"\xff\x4f\xff\x51":
@@ -132,6 +139,7 @@ def _of_tiff(image: Image.Image, file: BinaryIO, profile: bytes | None) -> Colou
 
 _OF_FORMAT: dict[str, Callable[[Image.Image, BinaryIO, bytes | None], Colours]] = {
     "PNG": _of_png, "AVIF": _of_avif, "JPEG2000": _of_jpeg2000, "BMP": _of_bmp, "TIFF": _of_tiff,
+    "HEIC": _of_heic,
 }  # fmt: skip
 
 

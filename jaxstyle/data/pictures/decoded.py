@@ -170,6 +170,8 @@ def _depth(found: Opened, notes: list[str]) -> int:
             return dict(declared.png_head(found.file)).get(b"IHDR", bytes(8) + b"\x08")[8]
         if image.format == "AVIF":
             bits = declared.avif_depth(found.file)
+        elif image.format == "HEIC":
+            bits = int(image.info.get("bit_depth", 8))
         elif image.format == "JPEG2000":
             bits = declared.jpeg2000_depth(found.file)
         elif ";16" in deep.raw_mode(image):
@@ -181,6 +183,8 @@ def _depth(found: Opened, notes: list[str]) -> int:
 
 def _orientation(image: Image.Image, notes: list[str]) -> int:
     """Returns the orientation of a loaded picture by EXIF or XMP, 1 to 8."""
+    if getattr(image, "upright", False):
+        return 1
     try:
         number = image.getexif().get(ORIENTATION, 1)
     except Exception as error:  # damaged EXIF in a whole picture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from functools import cache
+from importlib.util import find_spec
 from pathlib import PurePosixPath
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "JPEG2000", "PPM")
@@ -15,6 +17,11 @@ BITMAP = "pbm"
 WRITTEN = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
 """Formats that `output_format` names; with `keep` an output has its input's."""
 _ADDED = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}
+
+EXTRAS = {"HEIC": ("heif", "pillow-heif", "pillow_heif"), "JPEG XL": ("jxl", "pillow-jxl-plugin", "pillow_jxl"),
+          "camera RAW": ("raw", "rawpy", "rawpy")}  # fmt: skip
+"""Kinds that a package reads, if it is installed: jaxstyle's extra with it, its name, and the module. Their outputs
+have another format: PNG, unless their names claim one."""
 
 CONVERT = "Convert it to JPEG, PNG or TIFF."
 DEVELOP = "Develop it to TIFF or JPEG with a RAW converter."
@@ -88,9 +95,19 @@ def by_name(name: str) -> str:
     return _FORMAT_OF.get(end) or _FOREIGN_OF.get(end, ("", ""))[0]
 
 
-def remedy(kind: str, name: str = "") -> str:
+@cache
+def is_read(kind: str) -> bool:
+    """Whether pictures of a kind are read: a format of Pillow's, or a kind whose package is installed."""
+    return kind in FORMATS or (kind in EXTRAS and find_spec(EXTRAS[kind][2]) is not None)
+
+
+def remedy(kind: str) -> str:
     """Returns what helps with a picture of a kind that is not read."""
-    return next((remedy for known, (_, remedy) in _FOREIGN.items() if known == kind), CONVERT)
+    found = next((remedy for known, (_, remedy) in _FOREIGN.items() if known == kind), CONVERT)
+    if kind not in EXTRAS or is_read(kind):
+        return found
+    extra, package, _ = EXTRAS[kind]
+    return f"{found} Or install jaxstyle's extra {extra!r}, which reads it: `pip install {package}`."
 
 
 def refused(name: str, format: str, chosen: str = "keep") -> str:
@@ -103,6 +120,8 @@ def refused(name: str, format: str, chosen: str = "keep") -> str:
         chosen: the setting `output_format`.
     """
     kind = by_name(name)
+    if kind in EXTRAS and kind == format:
+        return ""
     if kind == "camera RAW":
         return f"is camera RAW by its name; the {format} that can be read in it may be its thumbnail. {DEVELOP}"
     if extension(name) == BITMAP and format == "PPM" and chosen == "keep":
@@ -115,8 +134,12 @@ def refused(name: str, format: str, chosen: str = "keep") -> str:
 def output_format(name: str, format: str) -> str:
     """Returns the format of the output for an input's name and format.
 
-    The format is the input's, except that MPO becomes JPEG and that a PPM called .pgm or .pfm becomes that.
+    The format is the input's, except that MPO becomes JPEG and that a PPM called .pgm or .pfm becomes that. What only
+    `EXTRAS` read becomes what its name claims, such as a HEIC called .jpg, or else a PNG.
     """
+    if format in EXTRAS:
+        claimed = by_name(name)
+        return output_format(name, claimed) if claimed in FORMATS else "PNG"
     if format == "PPM":
         return GRAY.get(extension(name), "PPM")
     return "JPEG" if format == "MPO" else format
@@ -129,16 +152,25 @@ def output_name(key: str, chosen: str) -> str:
     a.jpg and a.png have two outputs. No two keys become one, whatever else there is. Therefore a name that could be
     such an output, as a.jpg.png, gets the extension too, and a name without a picture's extension gets it twice.
 
+    With the format of the input, names of kinds that only `EXTRAS` read get .png: a.heic becomes a.heic.png, and
+    a.heic.png becomes a.heic.png.png.
+
     Args:
         chosen: the setting `output_format`.
     """
     format = WRITTEN.get(chosen)
     if format is None:
-        return key
+        return key + _ADDED["PNG"] if by_name(_without_png(key.casefold())) in EXTRAS else key
     plain = key.casefold()  # names that a file system takes for one are treated alike
     if by_name(plain) == format and not by_name(plain.removesuffix(PurePosixPath(plain).suffix)):
         return key
     return key + _ADDED[format] * (1 if by_name(plain) else 2)
+
+
+def _without_png(name: str) -> str:
+    while name.endswith(_ADDED["PNG"]):
+        name = name.removesuffix(_ADDED["PNG"])
+    return name
 
 
 def naming_note(name: str, format: str, chosen: str = "keep") -> str:
@@ -152,6 +184,8 @@ def naming_note(name: str, format: str, chosen: str = "keep") -> str:
     claimed, written = by_name(name), output_format(name, format)
     if written in GRAY.values():
         return f"the output is gray: a .{extension(name)} holds no colour"
+    if claimed in FORMATS and format in EXTRAS:
+        return f"is {format} in spite of its name, and its output is a {written}"
     if claimed in FORMATS and claimed != written:
         return f"is a {format} in spite of its name, and so is its output"
     return ""

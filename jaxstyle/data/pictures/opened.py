@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
 from jaxstyle.data.bounds import check_size
-from jaxstyle.data.pictures import complete, ifd, kinds
+from jaxstyle.data.pictures import complete, extras, ifd, kinds
 from jaxstyle.data.pictures.srgb import reason
 from jaxstyle.errors import ImageError
 
@@ -70,8 +70,7 @@ def opened(source: Path | BinaryIO, max_pixels: int) -> Iterator[Opened]:
 
     Raises:
         NotAPicture: the content is of no kind that is called a picture.
-        ImageError: the file cannot be opened, is camera RAW or another kind that is not read, or claims too many
-            pixels.
+        ImageError: the file cannot be opened, is of a kind that is not read, or claims too many pixels.
     """
     if isinstance(source, Path):
         try:
@@ -97,8 +96,12 @@ def _identified(file: BinaryIO) -> ImageFile:
     kind = kinds.by_content(file.read(kinds.MAGIC_BYTES))
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
-    if kind and kind not in kinds.FORMATS:
+    if kind == "TIFF" and kinds.is_read("camera RAW") and _is_raw(file):
+        kind = "camera RAW"
+    if kind and not kinds.is_read(kind):
         raise ImageError(f"is {kind}, which is not read", kinds.remedy(kind))
+    if kind in kinds.EXTRAS:
+        return _by_extra(kind, file)
     try:
         return Image.open(file, formats=formats())
     except UnidentifiedImageError as error:
@@ -111,6 +114,24 @@ def _identified(file: BinaryIO) -> ImageFile:
         raise NotAPicture(f"the file {'is no picture of a known format' if size else 'is empty'}") from error
     except Exception as error:  # on a hostile file a decoder may raise any type of error
         raise ImageError(f"cannot be opened ({reason(error)})") from error
+
+
+def _is_raw(file: BinaryIO) -> bool:
+    """Whether a directory of a TIFF describes a sensor's values."""
+    try:
+        with at_start(file):
+            return any(page.raw for page in ifd.pages(file))
+    except (ifd.Broken, struct.error):
+        return False
+
+
+def _by_extra(kind: str, file: BinaryIO) -> ImageFile:
+    """Opens a picture of a kind that an optional package reads."""
+    try:
+        return extras.opened(kind, file)
+    except Exception as error:  # as in `_identified`
+        what = f"is a {kind} that is damaged, or of a kind that is not read ({reason(error)})"
+        raise ImageError(what, kinds.remedy(kind)) from error
 
 
 def _at_full_page(image: ImageFile, file: BinaryIO) -> Opened:
@@ -134,7 +155,7 @@ def _pages(file: BinaryIO) -> tuple[list[ifd.Page], int]:
             pages = ifd.pages(file)
         return pages, ifd.full_page(pages)
     except ifd.Raw as error:
-        raise ImageError(str(error), kinds.DEVELOP) from error
+        raise ImageError(str(error), kinds.remedy("camera RAW")) from error
     except (ifd.Broken, struct.error) as error:
         raise ImageError(str(error) if isinstance(error, ifd.Broken) else "is cut short", COPY_AGAIN) from error
 

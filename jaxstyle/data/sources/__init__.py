@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from jaxstyle.data.sources.base import Source, is_hdf5, is_tar
+from jaxstyle.data.sources.base import Source, is_hdf5, is_list, is_tar
 from jaxstyle.data.sources.folders import FolderSource
 from jaxstyle.errors import SettingsError
 from jaxstyle.settings import RenderSettings
@@ -25,18 +25,28 @@ def _tar(inputs: Sequence[Path | str], *, settings: RenderSettings, case_insensi
     return TarSource(inputs, settings=settings, case_insensitive=case_insensitive)
 
 
-SOURCES: dict[str, Callable[..., Source]] = {"folders": FolderSource, "hdf5": _hdf5, "tar": _tar}
+def _lists(inputs: Sequence[Path | str], *, settings: RenderSettings, case_insensitive: bool) -> Source:
+    from jaxstyle.data.sources.lists import ListSource  # imports numpy too
+
+    return ListSource(inputs, settings=settings, case_insensitive=case_insensitive)
+
+
+SOURCES: dict[str, Callable[..., Source]] = {"folders": FolderSource, "hdf5": _hdf5, "tar": _tar, "lists": _lists}
 """Sources by name. Each is called with the inputs of the command and `case_insensitive`, see `FolderSource`; those in
 `BY_NAME` also with the settings."""
-BY_NAME: dict[str, Callable[[Path | str], bool]] = {"tar": is_tar, "hdf5": is_hdf5}
+BY_NAME: dict[str, Callable[[Path | str], bool]] = {"tar": is_tar, "hdf5": is_hdf5, "lists": is_list}
 """Sources of inputs that are told by their names."""
-OF_SOURCES = {"dataset": ("hdf5", "an HDF5 file"), "member": ("tar", "a tar archive")}
+OF_SOURCES = {
+    "dataset": ("hdf5", "an HDF5 file"),
+    "member": ("tar", "a tar archive"),
+    "path_column": ("lists", "a list"),
+}
 """Settings of one source each, with its name and what its inputs are."""
 _COMPRESSED = re.compile(r"\.(tgz|tbz2?|txz|tzst|tar\.\w+)$", re.IGNORECASE)
 
 
 def source_for(name: str, inputs: Sequence[Path | str], settings: RenderSettings, *, case_insensitive: bool) -> Source:
-    """Makes the source of this name; archives or HDF5 files among the inputs make "folders" mean theirs.
+    """Makes the source of this name; archives, HDF5 files or lists among the inputs make "folders" mean theirs.
 
     Raises:
         InputError: an archive is compressed.
@@ -51,7 +61,8 @@ def source_for(name: str, inputs: Sequence[Path | str], settings: RenderSettings
         name = next((source for source, has in BY_NAME.items() if any(map(has, inputs))), name)
     for setting, (source, what) in OF_SOURCES.items():
         value = getattr(settings, setting)
-        if value is not None and source != name:
+        of_annotations = setting == "path_column" and settings.annotations is not None
+        if value != getattr(RenderSettings, setting) and source != name and not of_annotations:
             raise SettingsError(f"{setting} is {value!r}, and no input is {what}", "Leave it out.")
     if name in BY_NAME:
         return SOURCES[name](inputs, case_insensitive=case_insensitive, settings=settings)

@@ -13,6 +13,8 @@ HDF5 = (".h5", ".hdf5")
 """Extensions of HDF5 files."""
 TAR = ".tar"
 """Extension of tar archives."""
+LISTS = (".csv", ".tsv", ".jsonl")
+"""Extensions of lists of pictures."""
 
 Locator = Path | str
 """Location of an input: the path of a file that every process can open, or a string that only the source can open."""
@@ -63,6 +65,11 @@ def is_hdf5(path: Path | str) -> bool:
 def is_tar(path: Path | str) -> bool:
     """Whether an input is a tar archive, by its name."""
     return Path(path).suffix.lower() == TAR and not Path(path).is_dir()
+
+
+def is_list(path: Path | str) -> bool:
+    """Whether an input is a list of pictures, by its name."""
+    return Path(path).suffix.lower() in LISTS and not Path(path).is_dir()
 
 
 class Source(Protocol):

@@ -243,7 +243,7 @@ def resolve_collision(
         row = _one_row([group[n][0] for n in members], folders.get(key), same)
         if not row.skipped:
             folder_key = next((other for other in folders if other != key), "")
-            row = _beside(row, earlier, folder_key, case_insensitive)
+            row = beside(row, earlier, folder_key, case_insensitive)
             earlier = earlier or key
         rows[members[0]] = row
     return rows
@@ -265,7 +265,7 @@ def _one_row(files: list[Input], folder: Input | None, same: Callable[[Path, Pat
     return first
 
 
-def _beside(row: Input, file: str, folder: str, case_insensitive: bool) -> Input:
+def beside(row: Input, file: str, folder: str, case_insensitive: bool) -> Input:
     """Adds a note or failure to a row whose key equals an earlier file's or a folder's (each may be "") when folded."""
     if not (file or folder):
         return row

@@ -22,6 +22,9 @@ _CHECKS: dict[str, Callable[[BinaryIO], str]] = {
     "TIFF": tiff.problem,
     "BMP": plain.bmp_problem,
     "PPM": plain.ppm_problem,
+    "HEIC": boxes.avif_problem,
+    "JPEG XL": boxes.jpegxl_problem,
+    "camera RAW": lambda file: "",  # as far as LibRaw tells when it reads the sensor's values
 }
 
 

@@ -1,4 +1,4 @@
-"""AVIF and JPEG 2000: the lengths of boxes and tile parts, the end marker, and runs of zeros in the pixels."""
+"""AVIF, HEIC, JPEG XL, JPEG 2000: the lengths of boxes and tile parts, the end marker, and runs of zeros in pixels."""
 
 from __future__ import annotations
 
@@ -38,13 +38,25 @@ def boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, in
 
 
 def avif_problem(file: BinaryIO) -> str:
-    """Returns what shows that an AVIF file is not whole, or ""."""
+    """Returns what shows that an AVIF or a HEIC file is not whole, or ""."""
     try:
         for name, start, end in boxes(file, 0, file.seek(0, os.SEEK_END)):
             if name == b"mdat":
                 file.seek(start)
                 if found := zeros.problem(file.read(end - start)):
                     return found
+    except Broken as error:
+        return str(error)
+    return ""
+
+
+def jpegxl_problem(file: BinaryIO) -> str:
+    """Returns what shows that the boxes of a JPEG XL are not whole, or ""; its decoder finds a codestream cut short."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    try:
+        if file.read(2) != b"\xff\x0a":
+            list(boxes(file, 0, size))
     except Broken as error:
         return str(error)
     return ""
