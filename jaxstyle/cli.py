@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Annotated
 import cyclopts
 from cyclopts import App, Parameter
 
-from jaxstyle import __version__, arguments, cli_pack, cli_setup, cli_targets, cli_tools, cli_weights
+from jaxstyle import (
+    __version__,
+    arguments,
+    cli_pack,
+    cli_report,
+    cli_setup,
+    cli_targets,
+    cli_tools,
+    cli_weights,
+)
 from jaxstyle.engine.stop import Quit, Stop, on_signals
 from jaxstyle.errors import (
     EXIT_INTERRUPTED,
@@ -42,7 +51,8 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 app.command(cli_weights.app)
-for command in (cli_pack.pack, cli_targets.targets, cli_tools.demo, cli_tools.bench, cli_tools.doctor):
+TOOLS = (cli_tools.demo, cli_tools.bench, cli_tools.doctor)
+for command in (cli_pack.pack, cli_report.report, cli_targets.targets, *TOOLS):
     app.command(command)
 cli_setup.register(app)
 app.meta.suppress_keyboard_interrupt = False

@@ -37,6 +37,7 @@ WORK = {
     "init": "jaxstyle.settings_file.write",
     "completion": "cyclopts.App.generate_completion",
     "pack": "jaxstyle.data.packing.pack",
+    "report": "jaxstyle.report.rows_index.Asked",  # both with --watch and without
     "status": "jaxstyle.data.audit.status",
     "verify": "jaxstyle.data.audit.verify",
     "demo": "jaxstyle.demo.demo.run",

@@ -138,7 +138,7 @@ def status(output: Path) -> FolderStatus:
         InputError: the folder is not an output folder of jaxstyle.
         StorageError: the folder cannot be read.
     """
-    folder = _opened(output)
+    folder = opened_output(output)
     found = FolderStatus(output, holders=lock.holders(folder), about=read_about(folder))
     reasons: Counter[tuple[str, str]] = Counter()
     with LastRows(folder) as rows:
@@ -164,7 +164,7 @@ def verify(output: Path, progress: Callable[[int], None] | None = None) -> Verdi
     Raises:
         InputError, StorageError: see `status`.
     """
-    folder = _opened(output)
+    folder = opened_output(output)
     verdict = Verdict(output, holders=lock.holders(folder))
     if folder.has(SETTINGS) and read_about(folder) is None:
         verdict.problems.append((SETTINGS, "is damaged"))
@@ -250,8 +250,8 @@ def _is_own(key: str) -> bool:
     return "/" not in key and is_reserved(key)
 
 
-def _opened(output: Path) -> Folder:
-    """Opens a folder with results."""
+def opened_output(output: Path) -> Folder:
+    """Opens a folder with results; raises the errors of `status`."""
     folder = None
     try:
         folder = Folder(output)
