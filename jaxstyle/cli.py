@@ -19,6 +19,7 @@ from jaxstyle import (
     cli_manifest,
     cli_pack,
     cli_replay,
+    cli_report,
     cli_setup,
     cli_targets,
     cli_tools,
@@ -52,10 +53,8 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 app.command(cli_weights.app)
-for command in (
-    cli_pack.pack, cli_manifest.manifest, cli_replay.replay, cli_targets.targets,
-    cli_tools.demo, cli_tools.bench, cli_tools.doctor,
-):  # fmt: skip
+OF_FOLDERS = (cli_pack.pack, cli_report.report, cli_manifest.manifest, cli_replay.replay)
+for command in (*OF_FOLDERS, cli_targets.targets, cli_tools.demo, cli_tools.bench, cli_tools.doctor):
     app.command(command)
 cli_setup.register(app)
 app.meta.suppress_keyboard_interrupt = False

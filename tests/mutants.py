@@ -105,7 +105,8 @@ class Copy:
         began = time.monotonic()
         process = subprocess.Popen(
             [*command, *(f"tests/{name}" for name in names)], cwd=self.root, env=self._environment, text=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+            errors="replace", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            start_new_session=True,
         )  # fmt: skip
         try:
             told, _ = process.communicate(timeout=LIMIT * len(names))

@@ -39,6 +39,7 @@ WORK = {
     "pack": "jaxstyle.data.packing.pack",
     "manifest": "jaxstyle.data.table.write",
     "replay": "jaxstyle.engine.replay.replay",
+    "report": "jaxstyle.report.rows_index.Asked",  # both with --watch and without
     "status": "jaxstyle.data.audit.status",
     "verify": "jaxstyle.data.audit.verify",
     "demo": "jaxstyle.demo.demo.run",

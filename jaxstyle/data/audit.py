@@ -251,7 +251,7 @@ def _is_own(key: str) -> bool:
 
 
 def opened(output: Path) -> Folder:
-    """Opens a folder with results."""
+    """Opens a folder with results; raises the errors of `status`."""
     folder = None
     try:
         folder = Folder(output)

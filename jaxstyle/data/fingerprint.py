@@ -172,6 +172,15 @@ def read_about(output: Path | Folder) -> dict[str, Any] | None:
     return about if isinstance(about, dict) else None
 
 
+def read_settings(output: Path | Folder) -> dict[str, Any]:
+    """Reads the settings of a folder's runs from settings.json; none if it is absent, damaged or cannot be read."""
+    try:
+        settings = loads(_bytes(output))["decides"]["settings"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return settings if isinstance(settings, dict) else {}
+
+
 def output_format(output: Path | Folder) -> str:
     """Reads the setting `output_format` of a folder's runs: "keep" if settings.json lacks it or cannot be read."""
     try:
