@@ -37,8 +37,8 @@ def attributes(owner: type) -> dict[str, str]:
     """The descriptions under "Attributes:" in a class's docstring, by name; a base class's come first."""
     found: dict[str, str] = {}
     for one in reversed(owner.__mro__):
-        text = inspect.cleandoc(one.__doc__ or "")  # Python 3.13 has taken the indentation away already
-        for names, text in re.findall(r"^    ([\w, ]+): (.*(?:\n {8}.*)*)", text, re.MULTILINE):
+        docstring = inspect.cleandoc(one.__doc__ or "")  # Python 3.13 has taken the indentation away already
+        for names, text in re.findall(r"^    ([\w, ]+): (.*(?:\n {8}.*)*)", docstring, re.MULTILINE):
             found |= dict.fromkeys(names.split(", "), " ".join(text.split()))
     return found
 

@@ -739,6 +739,8 @@ LISTS = _in(
     ("extra-named", "a failed HEIC does not say which extra reads it", "data/pictures/kinds.py",
      "if kind not in EXTRAS or is_read(kind):", "if True:",
      "extras::without_the_extra_a_picture_is_a_failed_row_that_names_it"),
+)  # fmt: skip
+
 REPORT = _in(
     "report/",
     ("report-order", "failures stand among the other rows", "rows_index.py",
