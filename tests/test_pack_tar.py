@@ -374,3 +374,18 @@ def test_the_command(place, monkeypatch, capsys):
     assert "Carried over beside them: 12 members" in said
     assert command("pack", "out", "-o", "new", "--input", "in/train-*.tar", "--json") == 0
     assert json.loads(capsys.readouterr().out)["written"] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "is_folder"), [("packed", True), ("packed-1.0", True), ("x.npz", False), ("x.TAR", False)]
+)
+def test_a_name_with_a_number_is_a_folders_and_one_with_an_extension_is_not(name, is_folder, tmp_path, monkeypatch):
+    from jaxstyle.data import packing
+    from jaxstyle.data.packing import tar
+
+    monkeypatch.setattr(tar, "pack", lambda *_: "shards")
+    if is_folder:
+        assert packing.pack(tmp_path / "out", tmp_path / name) == "shards"
+    else:
+        with pytest.raises(InputError, match="no HDF5 file by its name, and no folder"):
+            packing.pack(tmp_path / "out", tmp_path / name)

@@ -54,7 +54,8 @@ def pack(
             raise InputError(f"the output is {printable(target)}, and the input {printable(other)} a tar archive",
                              "Give a folder as the output.")  # fmt: skip
         return hdf5.pack(output, target, sources, dataset, allow_missing, per_file, layout, leave_out)
-    if any(map(is_hdf5, sources)) or (not target.is_dir() and (target.suffix or target.exists())):
+    a_file = target.exists() or target.suffix[1:2].isalpha()  # a folder may be called packed-1.0
+    if any(map(is_hdf5, sources)) or (a_file and not target.is_dir()):
         raise InputError(f"the output {printable(target)} is no HDF5 file by its name, and no folder",
                          "End it in .h5 or .hdf5, or give a folder for tar archives.")  # fmt: skip
     if dataset is not None or leave_out or layout != "auto":
