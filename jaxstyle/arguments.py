@@ -22,6 +22,8 @@ PREFIX = "JAXSTYLE_"
 OTHER_VARIABLES = ("CACHE", "CONFIG")
 """Variables that are no setting of render."""
 
+IMPLIED = {"--ray": "auto"}
+"""Values of flags behind which no word stands, or another flag."""
 LAYER = r"(relu|block|conv)\d+_(conv)?\d+"
 NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 OF_SEVERAL = ("--style", "--input")
@@ -95,7 +97,9 @@ def apart(words: Iterable[str]) -> Iterator[str]:
         elif word.startswith("-"):
             flag = word.partition("=")[0].replace("_", "-")
             yield _known(word)
-            if "=" not in word and flag not in SWITCHES and waiting:
+            if word in IMPLIED and (not waiting or waiting[0].startswith("-")):
+                yield IMPLIED[word]
+            elif "=" not in word and flag not in SWITCHES and waiting:
                 yield _known(waiting.pop(0))
         elif flag in OF_SEVERAL and inputs > 0:
             yield from (flag, word)

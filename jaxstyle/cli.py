@@ -18,6 +18,7 @@ from jaxstyle import (
     arguments,
     cli_manifest,
     cli_pack,
+    cli_ray,
     cli_replay,
     cli_report,
     cli_setup,
@@ -38,6 +39,7 @@ from jaxstyle.errors import (
     refused_by_the_system,
 )
 from jaxstyle.printing import Json, echo, show
+from jaxstyle.ray_settings import RaySettings
 from jaxstyle.settings import RenderSettings
 from jaxstyle.streams import lenient
 from jaxstyle.variants import variants
@@ -61,7 +63,7 @@ app.meta.suppress_keyboard_interrupt = False
 app.meta.group_parameters = cyclopts.Group("Session")
 
 Settings = Annotated[RenderSettings | None, Parameter(name="*")]
-
+Cluster = Annotated[RaySettings | None, Parameter(name="*")]
 
 Inputs = Annotated[list[Path], Parameter(name="INPUT", negative=())]
 Style = Annotated[list[str], Parameter(negative=(), env_var_split=lambda text: [text])]
@@ -86,6 +88,7 @@ def render(
     quiet: Quiet = False,
     log_json: LogJson = False,
     settings: Settings = None,
+    cluster: Cluster = None,
 ) -> int:
     """Render photographs in the style of an image.
 
@@ -121,6 +124,8 @@ def render(
     if quiet and log_json:
         raise SettingsError("--quiet and --log-json are given", "Leave one out: --log-json prints events alone.")
 
+    if cluster is not None and cluster.ray is not None:
+        return cli_ray.render(inputs, style, output, settings or RenderSettings(), cluster, quiet, log_json)
     stop, drawn = Stop(), list[Path]()
 
     def draw_sheet(summary: Summary) -> None:

@@ -14,6 +14,7 @@ from jaxstyle import toml_file
 from jaxstyle.coerce import kinds_of, nearest, shown, typed
 from jaxstyle.errors import SettingsError, printable
 from jaxstyle.paths import given_path
+from jaxstyle.ray_settings import RaySettings
 from jaxstyle.settings import RenderSettings
 
 STYLES = str | tuple[str, ...]
@@ -26,6 +27,7 @@ FLAGS: dict[str, dict[str, Any]] = {
         "measure": bool,
         "quiet": bool,
         "log_json": bool,
+        **typing.get_type_hints(RaySettings),
     },
     "sweep": {"style": STYLES, "output": Path},
     "targets": {"output": Path},

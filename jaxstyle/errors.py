@@ -65,6 +65,12 @@ class DeviceError(JaxstyleError):
     exit_code = 1
 
 
+class ClusterError(JaxstyleError):
+    """A cluster cannot be reached, or shards have not been finished on it."""
+
+    exit_code = 1
+
+
 class LimitError(JaxstyleError):
     """The system refuses this process memory, open files, processes or threads."""
 

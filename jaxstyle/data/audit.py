@@ -292,7 +292,14 @@ def _some(lines: list[str]) -> list[str]:
 
 def _at_work(holders: list[dict[str, Any]]) -> list[str]:
     return [
-        f"at work: {'a run' if one['part'] == '1/1' else 'shard ' + _shown(one['part'])} on {_shown(one['host'])}, "
+        f"at work: {_part(str(one['part']))} on {_shown(one['host'])}, "
         f"process {one['pid']}, since {_shown(one['since'])}"
         for one in holders
     ]
+
+
+def _part(part: str) -> str:
+    """Names a part of the inputs; shard 0 is the coordinator of all, see `cluster.render`."""
+    if part.startswith("0/"):
+        return f"the coordinator of {part[2:]} shards"
+    return "a run" if part == "1/1" else f"shard {_shown(part)}"

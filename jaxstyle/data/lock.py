@@ -24,7 +24,7 @@ from jaxstyle.data.writing import write_file
 from jaxstyle.errors import JaxstyleError, OutputLocked, StorageError
 
 Part = tuple[int, int]
-"""I and N of shard I of N; (1, 1) is the whole folder."""
+"""I and N of shard I of N; (1, 1) is the whole folder. I is 0 for the coordinator of N shards, see `cluster.render`."""
 
 
 @contextmanager

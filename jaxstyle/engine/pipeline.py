@@ -192,7 +192,7 @@ def _render(
         try:
             with calls.of(f"uniting the manifests of {place}", MUTEX_SECONDS):
                 # if other shards are at work, the last one does it
-                lock.if_unlocked(folder, lambda: _unite(ready, folder, summary, progress, calls))
+                lock.if_unlocked(folder, lambda: unite(ready, folder, summary, progress, calls))
         except (OutputLocked, StorageError) as error:
             progress.say(f"The shards' manifests stay apart until another run unites them: {error}")
     return summary
@@ -246,7 +246,7 @@ def _carry(ready: preflight.Ready, summary: Summary, progress: Progress, calls: 
         progress.say(carried.told())
 
 
-def _unite(ready: preflight.Ready, output: Folder, summary: Summary, progress: Progress, calls: Calls) -> None:
+def unite(ready: preflight.Ready, output: Folder, summary: Summary, progress: Progress, calls: Calls) -> None:
     """Makes one manifest of the shards' and deletes unfinished files of all of them."""
     ledger.compact(output)
     _carry(ready, summary, progress, calls)
