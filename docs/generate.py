@@ -26,6 +26,7 @@ from jaxstyle.architecture import ARCHITECTURES  # noqa: E402
 from jaxstyle.data.rows import Row  # noqa: E402
 from jaxstyle.model.packages import PACKAGES  # noqa: E402
 from jaxstyle.presets import PRESETS, Objective  # noqa: E402
+from jaxstyle.ray_settings import RaySettings  # noqa: E402
 from jaxstyle.settings import RenderSettings  # noqa: E402
 
 FOLDERS = ("jaxstyle", "tests", "bench")
@@ -76,6 +77,10 @@ def flags(settings: type = RenderSettings) -> Iterator[tuple[str, str, str, str]
 
 def _flags() -> str:
     return table(("flag", "values", "default", "meaning"), flags())
+
+
+def _ray_flags() -> str:
+    return table(("flag", "values", "default", "meaning"), flags(RaySettings))
 
 
 def weights_of(preset: Objective) -> str:
@@ -162,7 +167,7 @@ def _files(folder: str) -> Callable[[], str]:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "flags": _flags, "presets": _presets, "networks": _networks, "commands": _commands, "row": _row,
+    "flags": _flags, "ray": _ray_flags, "presets": _presets, "networks": _networks, "commands": _commands, "row": _row,
     "python": _python, "documents": _documents,
 } | {folder: _files(folder) for folder in FOLDERS}  # fmt: skip
 """What makes each table, by its name."""

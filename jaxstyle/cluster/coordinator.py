@@ -46,7 +46,7 @@ class Cluster(Protocol):
         """Returns what attempts have told, and tells all to stop if wanted."""
 
     def cancel(self, shard: int, attempt: int) -> None:
-        """Ends an attempt at once; it still comes back from `ended`."""
+        """Ends an attempt at once. It may still come back from `ended`."""
 
 
 @dataclass
@@ -189,6 +189,7 @@ class Coordinator:
             self._progress.say(f"Stopping ({self._stop.reason}): finishing the images on the devices.")
         self._later.clear()
         for shard in [shard for shard in self._running if self._shards[shard].alive is None]:
+            self._running.discard(shard)
             self._cluster.cancel(shard, self._shards[shard].attempt)
 
     def _lose(self, shard: int) -> None:
@@ -219,7 +220,8 @@ class Coordinator:
                 self.totals.kinds[skipped_kind(row)] += 1
             self._progress.row(row)
         elif name == "say":
-            if arguments[0] not in self._said and len(self._said) < MOST_SAID:
+            stops = self._stopping and arguments[0].startswith("Stopping")  # as was said
+            if not stops and arguments[0] not in self._said and len(self._said) < MOST_SAID:
                 self._said.add(arguments[0])
                 self._progress.say(f"shard {shard}/{len(self._shards)}: {arguments[0]}")
         elif not present:

@@ -97,9 +97,9 @@ class RayCluster:
         try:
             return Outcome(*self._ray.get(task))
         except self._ray.exceptions.RayError as error:  # the machine or the worker has gone, or could not begin
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            said = lines[-1] if isinstance(error, self._ray.exceptions.RayTaskError) and lines else "".join(lines[:1])
-            return Outcome(None, Failure(LOST, f"{type(error).__name__}: {printable(said)}"))
+            task = isinstance(error, self._ray.exceptions.RayTaskError)  # its cause stands last
+            what = _said(error, last=True) if task else f"{type(error).__name__}: {_said(error).split('. ')[0]}"
+            return Outcome(None, Failure(LOST, what))
 
     def news(self, stop: bool) -> list[News]:
         try:
@@ -159,8 +159,7 @@ def joined(given: RaySettings, program: Sequence[str] | None = None) -> Iterator
         try:
             ray.init(given.ray, log_to_driver=False, logging_level="ERROR", **more)
         except (OSError, RuntimeError, ValueError, AssertionError, ray.exceptions.RayError) as error:
-            said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise ClusterError(f"{where} cannot be reached ({printable(said)})", remedy) from error
+            raise ClusterError(f"{where} cannot be reached ({_said(error)})", remedy) from error
         finally:
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, handler)
@@ -169,6 +168,12 @@ def joined(given: RaySettings, program: Sequence[str] | None = None) -> Iterator
     finally:
         if not here:
             ray.shutdown()
+
+
+def _said(error: Exception, *, last: bool = False) -> str:
+    """Returns the first or the last line of an error's text."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return printable(lines[-1 if last else 0])
 
 
 def _check_address(address: str, where: str, remedy: str) -> None:

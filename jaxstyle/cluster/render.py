@@ -33,6 +33,8 @@ from jaxstyle.settings import RenderSettings
 
 LOCK_SECONDS = 15.0
 """Time for the shards of a coordinator that was killed to end."""
+LOCK_PAUSE = 1.0
+"""Between two attempts at the lock."""
 
 
 class Workplace(coordinator.Cluster, Protocol):
@@ -119,7 +121,7 @@ def _locked(folder: Folder, shards: int, progress: Progress) -> Iterator[None]:
             if not told:
                 progress.say(f"{error.what}: waiting up to {LOCK_SECONDS:g} s for it.")
             told = True
-            time.sleep(1)
+            time.sleep(LOCK_PAUSE)
     try:
         yield
     finally:

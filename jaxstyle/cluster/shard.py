@@ -37,11 +37,12 @@ MOST_ROWS = 500
 
 
 class Teller(Silent):
-    """Prints the calls of a `Progress` as lines of JSON, at most one in `TELL_SECONDS`."""
+    """Prints the calls of a `Progress` as lines of JSON, one in `TELL_SECONDS` if there were any."""
 
     def __init__(self, file: IO[str]):
-        self._file, self._calls, self._last = file, list[Call](), time.monotonic()
+        self._file, self._calls, self._lock = file, list[Call](), threading.Lock()
         self._spent, self._loss = 0, 0.0
+        threading.Thread(target=self._tell_by_and_by, daemon=True).start()
 
     def begin(self, evaluations: int) -> None:
         self._add("begin", evaluations)
@@ -53,9 +54,9 @@ class Teller(Silent):
         self._add("finished", number)
 
     def advance(self, evaluations: int, loss: float) -> None:
-        self._spent += evaluations
-        self._loss = loss if loss == loss else self._loss  # NaN is no JSON
-        self._tell_if_due()
+        with self._lock:
+            self._spent += evaluations
+            self._loss = loss if loss == loss else self._loss  # NaN is no JSON
 
     def row(self, row: Row) -> None:
         self._add("row", row.as_json())
@@ -65,6 +66,7 @@ class Teller(Silent):
 
     def end(self, summary: Summary) -> None:
         names = ("rendered", "stopped", "occupancy", "seconds", "device_seconds", "programs")
+        self.tell()  # the last evaluations come before
         self._add("end", {name: getattr(summary, name) for name in names})
         self.tell()
 
@@ -73,18 +75,23 @@ class Teller(Silent):
         self.tell()
 
     def tell(self) -> None:
-        """Prints what has come together."""
-        if self._spent:
-            self._calls.append(["advance", [self._spent, self._loss]])
-        print(json.dumps(self._calls), file=self._file, flush=True)
-        self._calls, self._spent, self._last = [], 0, time.monotonic()
+        """Prints what has come together, if there is anything."""
+        with self._lock:
+            if self._spent:
+                self._calls.append(["advance", [self._spent, self._loss]])
+            calls, self._calls, self._spent = self._calls, [], 0
+            if calls:
+                print(json.dumps(calls), file=self._file, flush=True)
+
+    def _tell_by_and_by(self) -> None:
+        while True:
+            time.sleep(TELL_SECONDS)
+            self.tell()
 
     def _add(self, name: str, *arguments: Any) -> None:
-        self._calls.append([name, list(arguments)])
-        self._tell_if_due()
-
-    def _tell_if_due(self) -> None:
-        if time.monotonic() - self._last >= TELL_SECONDS or len(self._calls) >= MOST_ROWS:
+        with self._lock:
+            self._calls.append([name, list(arguments)])
+        if len(self._calls) >= MOST_ROWS:
             self.tell()
 
 
