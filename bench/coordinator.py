@@ -143,7 +143,7 @@ def measure(rows: int, shards: int) -> dict[str, Cost]:
     """Measures every step for one number of rows."""
     found = {"coordinator": measured(lambda: coordinate(rows, shards), rows)}
     with tempfile.TemporaryDirectory() as name:
-        write_ledgers(Path(name), rows, shards)
+        measured(lambda: write_ledgers(Path(name), rows, shards), rows)  # in a process, whose heap is not inherited
         folder = Folder(Path(name))
 
         def count() -> None:

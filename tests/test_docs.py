@@ -15,6 +15,7 @@ from pictures import painting, photo, save
 
 from jaxstyle import cli, errors
 from jaxstyle.presets import PRESETS
+from jaxstyle.ray_settings import RaySettings
 
 README = TEXTS["README.md"]
 OURS = [command for _, command in commands() if shlex.split(command)[0].endswith("jaxstyle")]
@@ -77,7 +78,7 @@ def test_every_command_is_understood(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     prepared(tmp_path)
     asked = []
-    for name, target in WORK.items():
+    for name, target in (*WORK.items(), ("render", "jaxstyle.cli_ray.render")):
 
         def note(*_, name=name, **__):
             asked.append(name)
@@ -140,7 +141,8 @@ def names(command):
 
 def test_a_plan_takes_the_flags_of_a_render():
     assert names("plan") <= names("render")
-    assert names("render") - names("plan") == {"--dry-run", "--quiet", "--log-json"}
+    ray = {flag.strip("`") for flag, *_ in generate.flags(RaySettings)}
+    assert names("render") - names("plan") == {"--dry-run", "--quiet", "--log-json"} | ray
 
 
 def test_help_says_what_the_dataclasses_say():
