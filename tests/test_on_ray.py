@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -31,13 +32,14 @@ def nodes():
     """A cluster of two nodes, with a core for one shard each, and its second node. It is the only one of the suite."""
     from ray.cluster_utils import Cluster
 
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="ray-") as place:  # a short path
         patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         small = {"num_cpus": 1, "object_store_memory": MEMORY}
         handler = signal.getsignal(signal.SIGTERM)
         try:
-            cluster = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
+            head = {**small, "include_dashboard": False, "temp_dir": place}
+            cluster = Cluster(initialize_head=True, head_node_args=head)
         except Exception as error:
             pytest.skip(f"Ray does not start on this machine: {error}")
         try:
