@@ -35,12 +35,13 @@ def nodes():
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="ray-") as place:  # a short path
         patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_TMPDIR", place)
         small = {"num_cpus": 1, "object_store_memory": MEMORY}
         handler = signal.getsignal(signal.SIGTERM)
         try:
-            head = {**small, "include_dashboard": False, "temp_dir": place}
+            head = {**small, "include_dashboard": False}
             cluster = Cluster(initialize_head=True, head_node_args=head)
-        except Exception as error:
+        except (RuntimeError, TimeoutError, ConnectionError, PermissionError) as error:
             pytest.skip(f"Ray does not start on this machine: {error}")
         try:
             yield cluster, cluster.add_node(**small)
