@@ -23,6 +23,8 @@ from jaxstyle.ray_settings import RaySettings
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'jaxstyle[ray]'")
 
 SHARD = str(Path(__file__).with_name("ray_shard.py"))
+NOTICED = {"period_ms": "300", "timeout_ms": "1000", "failure_threshold": "3"}
+"""By which Ray notices within a second or two that a node is lost, and not within fifteen."""
 MEMORY = 80 * 2**20
 """Bytes of a node's object store, the least that Ray allows."""
 
@@ -36,6 +38,8 @@ def nodes():
         patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_TMPDIR", place)
+        for name, value in NOTICED.items():
+            patch.setenv(f"RAY_health_check_{name}", value)
         small = {"num_cpus": 1, "object_store_memory": MEMORY}
         handler = signal.getsignal(signal.SIGTERM)
         try:
