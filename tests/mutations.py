@@ -862,7 +862,7 @@ RAY = _in(
     ("ray-coordinator", "two coordinators work in one folder", "render.py",
      "held = lock.locked(folder, (0, shards))", "held = lock.locked(folder, (shards + 1, shards))", "ray_settings"),
     ("ray-unite", "the ledgers stay apart", "render.py",
-     "lock.if_unlocked(folder, lambda: unite(folder))", "pass", "ray_settings"),
+     "lock.if_unlocked(folder, lambda: unite(ready, folder, summary, progress, Calls()))", "pass", "ray_settings"),
     ("ray-gpus", "shards share the GPUs of a machine as its cores", "on_ray.py",
      "float(has_gpus) if given.ray_gpus is None else given.ray_gpus", "given.ray_gpus or 0.0", "ray_settings"),
 )  # fmt: skip

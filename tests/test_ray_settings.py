@@ -156,9 +156,9 @@ def test_the_ledgers_are_united_once_and_the_summary_is_the_folders(tmp_path, de
     style, out = save(tmp_path / "style.png", painting()), tmp_path / "out"
     cluster = Here(out)
     inputs, given = [tmp_path / "in"], RaySettings(ray="auto")
-    on_cluster.check(inputs, [style], out, QUICK)
+    ready = on_cluster.check(inputs, [style], out, QUICK)
     assert not out.exists()
-    summary, totals = on_cluster.render(inputs, [style], out, QUICK, cluster, 3, given, progress=Ear(), stop=Stop())
+    summary, totals = on_cluster.render(ready, inputs, [style], cluster, 3, given, progress=Ear(), stop=Stop())
     assert [len(names) for names, _ in cluster.seen] == [1, 2, 3]  # each shard's own until the end
     assert all(line.startswith("at work: the coordinator of 3 shards on ") for _, line in cluster.seen)
     assert (summary.done, summary.skipped, summary.failed, summary.rendered) == (9, 1, 0, 9)
@@ -171,8 +171,10 @@ def test_the_ledgers_are_united_once_and_the_summary_is_the_folders(tmp_path, de
 def test_a_folder_in_which_another_run_is_at_work_is_refused(tmp_path, devices, monkeypatch):
     monkeypatch.setattr(on_cluster, "LOCK_SECONDS", 0.1)
     monkeypatch.setattr(on_cluster, "LOCK_PAUSE", 0.1)
-    ear, out = Ear(), tmp_path / "out"
+    ear, out, photos = Ear(), tmp_path / "out", [save(tmp_path / "a.png", photo(20, 24))]
+    ready = on_cluster.check(photos, photos, out, QUICK)
     out.mkdir()
+    given = RaySettings(ray="auto")
     with locked(out), pytest.raises(OutputLocked):
-        on_cluster.render(["in"], ["s"], out, QUICK, Here(out), 3, RaySettings(ray="auto"), progress=ear, stop=Stop())
+        on_cluster.render(ready, photos, photos, Here(out), 3, given, progress=ear, stop=Stop())
     assert any("waiting up to" in said for said in ear.said)
