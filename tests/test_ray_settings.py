@@ -1,5 +1,7 @@
 """`render --ray` without Ray: its settings, what is refused before anything is written, the coordinator's lock."""
 
+import dataclasses
+import json
 import sys
 
 import pytest
@@ -155,8 +157,9 @@ def test_the_ledgers_are_united_once_and_the_summary_is_the_folders(tmp_path, de
     (tmp_path / "in" / "notes.txt").write_text("Dear diary")
     style, out = save(tmp_path / "style.png", painting()), tmp_path / "out"
     cluster = Here(out)
-    inputs, given = [tmp_path / "in"], RaySettings(ray="auto")
-    ready = on_cluster.check(inputs, [style], out, QUICK)
+    inputs, given, labels = [tmp_path / "in"], RaySettings(ray="auto"), tmp_path / "labels.jsonl"
+    labels.write_text("".join(json.dumps({"path": f"{k}.png", "n": k}) + "\n" for k in range(9)))
+    ready = on_cluster.check(inputs, [style], out, dataclasses.replace(QUICK, annotations=labels))
     assert not out.exists()
     summary, totals = on_cluster.render(ready, inputs, [style], cluster, 3, given, progress=Ear(), stop=Stop())
     assert [len(names) for names, _ in cluster.seen] == [1, 2, 3]  # each shard's own until the end
@@ -164,7 +167,7 @@ def test_the_ledgers_are_united_once_and_the_summary_is_the_folders(tmp_path, de
     assert (summary.done, summary.skipped, summary.failed, summary.rendered) == (9, 1, 0, 9)
     assert summary.skipped_kinds == {".txt": 1} and summary.looked_at == 10 and not summary.stopped
     assert (totals.seconds, summary.occupancy) == (6, 1) and 0 < summary.device_seconds < summary.seconds
-    assert len(rows(out)) == 10
+    assert len(rows(out)) == 10 and (out / "annotations.jsonl").read_text() == labels.read_text()
     assert not [*out.glob("manifest-*")] and not [*out.glob(f"{on_cluster.TEMPORARY}*")]
 
 
