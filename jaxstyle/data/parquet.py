@@ -45,8 +45,11 @@ class Opened(NamedTuple):
         return self.footer.starts[-1]
 
 
-def modules() -> tuple[Any, Any]:
+def modules(instead: str = "") -> tuple[Any, Any]:
     """`pyarrow` and `pyarrow.parquet`.
+
+    Args:
+        instead: what else the user could do.
 
     Raises:
         InputError: they are not installed.
@@ -56,7 +59,7 @@ def modules() -> tuple[Any, Any]:
         import pyarrow.parquet
     except ImportError as error:
         raise InputError(f"Parquet files need pyarrow, which cannot be imported ({error})",
-                         "Install jaxstyle's extra 'parquet': `pip install pyarrow`.") from error  # fmt: skip
+                         f"Install jaxstyle's extra 'parquet': `pip install pyarrow`. {instead}".rstrip()) from error  # fmt: skip
     return pyarrow, pyarrow.parquet
 
 
