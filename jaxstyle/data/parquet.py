@@ -58,8 +58,9 @@ def modules(instead: str = "") -> tuple[Any, Any]:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
+        remedy = "Install jaxstyle's extra 'parquet': `pip install pyarrow`."
         raise InputError(f"Parquet files need pyarrow, which cannot be imported ({error})",
-                         f"Install jaxstyle's extra 'parquet': `pip install pyarrow`. {instead}".rstrip()) from error  # fmt: skip
+                         f"{remedy} {instead}".rstrip()) from error  # fmt: skip
     return pyarrow, pyarrow.parquet
 
 
