@@ -102,8 +102,8 @@ def render(
     Parameters
     ----------
     inputs
-        Photographs, folders that are searched recursively, a list of photographs (.csv, .tsv, .jsonl), HDF5 files with
-        images, or tar archives with samples.
+        Photographs, folders that are searched recursively, a list of photographs (.csv, .tsv, .jsonl), HDF5 or Parquet
+        files with images, or tar archives with samples.
     style
         Style images: files, folders (recursively), quoted patterns such as 'paintings/*.jpg', .txt lists of paths, or
         files that `jaxstyle targets` wrote. Several where the photographs come first, or --style again; :2 behind one

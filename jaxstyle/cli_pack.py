@@ -1,4 +1,4 @@
-"""The command `jaxstyle pack`, which writes outputs and the labels of their inputs to HDF5 files or shards."""
+"""The command `jaxstyle pack`, which writes outputs with labels to HDF5 files, shards or Parquet files."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ def pack(
     leave_out: tuple[str, ...] = (),
     json: Json = False,
 ) -> int:
-    """Write the outputs of a folder to HDF5 files or tar archives, with the labels of those that they were made from.
+    """Write the outputs of a folder to HDF5 files, tar archives or Parquet files, with the labels of their inputs.
 
-    In HDF5, row i of every dataset belongs to image i. Each tar archive (shard) of the inputs gives one of the same
-    name, with the output in the place of the image and the other members of its sample beside it. A file appears under
+    In HDF5, row i of every dataset belongs to image i. Each tar archive (shard) or Parquet file of the inputs gives one
+    of the same name, with the output in the place of the image, and with the other members of its sample or the other
+    columns of its row. A file appears under
     its name when it is complete and has been read again. The same command again checks the files and writes those that
     differ.
 
@@ -37,21 +38,21 @@ def pack(
         The output folder of a run, which may be unfinished with --allow-missing.
     output
         An HDF5 file, which ends in .h5 or .hdf5; with --per-file, NAME.h5 stands for NAME-00000.h5 and so on. Or a
-        folder for tar archives.
+        folder for tar archives or Parquet files.
     input
         HDF5 file that was rendered, whose datasets with as many rows as images are carried over; or the tar archives
-        that were.
+        or Parquet files that were.
     dataset
         See render.
     allow_missing
         Leave out the inputs that have no output, with their labels.
     per_file
-        Most images of a file, if the input is no tar archive [default: all in one].
+        Most images of a file, if the input is no tar archive and no Parquet file [default: all in one].
     layout
         Of HDF5. arrays: N x H x W x 3 of uint8, or x 4 where the input has 4 channels; encoded: the outputs' files, as
         rows of variable length; auto: arrays if all outputs have one size.
     leave_out
-        Dataset of the input that is not carried over; may be given several times.
+        Dataset or column of the input that is not carried over; may be given several times.
     """
     from jaxstyle.data.packing import pack as packed
 

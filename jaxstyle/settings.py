@@ -72,7 +72,8 @@ class RenderSettings(StylizeSettings):
             error refuses the folder; continue keeps them too, and optimises each that spent fewer evaluations than
             are given now, from its output on, until it has spent as many.
         retry_failed: render the inputs again that failed in an earlier run.
-        dataset: name of the images in HDF5 inputs, such as train/images [default: the only dataset that can be images]
+        dataset: name of the images in HDF5 or Parquet inputs, such as train/images or image [default: the only dataset
+            or column that can be images]
         member: extension of the images in samples of tar archives, such as png or rgb.png, where samples have several
             images [default: each sample's only .jpg, .png or the like]
         path_column: name of the column of paths, in a list of photographs and in annotations that are one.

@@ -207,7 +207,7 @@ def test_which_dataset(place):
         run(place, none, "o2")
     with pytest.raises(InputError, match="Channels come last"):
         run(place, none, "o2", dataset="first")
-    with pytest.raises(SettingsError, match="dataset is 'b', and no input is an HDF5 file"):
+    with pytest.raises(SettingsError, match="dataset is 'b', and no input is an HDF5 or Parquet file"):
         run(place, place / "style.png", "o2", dataset="b")
     with pytest.raises(SettingsError, match="dataset"):
         RenderSettings(dataset="/")

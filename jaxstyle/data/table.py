@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
 from jaxstyle.data.audit import opened
+from jaxstyle.data.parquet import modules
 from jaxstyle.data.reading import LastRows
 from jaxstyle.data.rows import Row
 from jaxstyle.data.sources.base import printable
@@ -78,7 +79,7 @@ def write(output: Path, target: Path | None, format: Format) -> Written:
         raise InputError("a Parquet file does not go to the standard output", "Name a file: -o rows.parquet.")
     write_rows = _parquet if format == "parquet" else _csv if format == "csv" else _jsonl
     if format == "parquet":
-        _pyarrow()
+        modules("CSV and JSON lines need nothing.")
     with LastRows(folder) as rows:
         found = columns(rows)
         with _text_or_bytes(target, format) as file:
@@ -170,7 +171,7 @@ def _jsonl(file: IO[str], found: list[Column], rows: Iterable[Row]) -> int:
 
 
 def _parquet(file: IO[bytes], found: list[Column], rows: Iterable[Row]) -> int:
-    arrow, parquet = _pyarrow()
+    arrow, parquet = modules("CSV and JSON lines need nothing.")
     types = {"text": arrow.string(), "whole": arrow.int64(), "number": arrow.float64()}
     schema = arrow.schema([(utf8(column.name), types[column.kind]) for column in found])
     waiting, number = iter(rows), 0
@@ -181,18 +182,6 @@ def _parquet(file: IO[bytes], found: list[Column], rows: Iterable[Row]) -> int:
             writer.write_batch(arrow.record_batch(arrays, schema=schema))
             number += len(block)
     return number
-
-
-def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise InputError(
-            f"Parquet files need pyarrow, which cannot be imported ({error})",
-            "Install jaxstyle's extra 'parquet': `pip install pyarrow`. CSV and JSON lines need nothing.",
-        ) from error
-    return pyarrow, pyarrow.parquet
 
 
 def _check_target(output: Path, target: Path, format: Format) -> None:

@@ -5,34 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
-from jaxstyle.data import shallow
 from jaxstyle.data.folder import Folder
 from jaxstyle.data.packing import base, tar_file, tar_folder
-from jaxstyle.data.packing.base import Entry, Origin
+from jaxstyle.data.packing.base import Entry
+from jaxstyle.data.packing.outputs import Output, Outputs, settings_of
 from jaxstyle.data.packing.tar_file import Packed, Piece
 from jaxstyle.data.samples import Sample, escaped, plain, recurring, samples
 from jaxstyle.data.sources.base import Stamp, is_tar, printable
 from jaxstyle.data.sources.folders import refuse_overlap
-from jaxstyle.data.sources.tar import expanded, in_a_temporary_file, reading, refuse_equal_names
+from jaxstyle.data.sources.tar import expanded, reading, refuse_equal_names
 from jaxstyle.data.styles import output_key, suffix
 from jaxstyle.data.tar import Headers, Member, Part, open_archive
 from jaxstyle.errors import InputError
-
-
-class _Output(NamedTuple):
-    """An output, and the input that it was made from."""
-
-    entry: Entry
-    origin: Origin
 
 
 @dataclass
@@ -48,7 +40,7 @@ class _Shard:
 
     path: Path
     found: os.stat_result | None = None
-    outputs: dict[str, list[_Output]] = field(default_factory=dict)
+    outputs: dict[str, list[Output]] = field(default_factory=dict)
     stale: set[str] = field(default_factory=set)
     again: frozenset[int] = frozenset()
 
@@ -64,26 +56,18 @@ def pack(output: Path, target: Path, sources: Sequence[Path], allow_missing: boo
         raise InputError("per-file is given, and shards are as large as those of the input", "Leave it out.")
     refuse_equal_names(sources)
     refuse_overlap(target, [output, *sources])
-    about = {"settings": _settings(settings)}
+    about = {"settings": settings_of(settings)}
     if not sources:
         return tar_folder.pack(folder, target, about, allow_missing, per_file)
-    with closing(_Outputs(folder, [path.stem for path in sources])) as outputs:
+    with closing(Outputs(folder, [path.stem for path in sources])) as outputs:
         return _from_archives(folder, target, [_Shard(path) for path in sources], outputs, about, allow_missing)
-
-
-def _settings(text: str) -> Any:
-    """settings.json as a value, or its text if it is damaged."""
-    try:
-        return shallow.loads(text)
-    except ValueError:
-        return text
 
 
 def _from_archives(
     folder: Folder,
     target: Path,
     shards: list[_Shard],
-    outputs: _Outputs,
+    outputs: Outputs,
     about: dict[str, Any],
     allow_missing: bool,
 ) -> Packed:
@@ -115,46 +99,6 @@ def _from_archives(
         shard.outputs = {}
         made.written += 1
     return made
-
-
-class _Outputs:
-    """The outputs of archives. They lie in a temporary file; memory holds 8 bytes an output."""
-
-    def __init__(self, folder: Folder, prefixes: Sequence[str]):
-        """Reads the rows.
-
-        Args:
-            prefixes: first parts of the keys of each archive's images.
-        """
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115
-        self._places = {prefix: array("Q") for prefix in prefixes}
-        at = 0
-        for row in base.last_rows(folder):
-            found = base.entry(row)
-            places = self._places.get((row.image or row.key).partition("/")[0])
-            if found is not None and places is not None:
-                line = json.dumps([found, Origin.of(row)]).encode("ascii") + b"\n"
-                with in_a_temporary_file():
-                    self._file.write(line)
-                places.append(at)
-                at += len(line)
-
-    def close(self) -> None:
-        """Deletes the file."""
-        self._file.close()
-
-    def of(self, prefix: str) -> dict[str, list[_Output]]:
-        """The outputs of each image of an archive, by the image's key."""
-        outputs: dict[str, list[_Output]] = {}
-        for place in self._places[prefix]:
-            with in_a_temporary_file():
-                self._file.seek(place)
-                entry, origin = json.loads(self._file.readline())
-            one = _Output(Entry(*entry), Origin(*origin))
-            outputs.setdefault(one.entry.image, []).append(one)
-        for found in outputs.values():
-            found.sort()
-        return outputs
 
 
 def _survey(shard: _Shard, made: Packed, missing: list[str], about: dict[str, Any]) -> str:
@@ -189,7 +133,7 @@ def _survey(shard: _Shard, made: Packed, missing: list[str], about: dict[str, An
     return told.hexdigest()
 
 
-def _outputs_of(shard: _Shard, sample: Sample) -> tuple[Member, list[_Output]]:
+def _outputs_of(shard: _Shard, sample: Sample) -> tuple[Member, list[Output]]:
     """The image of a sample, and its outputs; the sample's first member without any."""
     if not sample.failed and sample.hash not in shard.again:
         for member in sample.members:

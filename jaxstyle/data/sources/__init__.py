@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from jaxstyle.data.sources.base import Source, is_hdf5, is_list, is_tar
+from jaxstyle.data.sources.base import Source, is_hdf5, is_list, is_parquet, is_tar
 from jaxstyle.data.sources.folders import FolderSource
 from jaxstyle.errors import SettingsError
 from jaxstyle.settings import RenderSettings
@@ -31,22 +31,32 @@ def _lists(inputs: Sequence[Path | str], *, settings: RenderSettings, case_insen
     return ListSource(inputs, settings=settings, case_insensitive=case_insensitive)
 
 
-SOURCES: dict[str, Callable[..., Source]] = {"folders": FolderSource, "hdf5": _hdf5, "tar": _tar, "lists": _lists}
+def _parquet(inputs: Sequence[Path | str], *, settings: RenderSettings, case_insensitive: bool) -> Source:
+    from jaxstyle.data.sources.parquet import ParquetSource  # likewise
+
+    return ParquetSource(inputs, settings=settings, case_insensitive=case_insensitive)
+
+
+SOURCES: dict[str, Callable[..., Source]] = {
+    "folders": FolderSource, "hdf5": _hdf5, "tar": _tar, "lists": _lists, "parquet": _parquet,
+}  # fmt: skip
 """Sources by name. Each is called with the inputs of the command and `case_insensitive`, see `FolderSource`; those in
 `BY_NAME` also with the settings."""
-BY_NAME: dict[str, Callable[[Path | str], bool]] = {"tar": is_tar, "hdf5": is_hdf5, "lists": is_list}
+BY_NAME: dict[str, Callable[[Path | str], bool]] = {
+    "tar": is_tar, "hdf5": is_hdf5, "lists": is_list, "parquet": is_parquet,
+}  # fmt: skip
 """Sources of inputs that are told by their names."""
 OF_SOURCES = {
-    "dataset": ("hdf5", "an HDF5 file"),
-    "member": ("tar", "a tar archive"),
-    "path_column": ("lists", "a list"),
+    "dataset": (("hdf5", "parquet"), "an HDF5 or Parquet file"),
+    "member": (("tar",), "a tar archive"),
+    "path_column": (("lists",), "a list"),
 }
-"""Settings of one source each, with its name and what its inputs are."""
+"""Settings of some sources, with their names and what their inputs are."""
 _COMPRESSED = re.compile(r"\.(tgz|tbz2?|txz|tzst|tar\.\w+)$", re.IGNORECASE)
 
 
 def source_for(name: str, inputs: Sequence[Path | str], settings: RenderSettings, *, case_insensitive: bool) -> Source:
-    """Makes the source of this name; archives, HDF5 files or lists among the inputs make "folders" mean theirs.
+    """Makes the source of this name; inputs of other kinds than pictures make "folders" mean theirs.
 
     Raises:
         InputError: an archive is compressed.
@@ -59,10 +69,10 @@ def source_for(name: str, inputs: Sequence[Path | str], settings: RenderSettings
             raise compressed(Path(path), found[1].rpartition(".")[2])
     if name == "folders":
         name = next((source for source, has in BY_NAME.items() if any(map(has, inputs))), name)
-    for setting, (source, what) in OF_SOURCES.items():
+    for setting, (sources, what) in OF_SOURCES.items():
         value = getattr(settings, setting)
         of_annotations = setting == "path_column" and settings.annotations is not None
-        if value != getattr(RenderSettings, setting) and source != name and not of_annotations:
+        if value != getattr(RenderSettings, setting) and name not in sources and not of_annotations:
             raise SettingsError(f"{setting} is {value!r}, and no input is {what}", "Leave it out.")
     if name in BY_NAME:
         return SOURCES[name](inputs, case_insensitive=case_insensitive, settings=settings)

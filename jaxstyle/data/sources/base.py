@@ -13,6 +13,8 @@ HDF5 = (".h5", ".hdf5")
 """Extensions of HDF5 files."""
 TAR = ".tar"
 """Extension of tar archives."""
+PARQUET = ".parquet"
+"""Extension of Parquet files."""
 LISTS = (".csv", ".tsv", ".jsonl")
 """Extensions of lists of pictures."""
 
@@ -70,6 +72,11 @@ def is_tar(path: Path | str) -> bool:
 def is_list(path: Path | str) -> bool:
     """Whether an input is a list of pictures, by its name."""
     return Path(path).suffix.lower() in LISTS and not Path(path).is_dir()
+
+
+def is_parquet(path: Path | str) -> bool:
+    """Whether an input is a Parquet file, by its name."""
+    return Path(path).suffix.lower() == PARQUET and not Path(path).is_dir()
 
 
 class Source(Protocol):

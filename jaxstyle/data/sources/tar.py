@@ -9,7 +9,7 @@ import os
 import tempfile
 import threading
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, BinaryIO, NamedTuple
@@ -38,7 +38,7 @@ _CHANGED = "its archive has changed since the run began"
 
 
 class Shard(NamedTuple):
-    """An archive as it was when it was listed.
+    """An archive, or another file of inputs, as it was when it was listed.
 
     Attributes:
         path: of the file.
@@ -210,10 +210,14 @@ class TarSource:
         return [key, f"{number}:{image.start}:{image.size}", skipped, failed]
 
 
-def expanded(inputs: Iterable[Path | str]) -> Iterator[Path]:
-    """The given files, and those that match patterns such as `train-*.tar`."""
+def expanded(inputs: Iterable[Path | str], is_ours: Callable[[Path], bool] = is_tar) -> Iterator[Path]:
+    """The given files, and those that match patterns such as `train-*.tar`.
+
+    Args:
+        is_ours: whether a file is of the kind whose patterns are expanded.
+    """
     for path in map(Path, inputs):
-        if is_tar(path) and not os.path.lexists(path) and glob.has_magic(str(path)):
+        if is_ours(path) and not os.path.lexists(path) and glob.has_magic(str(path)):
             found = sorted(glob.glob(str(path), recursive=True))
             if not found:
                 raise InputError(
@@ -225,10 +229,10 @@ def expanded(inputs: Iterable[Path | str]) -> Iterator[Path]:
 
 
 def refuse_equal_names(paths: Iterable[Path]) -> None:
-    """Checks that the samples of different archives have different keys.
+    """Checks that the inputs of different files have different keys.
 
     Raises:
-        InputError: names two archives.
+        InputError: names two files.
     """
     seen: dict[str, Path] = {}
     for path in paths:
