@@ -166,7 +166,11 @@ def _render(
         opened.push(_without_hiding(calls.watched(rows.close, f"closing the manifest of {place}")))
         opened.callback(decoders.close)
         shared = Shared(
-            ready, rows.before, Reader(ready.source, decoders), partial(device_for, own_process=own_process), calls
+            ready,
+            rows.before,
+            Reader(ready.source, decoders, calls.of),
+            partial(device_for, own_process=own_process),
+            calls,
         )
         opened.callback(shared.spool.close)
         for key in ready.styles.begin(rows.before):
