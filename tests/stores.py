@@ -1,4 +1,4 @@
-"""Object stores for tests: fsspec's in memory, and one around it whose calls fail, stop, answer short or change things."""
+"""An object store for tests: fsspec's in memory, whose calls can fail, stop, answer short or change things."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Object stores as inputs: objects are what files in folders are; errors, changes and hangs of the store cost no more."""
+"""Object stores as inputs: objects are what files in folders are, and errors, changes and hangs cost no more."""
 
 from __future__ import annotations
 
@@ -87,7 +87,9 @@ def test_a_folder_comes_before_its_subfolders_page_by_page(memory, monkeypatch):
 
 
 def test_names_follow_the_rules_of_folders(memory):
-    put(memory, "p/.hidden", "p/.dir/x.png", "p/a.png", "p/jaxstyle-steps/a.png/000001.png", "p/../x.png", "p/b/./x.png")
+    put(
+        memory, "p/.hidden", "p/.dir/x.png", "p/a.png", "p/jaxstyle-steps/a.png/000001.png", "p/../x.png", "p/b/./x.png"
+    )
     found = {one.key: one for one in inputs("memory://bucket/p")}
     assert {key: one.skipped for key, one in found.items() if one.skipped} == {
         ".hidden": "hidden file", ".dir": "hidden folder", "jaxstyle-steps": "intermediate pictures of a run",
@@ -178,7 +180,9 @@ def test_errors_that_stay_are_failed_rows_without_secrets(place):
     assert run(place).done == 3  # the header was not read, so that the row holds no stamp
 
 
-@pytest.mark.parametrize("kind", [PermissionError, FileNotFoundError, NotImplementedError, type("AuthError", (Exception,), {})])
+@pytest.mark.parametrize(
+    "kind", [PermissionError, FileNotFoundError, NotImplementedError, type("AuthError", (Exception,), {})]
+)
 def test_errors_that_cannot_pass_are_not_tried_again(memory, kind):
     calls = []
 
@@ -241,7 +245,11 @@ def test_urls_that_are_refused(place, url, said):
 
 
 def test_a_url_may_have_a_container_and_an_account():
-    assert place_of("ABFS://box@account.dfs.core.windows.net/a/", "x") == ("abfs", "box@account.dfs.core.windows.net/a", True)
+    assert place_of("ABFS://box@account.dfs.core.windows.net/a/", "x") == (
+        "abfs",
+        "box@account.dfs.core.windows.net/a",
+        True,
+    )
 
 
 def test_what_urls_do_not_mix_with(place):
@@ -288,7 +296,9 @@ class S3:
     def call_s3(self, name, *, Bucket, Prefix, Delimiter, MaxKeys, ContinuationToken="0"):
         assert (name, Bucket, Delimiter) == ("list_objects_v2", "bucket", "/")
         below = [key for key in sorted(self.keys) if key.startswith(Prefix)]
-        folders = sorted({Prefix + key[len(Prefix) :].partition("/")[0] + "/" for key in below if "/" in key[len(Prefix) :]})
+        folders = sorted(
+            {Prefix + key[len(Prefix) :].partition("/")[0] + "/" for key in below if "/" in key[len(Prefix) :]}
+        )
         every = sorted([*folders, *(key for key in below if "/" not in key[len(Prefix) :])])
         begin = int(ContinuationToken)
         some = every[begin : begin + 2]

@@ -41,6 +41,7 @@ class Publication:
         """
         self._folder, self._store, self._place, self._objects = folder, store, place, objects
         self._watch, self._name, self._own, self._files = watch, name, own, files
+        self._marker: bytes | None = None
 
     def compare(self) -> None:
         """Finds out what is to be written, and refuses what this folder may not overwrite. Nothing is changed.
@@ -91,14 +92,14 @@ class Publication:
         Raises:
             InputError: they were of another folder, or something else lies in the place of the record or the marker.
         """
-        record, marker = self._get(RECORD), self._get(MARKER)
+        self._marker = None if (marker := self._get(MARKER)) is None else _content(marker)
+        record = self._get(RECORD)
+        names = {self._name} if self._marker is None else {""}
         try:
             if record is not None:
                 with record:
                     names = {self._objects.read_record(record)}
-                names |= set() if marker is None else {json.load(marker)["folder"]}
-            else:
-                names = {self._name} if marker is None else {""}
+                names |= set() if self._marker is None else {json.loads(self._marker)["folder"]}
         except (ValueError, KeyError, TypeError, RecursionError):
             names = {""}
         if names != {self._name}:
@@ -116,6 +117,9 @@ class Publication:
         except FileNotFoundError:
             file.close()
             return None
+        except BaseException:
+            file.close()
+            raise
         file.seek(0)
         return file
 
@@ -137,11 +141,11 @@ class Publication:
         """Writes what is to be written, then the marker; returns the number of objects that were written."""
         left = self._objects.left()
         first = next(left, None)
-        there = self._get(MARKER)
-        if there is not None:
-            if there.read() == marker and first is None:
+        if self._marker is not None:
+            if self._marker == marker and first is None:
                 return 0
-            self._store.remove(self._path(MARKER))
+            with self._watch(f"deleting {MARKER}"):
+                self._store.remove(self._path(MARKER))
         written = 0
         if first is not None:
             self._put_record(ended=False)
@@ -194,3 +198,8 @@ class Publication:
         if not same:
             raise OSError(f"{one.key} is not in the store what was written")
         return found.stamp or -1
+
+
+def _content(file: IO[bytes]) -> bytes:
+    with file:
+        return file.read()
