@@ -8,6 +8,7 @@ import threading
 import pytest
 import stores
 import stub
+from command import run as command
 from pictures import encoded, painting, photo, save
 from whole_runs import QUICK, files, rows
 
@@ -269,6 +270,15 @@ def test_what_urls_do_not_mix_with(place):
         assert "hush" not in str(told.value)
 
 
+def test_the_command_takes_urls_and_refuses_one_as_the_output(place, capsys):
+    line = ("render", PHOTOS, "--style", place / "style.png", "--size", 32, "--evaluations", 10, "--workers", 0)
+    assert command(*line, "-o", place / "out") == 0
+    assert len(files(place / "out")) == 4  # and the contact sheet
+    assert command(*line, "-o", "s3://user:hush@bucket/x") == 2
+    told = capsys.readouterr().err
+    assert "-o is a URL" in told and "jaxstyle publish" in told and "hush" not in told
+
+
 def test_packages_that_are_absent_are_named(monkeypatch):
     import fsspec
 
@@ -285,6 +295,8 @@ def test_packages_that_are_absent_are_named(monkeypatch):
 
 def test_messages_of_stores_are_short_and_have_no_secrets():
     assert scrubbed(ValueError("a://u:hush@h/b?x=hush secret_key: hush")) == "ValueError: a://...@h/b?... ..."
+    for told in ('{"access_token": "hush"}', "Authorization: Bearer hush", "AWSSecretKey=hush", "PASSWORD = hush"):
+        assert "hush" not in scrubbed(ValueError(told))
     assert len(scrubbed(OSError("x" * 1000))) == ours.TOLD + 3
 
 

@@ -30,7 +30,8 @@ _NO_RETRY = (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryEr
 _NO_CREDENTIALS = re.compile(r"\w*(Credential|Token|Auth|Signature)\w*")
 """Names of the errors of several libraries for absent or refused credentials."""
 _SECRETS = re.compile(
-    r"(?<=//)[^/\s@]+(?=@)|(?<=\?)\S+|(?<![A-Za-z])(?:\w*(?:sig|token|secret|password|key|credential)\w*)\s*[=:]\s*\S+",
+    r"(?<=//)[^/\s@]+(?=@)|(?<=\?)\S+|(?<=Bearer )\S+|"
+    r"\w*(?:sig|token|secret|password|key|credential)\w*[\"']?\s*[=:]\s*\S+",
     re.IGNORECASE,
 )
 T = TypeVar("T")
