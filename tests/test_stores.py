@@ -95,7 +95,7 @@ def test_names_follow_the_rules_of_folders(memory):
     assert {key: one.skipped for key, one in found.items() if one.skipped} == {
         ".hidden": "hidden file", ".dir": "hidden folder", "jaxstyle-steps": "intermediate pictures of a run",
     }  # fmt: skip
-    assert {key for key, one in found.items() if one.failed == LEADS_OUT} == {"/..", "b//."}
+    assert {key for key, one in found.items() if one.failed == LEADS_OUT} == {"/bucket/p/..", "/bucket/p/b/."}
     assert [key for key, one in found.items() if not one.failed and not one.skipped] == ["a.png"]
 
 

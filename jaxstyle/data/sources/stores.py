@@ -210,7 +210,7 @@ class _Listing:
             key, skipped, failed = above + one.name, "", ""
             hidden = one.name.startswith(".") or (one.name == STEPS and not above)
             if one.name in ("", ".", "..") or "/" in one.name or "\0" in one.name:
-                key, failed = f"{above}/{one.name}", LEADS_OUT
+                key, failed = f"/{one.path.lstrip('/')}", LEADS_OUT  # no other key begins with a slash
             elif hidden:
                 skipped = OF_A_RUN if one.name == STEPS else "hidden folder" if one.folder else "hidden file"
             elif one.folder:
