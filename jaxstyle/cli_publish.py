@@ -41,8 +41,8 @@ def publish(
     from jaxstyle.data.publishing import publish as published
     from jaxstyle.engine.watchdog import Calls, Watchdog
 
-    calls = Calls()
-    with Watchdog(stall_timeout, calls, own_process=True):
+    calls, limit = Calls(), RenderSettings(stall_timeout=stall_timeout).stall_timeout  # which checks it
+    with Watchdog(limit, calls, own_process=True):
         made = published(folder, url, allow_missing=allow_missing, watch=calls.of)
     show(made, json)
     for line in made.told():

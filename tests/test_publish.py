@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
+from contextlib import contextmanager
 
 import pytest
 import stores
@@ -264,6 +266,26 @@ def test_a_damaged_output_is_not_published(out, memory):
     assert MARKER not in there(memory)
 
 
+def test_every_call_of_the_store_is_watched(out, memory):
+    here, calls = threading.local(), set()
+
+    @contextmanager
+    def watch(what):
+        here.what = what
+        yield
+        here.what = ""
+
+    def fault(name, path):
+        assert getattr(here, "what", "")
+        calls.add(name)
+
+    stores.Faulty.fault = staticmethod(fault)
+    publish(out, URL, watch=watch)
+    changed(out)
+    publish(out, URL, watch=watch)
+    assert calls == set(stores.CALLS)
+
+
 def test_the_command_and_what_it_refuses(out, memory, capsys):
     assert command("publish", out, URL) == 0
     told = capsys.readouterr()
@@ -272,6 +294,7 @@ def test_the_command_and_what_it_refuses(out, memory, capsys):
     assert json.loads(capsys.readouterr().out)["written"] == 0
     assert command("publish", out, "s3://user:hush@bucket/x") == 2
     assert command("publish", out / "deep", URL) == 2
+    assert command("publish", out, URL, "--stall-timeout", 0) == 2
     settings = json.loads((out / "settings.json").read_text())
     settings["about"]["places"]["inputs"] = ["memory://bucket/photos"]
     (out / "settings.json").write_text(json.dumps(settings))

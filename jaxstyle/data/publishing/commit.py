@@ -112,8 +112,8 @@ class Publication:
         try:
             with self._watch(f"reading {key}"):
                 length = self._store.look(self._path(key)).length
-            for block in self._store.blocks(self._path(key), length):
-                file.write(block)
+                for block in self._store.blocks(self._path(key), length):
+                    file.write(block)
         except FileNotFoundError:
             file.close()
             return None
