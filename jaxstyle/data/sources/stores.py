@@ -48,7 +48,7 @@ class StoreSource:
 
     The key of an object is its path below the given prefix, as of a file in a folder. `prepare` lists the objects once;
     keys, lengths and stamps are then kept in a temporary file. Memory holds the folders that wait to be listed, one
-    page of a listing, and 16 bytes an object while the listing lasts.
+    page of a listing, and hashes of names, 16 bytes an object, which are sorted when the listing ends.
     """
 
     roots = ()
