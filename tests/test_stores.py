@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import itertools
 import threading
 
 import pytest
@@ -160,8 +162,10 @@ def test_errors_that_pass_and_short_answers_are_tried_again(place):
 
     stores.Faulty.fault = staticmethod(fault)
     assert run(place).done == 3 and not left
-    stores.Faulty.fault, stores.Faulty.short = None, 3
+    stores.Faulty.fault, stores.Faulty.short = None, itertools.count()
     assert run(place, out="short").done == 3
+    for key, row in rows(place / "short").items():
+        assert row["input_sha256"] == hashlib.sha256((place / "photos" / key).read_bytes()).hexdigest()
 
 
 def test_errors_that_stay_are_failed_rows_without_secrets(place):
