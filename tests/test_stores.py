@@ -15,6 +15,7 @@ from pictures import encoded, painting, photo, save
 from whole_runs import QUICK, files, rows
 
 from jaxstyle.data import stores as ours
+from jaxstyle.data.publishing import MARKER, RECORD, publish
 from jaxstyle.data.sources import stores as source
 from jaxstyle.data.sources.stores import CHANGED, LEADS_OUT, StoreSource
 from jaxstyle.data.stores import Store, place_of, scrubbed
@@ -333,3 +334,30 @@ def test_s3_is_listed_in_pages(memory):
     assert [[(one.name, one.folder, one.length) for one in page] for page in pages] == [
         [("", True, 0)], [("a.png", False, 3), ("b.png", False, 3)], [("deep", True, 0)],
     ]  # fmt: skip
+
+
+def test_a_server_of_s3_is_read_and_published_to(place, monkeypatch):
+    """Runs where s3fs and moto[server] are installed; the test extra leaves them out, since they are large."""
+    absent = "s3fs and moto[server] are not installed"
+    s3fs = pytest.importorskip("s3fs", reason=absent)
+    server = pytest.importorskip("moto.server", reason=absent).ThreadedMotoServer(port=0)
+    server.start()
+    try:
+        address = "http://{}:{}".format(*server.get_host_and_port())
+        for name, value in {"ACCESS_KEY_ID": "x", "SECRET_ACCESS_KEY": "x", "ENDPOINT_URL": address}.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        system = s3fs.S3FileSystem(skip_instance_cache=True)
+        system.mkdir("bucket")
+        for path in (place / "photos").rglob("*.png"):
+            system.put_file(path, f"bucket/photos/{path.relative_to(place / 'photos')}")
+        assert run(place, "s3://bucket/photos").done == 3
+        assert run(place, "s3://bucket/photos").rendered == 0
+        system.put_file(place / "photos" / "deep" / "b.png", "bucket/photos/a.png")
+        assert run(place, "s3://bucket/photos").rendered == 1
+        assert publish(place / "out", "s3://bucket/out").written == 5
+        assert publish(place / "out", "s3://bucket/out").written == 0
+        assert {path.removeprefix("bucket/out/") for path in system.find("bucket/out")} == {
+            "a.png", "deep/b.png", "deep/er/c.png", "manifest.jsonl", "settings.json", MARKER, RECORD,
+        }  # fmt: skip
+    finally:
+        server.stop()
