@@ -16,7 +16,7 @@ from cyclopts import Parameter
 from jaxstyle.coerce import check, kinds_of, nearest, number_from, typed
 from jaxstyle.config import FLAGS, read, setting_types
 from jaxstyle.errors import JaxstyleError, SettingsError
-from jaxstyle.paths import given_path
+from jaxstyle.paths import given_input, given_path
 
 PREFIX = "JAXSTYLE_"
 OTHER_VARIABLES = ("CACHE", "CONFIG")
@@ -64,6 +64,8 @@ def named(name: str) -> Parameter:
 
 def _one(hint: Any, token: cyclopts.Token, name: str) -> Any:
     name, text, kinds = token.keyword or name, token.value, kinds_of(hint)
+    if Path in kinds and str in kinds:
+        return given_input(text, name, SettingsError)
     if Path in kinds:
         return given_path(text, name, SettingsError)
     if not text:

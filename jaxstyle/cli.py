@@ -18,6 +18,7 @@ from jaxstyle import (
     arguments,
     cli_manifest,
     cli_pack,
+    cli_publish,
     cli_ray,
     cli_replay,
     cli_report,
@@ -55,7 +56,7 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 app.command(cli_weights.app)
-OF_FOLDERS = (cli_pack.pack, cli_report.report, cli_manifest.manifest, cli_replay.replay)
+OF_FOLDERS = (cli_pack.pack, cli_publish.publish, cli_report.report, cli_manifest.manifest, cli_replay.replay)
 for command in (*OF_FOLDERS, cli_targets.targets, cli_tools.demo, cli_tools.bench, cli_tools.doctor):
     app.command(command)
 cli_setup.register(app)
@@ -65,7 +66,7 @@ app.meta.group_parameters = cyclopts.Group("Session")
 Settings = Annotated[RenderSettings | None, Parameter(name="*")]
 Cluster = Annotated[RaySettings | None, Parameter(name="*")]
 
-Inputs = Annotated[list[Path], Parameter(name="INPUT", negative=())]
+Inputs = Annotated[list[Path | str], Parameter(name="INPUT", negative=())]
 Style = Annotated[list[str], Parameter(negative=(), env_var_split=lambda text: [text])]
 Output = Annotated[Path, Parameter(name=("--output", "-o"))]
 Folder = Annotated[Path, arguments.named("OUTPUT"), Parameter(help="The output folder of a run.")]
@@ -103,7 +104,7 @@ def render(
     ----------
     inputs
         Photographs, folders that are searched recursively, a list of photographs (.csv, .tsv, .jsonl), HDF5 or Parquet
-        files with images, or tar archives with samples.
+        files with images, tar archives with samples, or URLs of an object store such as s3://bucket/photos.
     style
         Style images: files, folders (recursively), quoted patterns such as 'paintings/*.jpg', .txt lists of paths, or
         files that `jaxstyle targets` wrote. Several where the photographs come first, or --style again; :2 behind one

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def render(
-    inputs: Iterable[Path],
+    inputs: Iterable[Path | str],
     style: Iterable[str],
     output: Path,
     settings: RenderSettings,
@@ -43,8 +43,8 @@ def render(
 
 
 def _on(
-    cluster: RayCluster, ready: Ready, inputs: Iterable[Path], style: Iterable[str], given: RaySettings, quiet: bool,
-    log_json: bool, stop: Stop,
+    cluster: RayCluster, ready: Ready, inputs: Iterable[Path | str], style: Iterable[str], given: RaySettings,
+    quiet: bool, log_json: bool, stop: Stop,
 ) -> int:  # fmt: skip
     from jaxstyle.cluster.coordinator import exit_code
     from jaxstyle.cluster.on_ray import SHARDS_EACH

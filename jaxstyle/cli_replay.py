@@ -19,7 +19,7 @@ def replay(
     key: Annotated[str, Parameter(name="KEY")],
     *,
     output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None,
-    input: Annotated[tuple[Path, ...], Parameter(negative=())] = (),
+    input: Annotated[tuple[Path | str, ...], Parameter(negative=())] = (),
     style: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     anyway: bool = False,
     json: Json = False,

@@ -17,7 +17,7 @@ def report(
     folder: Annotated[Path, arguments.named("FOLDER"), Parameter(name="FOLDER")],
     *,
     output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None,
-    input: tuple[Path, ...] = (),
+    input: tuple[Path | str, ...] = (),
     style: tuple[str, ...] = (),
     dataset: str | None = None,
     thumbnails: int = 1000,

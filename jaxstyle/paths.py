@@ -1,11 +1,36 @@
-"""Paths as a user gives them: empty ones are refused, and `~` is expanded wherever they come from."""
+"""Paths and URLs as a user gives them: empty ones are refused, and `~` is expanded wherever they come from."""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from jaxstyle.errors import InputError, JaxstyleError
+
+STORES = {
+    "s3": "s3fs",
+    "s3a": "s3fs",
+    "gs": "gcsfs",
+    "gcs": "gcsfs",
+    "az": "adlfs",
+    "abfs": "adlfs",
+    "abfss": "adlfs",
+    "memory": "fsspec",
+}
+"""Schemes of object stores, and the packages that read them."""
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]+://")
+_MERGED = re.compile(rf"({'|'.join(STORES)}):/(?!/)")
+
+
+def is_url(value: object) -> bool:
+    """Whether an input is a URL: a text that begins with a scheme and `://`."""
+    return isinstance(value, str) and _URL.match(value) is not None
+
+
+def given_input(value: object, name: str, error: type[JaxstyleError] = InputError) -> Path | str:
+    """Checks an input, which is a URL or a path; see `given_path`."""
+    return str(value) if is_url(value) else given_path(value, name, error)
 
 
 def given_path(value: object, name: str, error: type[JaxstyleError] = InputError) -> Path:
@@ -20,8 +45,8 @@ def given_path(value: object, name: str, error: type[JaxstyleError] = InputError
         error: class of the error.
 
     Raises:
-        JaxstyleError: of the class `error`: the value is no path, is empty or blank, has a null byte, begins with `~`
-            where no home folder is known, or the system refuses to look at it.
+        JaxstyleError: of the class `error`: the value is no path, is empty or blank, has a null byte, is a URL, begins
+            with `~` where no home folder is known, or the system refuses to look at it.
     """
     if not isinstance(value, str | os.PathLike):
         raise error(f"{name} is {value!r}", "Give a path as a text or a pathlib.Path.")
@@ -34,6 +59,11 @@ def given_path(value: object, name: str, error: type[JaxstyleError] = InputError
         raise error(f"{name} is {text!r}, with a null byte", "Give a path without it.")
     if not text.strip() and not os.path.lexists(text):
         raise error(f"{name} is {text!r}, which is blank", "Give a path. Is a variable unset?")
+    if (is_url(text) or _MERGED.match(text)) and not os.path.lexists(text):
+        raise error(  # without the text, which may have a password
+            f"{name} is a URL" + ("" if is_url(text) else " whose slashes are merged, as by pathlib.Path"),
+            "Only inputs lie in object stores, given as texts: give a path. `jaxstyle publish` copies outputs there.",
+        )
     text = _at_home(text, name, error)
     try:
         os.lstat(text)

@@ -20,7 +20,7 @@ from jaxstyle.variants import Variant
 
 
 def run(
-    inputs: Sequence[Path],
+    inputs: Sequence[Path | str],
     style: Sequence[str],
     output: Path,
     cases: Sequence[tuple[Variant, RenderSettings]],

@@ -38,6 +38,7 @@ WORK = {
     "init": "jaxstyle.settings_file.write",
     "completion": "cyclopts.App.generate_completion",
     "pack": "jaxstyle.data.packing.pack",
+    "publish": "jaxstyle.data.publishing.publish",
     "manifest": "jaxstyle.data.table.write",
     "replay": "jaxstyle.engine.replay.replay",
     "report": "jaxstyle.report.rows_index.Asked",  # both with --watch and without

@@ -16,7 +16,8 @@ from jaxstyle.data.opening import open_regular, read_regular
         "manifest.jsonl", "settings.json", "contact_sheet.png", "Manifest.JSONL", "CONTACT_SHEET.png",
         "settings.json/a.png", ledger_name((2, 8)), "MANIFEST-2-OF-8.jsonl", LOCK, f"{LOCK}/a.png", lock_name((1, 1)),
         f"{lock_name((2, 3))}.json", LOCK.upper(), f"{TEMPORARY}1.png", f"sub/{TEMPORARY}1.png",
-        f"{TEMPORARY}x/a.png", "annotations.json", "Annotations.CSV", f"sub/{TEMPORARY.upper()}1.png",
+        f"{TEMPORARY}x/a.png", "annotations.json", "Annotations.CSV", ".jaxstyle-publisher",
+        f"sub/{TEMPORARY.upper()}1.png",
     ],
 )  # fmt: skip
 def test_names_of_the_run_are_reserved(key):

@@ -25,6 +25,9 @@ LOCK = ".jaxstyle-lock"
 LOCK_PART = re.compile(re.escape(LOCK) + r"-([0-9]{1,9})-of-([0-9]{1,9})(?:\.json)?")
 """Names of a part's lock file and of its record; see `lock_name`."""
 
+PUBLISHER = ".jaxstyle-publisher"
+"""File with the name by which `jaxstyle publish` knows the folder again in an object store."""
+
 TEMPORARY = ".jaxstyle-partial-"
 """Prefix of the names of unfinished files."""
 
@@ -76,6 +79,6 @@ def is_reserved(key: str) -> bool:
     """
     parts = key.casefold().split("/")
     top = parts[0]
-    own = top in (MANIFEST, SETTINGS, SHEET, STEPS) or top.startswith(LOCK)
+    own = top in (MANIFEST, SETTINGS, SHEET, STEPS, PUBLISHER) or top.startswith(LOCK)
     own = own or any(names.fullmatch(top) is not None for names in (LEDGER, ANNOTATIONS))
     return own or any(part.startswith(TEMPORARY) for part in parts)

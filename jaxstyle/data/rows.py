@@ -41,9 +41,9 @@ class Row:
         judgement: figures by which the image was judged: fall (of the loss, as a share of the start's), moved (mean
             change from the start), brightness (mean) and spread (standard deviation), in levels of 255, and saturated
             (share of values that are 0 or 255).
-        input_bytes, input_modified, input_sha256: length, time of the last change (nanoseconds) and checksum of the
-            input file. A resumed run renders the input again if they differ; if only the time differs, the checksum
-            decides.
+        input_bytes, input_modified, input_sha256: length, time of the last change (nanoseconds; in an object store a
+            number made of the entity tag) and checksum of the input. A resumed run renders the input again if they
+            differ; if only the time differs, the checksum decides.
         input_size, work_size, output_size: [width, height] in pixels of the upright input, the optimised image and
             the output.
         output_bytes, output_sha256: length and checksum of the output file.

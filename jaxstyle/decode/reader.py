@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from jaxstyle.data.sources.base import Locator, Source, printable
 from jaxstyle.decode.pool import Decoders
 from jaxstyle.decode.worker import UNKNOWN, Decoded, Probed, Stat
 from jaxstyle.errors import ImageError
+
+BLOCK = 2**20
+"""Bytes of an input that are copied in one watched call."""
 
 
 class Reader:
@@ -21,8 +25,17 @@ class Reader:
         workers: number of decoder processes; 0 decodes in the calling process.
     """
 
-    def __init__(self, source: Source, decoders: Decoders):
+    def __init__(
+        self,
+        source: Source,
+        decoders: Decoders,
+        watch: Callable[[str], AbstractContextManager[Any]] = nullcontext,
+    ):
+        """Args:
+        watch: a context for each call of the source, given what it does.
+        """
         self._source, self._decoders, self.workers = source, decoders, decoders.workers
+        self._watch = watch
 
     def probe(self, locators: Sequence[Locator]) -> list[Probed]:
         """Reads headers, see `Decoders.probe`."""
@@ -69,7 +82,12 @@ class Reader:
 
     def _file(self, locator: Locator, folder: str) -> tuple[Path, Stat]:
         """Copies an input's content to a file; returns its path and the input's stamp before copying."""
-        stat, path = Stat(*self._source.stamp(locator)), Path(folder, "input")
-        with self._source.open(locator) as content, path.open("wb") as copy:
-            shutil.copyfileobj(content, copy)
-        return path, stat
+        path, what = Path(folder, "input"), "reading an input"
+        with self._watch(what):
+            stat, content = Stat(*self._source.stamp(locator)), self._source.open(locator)
+        with content, path.open("wb") as copy:
+            while True:
+                with self._watch(what):
+                    if not (block := content.read(BLOCK)):
+                        return path, stat
+                copy.write(block)

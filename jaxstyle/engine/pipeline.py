@@ -94,7 +94,8 @@ def render(
     again, it renders what is missing.
 
     Args:
-        inputs: a file or folder, or several; folders are searched recursively, and mirrored in the output.
+        inputs: a file, folder or URL of an object store, or several; folders are searched recursively, and mirrored in
+            the output.
         style: a picture's file, or several files, folders, patterns and lists, see `data.styles.listed`.
         output: folder for the results; made if absent.
         settings: defaults of `RenderSettings` where left out, or a dict of its fields. Sizes are in pixels.
@@ -166,7 +167,11 @@ def _render(
         opened.push(_without_hiding(calls.watched(rows.close, f"closing the manifest of {place}")))
         opened.callback(decoders.close)
         shared = Shared(
-            ready, rows.before, Reader(ready.source, decoders), partial(device_for, own_process=own_process), calls
+            ready,
+            rows.before,
+            Reader(ready.source, decoders, calls.of),
+            partial(device_for, own_process=own_process),
+            calls,
         )
         opened.callback(shared.spool.close)
         for key in ready.styles.begin(rows.before):

@@ -11,6 +11,7 @@ from typing import Any
 from jaxstyle.data.layout import SETTINGS
 from jaxstyle.data.rows import Row
 from jaxstyle.errors import InputError
+from jaxstyle.paths import is_url
 from jaxstyle.settings import INITS, RULES, RenderSettings
 
 PLACES = ("init", "assign", "content_masks", "style_masks", "weights")
@@ -18,11 +19,11 @@ PLACES = ("init", "assign", "content_masks", "style_masks", "weights")
 
 
 def places_of(
-    inputs: Iterable[Path], style: Iterable[Path | str], settings: RenderSettings, source: str
+    inputs: Iterable[Path | str], style: Iterable[Path | str], settings: RenderSettings, source: str
 ) -> dict[str, Any]:
-    """Where a run's files lie, for `jaxstyle replay`: absolute paths, and what else says how to read them."""
+    """Where a run's files lie, for `jaxstyle replay`: absolute paths, URLs, and what else says how to read them."""
     found: dict[str, Any] = {
-        "inputs": [os.path.abspath(one) for one in inputs],
+        "inputs": [one if is_url(one) else os.path.abspath(one) for one in inputs],
         "style": [os.path.abspath(one) for one in style],
     }
     values = {name: getattr(settings, name) for name in PLACES}

@@ -32,7 +32,7 @@ from jaxstyle.decode.pool import Decoders
 from jaxstyle.decode.worker import Decoded
 from jaxstyle.errors import ImageError, InputError, SettingsError
 from jaxstyle.model import weights
-from jaxstyle.paths import given_path
+from jaxstyle.paths import given_input, given_path
 from jaxstyle.planning.description import describe, with_facts
 from jaxstyle.planning.places import places_of
 from jaxstyle.planning.scales import total_evaluations
@@ -99,7 +99,7 @@ def check(
 
     Raises what `pipeline.render` raises.
     """
-    given = [given_path(one, "an input") for one in _several(inputs)]
+    given = [given_input(one, "an input") for one in _several(inputs)]
     words = [type(one)(given_path(one, "the style")) for one in _several(style)]  # of a text, a weight may be part
     output = given_path(output, "the output")
     place = printable(output)
@@ -117,7 +117,7 @@ def check(
     with watch(f"looking at the styles and at {place}"):
         found = listed(words)
         check_output(found.roots, output, settings)
-        _refuse_among(settings.content_masks, given, "inputs")
+        _refuse_among(settings.content_masks, [one for one in given if isinstance(one, Path)], "inputs")
         _refuse_among(settings.style_masks, found.roots, "styles")
         styles = Styles(found, settings, decoders)
         annotations = annotations_for(settings)

@@ -106,7 +106,7 @@ class Gallery:
         self._asked, self.folder = asked, opened(asked.output)
         refuse_overlap(asked.target, [asked.output], "folders of results")
         if asked.inputs:
-            refuse_overlap(asked.target, asked.inputs)
+            refuse_overlap(asked.target, [one for one in asked.inputs if isinstance(one, Path)])
         settings = _settings(self.folder, asked.dataset)
         self._decoders: Decoders = decoders_for(settings)
         try:

@@ -47,7 +47,7 @@ class Asked:
 
     output: Path
     target: Path
-    inputs: Sequence[Path] = ()
+    inputs: Sequence[Path | str] = ()
     styles: Sequence[str] = ()
     dataset: str | None = None
     thumbnails: int = 1000

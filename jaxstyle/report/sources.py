@@ -25,9 +25,9 @@ SHOWN = ("JPEG", "PNG", "WEBP", "GIF", "AVIF", "BMP")
 class Photographs:
     """The inputs of a run by their keys."""
 
-    def __init__(self, inputs: Sequence[Path], settings: RenderSettings, output: Path, decoders: Decoders):
+    def __init__(self, inputs: Sequence[Path | str], settings: RenderSettings, output: Path, decoders: Decoders):
         """Args:
-        inputs: files and folders as `render` took them; none, and no photograph is found.
+        inputs: files, folders and URLs as `render` took them; none, and no photograph is found.
         settings: of the run.
         output: output folder of the run.
 

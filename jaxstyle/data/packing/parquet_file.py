@@ -206,11 +206,12 @@ def _text(name: str) -> str:
 
 def about(path: Path) -> dict[str, Any] | None:
     """What a file says of itself that `write` has written; None if the path is another file."""
+    unreadable: tuple[type[BaseException], ...] = (InputError, *errors())
     try:
         opened = open_file(path)
         opened.file.close()
         said = shallow.loads((opened.parquet.schema_arrow.metadata or {}).get(ABOUT, b"null"))
-    except (InputError, *errors()):
+    except unreadable:
         return None
     return said if isinstance(said, dict) and said.get("format") == FORMAT else None
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from jaxstyle.data.sources.base import Source, is_hdf5, is_list, is_parquet, is_tar
 from jaxstyle.data.sources.folders import FolderSource
 from jaxstyle.errors import SettingsError
+from jaxstyle.paths import is_url
 from jaxstyle.settings import RenderSettings
 
 
@@ -37,15 +38,21 @@ def _parquet(inputs: Sequence[Path | str], *, settings: RenderSettings, case_ins
     return ParquetSource(inputs, settings=settings, case_insensitive=case_insensitive)
 
 
+def _stores(inputs: Sequence[Path | str], *, settings: RenderSettings, case_insensitive: bool) -> Source:
+    from jaxstyle.data.sources.stores import StoreSource  # imports numpy too
+
+    return StoreSource(inputs, settings=settings, case_insensitive=case_insensitive)
+
+
 SOURCES: dict[str, Callable[..., Source]] = {
-    "folders": FolderSource, "hdf5": _hdf5, "tar": _tar, "lists": _lists, "parquet": _parquet,
+    "folders": FolderSource, "hdf5": _hdf5, "tar": _tar, "lists": _lists, "parquet": _parquet, "stores": _stores,
 }  # fmt: skip
 """Sources by name. Each is called with the inputs of the command and `case_insensitive`, see `FolderSource`; those in
 `BY_NAME` also with the settings."""
 BY_NAME: dict[str, Callable[[Path | str], bool]] = {
-    "tar": is_tar, "hdf5": is_hdf5, "lists": is_list, "parquet": is_parquet,
+    "stores": is_url, "tar": is_tar, "hdf5": is_hdf5, "lists": is_list, "parquet": is_parquet,
 }  # fmt: skip
-"""Sources of inputs that are told by their names."""
+"""Sources of inputs that are told by their names, the first that any input has."""
 OF_SOURCES = {
     "dataset": (("hdf5", "parquet"), "an HDF5 or Parquet file"),
     "member": (("tar",), "a tar archive"),
@@ -63,7 +70,7 @@ def source_for(name: str, inputs: Sequence[Path | str], settings: RenderSettings
         SettingsError: a dataset or a member is named, and no input has any.
     """
     for path in inputs:
-        if (found := _COMPRESSED.search(str(path))) and not Path(path).is_dir():
+        if (found := _COMPRESSED.search(str(path))) and not is_url(path) and not Path(path).is_dir():
             from jaxstyle.data.tar import compressed
 
             raise compressed(Path(path), found[1].rpartition(".")[2])

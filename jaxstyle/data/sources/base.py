@@ -53,7 +53,10 @@ class Input:
 
 
 class Stamp(NamedTuple):
-    """Length in bytes and time of the last change in nanoseconds; an input has changed if they differ."""
+    """Length in bytes and time of the last change in nanoseconds; an input has changed if they differ.
+
+    In an object store `modified` is a number made of the entity tag.
+    """
 
     length: int
     modified: int
