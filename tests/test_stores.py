@@ -242,6 +242,7 @@ def test_a_store_that_hangs_ends_the_run(place, call):
         ("s3://", "names no prefix"),
         ("s3://bucket/a/../b", "names no prefix"),
         ("s3://bucket/train.tar", "is a dataset or a list by its name"),
+        ("s3://bucket/train.parquet", "is a dataset or a list by its name"),
     ],
 )
 def test_urls_that_are_refused(place, url, said):

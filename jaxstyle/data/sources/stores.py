@@ -17,7 +17,7 @@ import numpy as np
 from jaxstyle.data.layout import STEPS
 from jaxstyle.data.ledger import hashed
 from jaxstyle.data.samples import recurring
-from jaxstyle.data.sources.base import Input, Locator, Stamp, is_hdf5, is_list, is_tar, printable
+from jaxstyle.data.sources.base import Input, Locator, Stamp, is_hdf5, is_list, is_parquet, is_tar, printable
 from jaxstyle.data.sources.tar import AT_A_TIME, IN_MEMORY, OTHER_BYTES, PIXEL_BYTES, in_a_temporary_file
 from jaxstyle.data.sources.walk import OF_A_RUN, beside, fold
 from jaxstyle.data.stores import BLOCK, Found, Place, Store, place_of, usable
@@ -78,7 +78,7 @@ class StoreSource:
         for place in self._places:
             if place.scheme != first.scheme:
                 raise InputError(f"the inputs {first} and {place} lie in two stores", "Give each a run of its own.")
-            if not place.is_folder and (is_tar(place.path) or is_hdf5(place.path) or is_list(place.path)):
+            if not place.is_folder and any(kind(place.path) for kind in (is_tar, is_hdf5, is_list, is_parquet)):
                 raise InputError(f"the input {printable(place)} is a dataset or a list by its name, and only pictures "
                                  "are read from stores", "Copy it to this machine.")  # fmt: skip
         self._opened = Store(first.scheme)
