@@ -64,7 +64,7 @@ CPU = Scale(
 QUICK = Scale(
     pair_size=32, lanes=2, styles=1, evaluations=20, cells=(("float32", 32, 2), ("bfloat16", 32, 2)),
     profiled=("float32", 32, 2), peers=((32, 2),), repeats=2,
-    objective={"content_layers": ("relu2_2",), "style_layers": ("relu1_1", "relu2_1"), "history": 2},
+    objective={"content_layers": ("relu1_2",), "style_layers": ("relu1_1",), "history": 2},
     side=256, copied=2**20,
 )  # fmt: skip
 """A shallow objective on tiny pictures: to see that it runs."""

@@ -14,8 +14,8 @@ from jaxstyle.style.initial import initial, lane_inputs
 from jaxstyle.style.stylizer import stylizer as stylizer_for
 
 WIDTH, HEIGHT = 50, 37
-BUCKETS = [(64, 64), (96, 64), (64, 128)]  # height, width
-DEEP = dict(style_layers=("relu1_1", "relu3_1", "relu5_1"), content_layers=("relu4_2",))
+BUCKETS = [(64, 64), (96, 128)]  # height, width
+DEEP = dict(style_layers=("relu1_1", "relu3_1"), content_layers=("relu4_1",))
 FLAT = dict(style_layers=("relu1_1", "relu2_1"), content_layers=("relu2_2",))  # quickly compiled
 
 
@@ -39,9 +39,8 @@ def rendered(stylizer, settings, picture, bucket, ticks):
 def test_a_photograph_comes_out_the_same_from_all_buckets(network, fields):
     settings = StylizeSettings(**fields)
     stylizer, picture = stylizer_for(settings, network), photo(WIDTH, HEIGHT, 3) / 255
-    buckets = BUCKETS[: 3 if "noise" in fields.values() else 2]
-    first = [rendered(stylizer, settings, picture, bucket, 1) for bucket in buckets]
-    later = [rendered(stylizer, settings, picture, bucket, 6) for bucket in buckets]
+    first = [rendered(stylizer, settings, picture, bucket, 1) for bucket in BUCKETS]
+    later = [rendered(stylizer, settings, picture, bucket, 6) for bucket in BUCKETS]
     for image, terms in first[1:]:
         np.testing.assert_array_equal(image, first[0][0])  # the start
         for name, value in terms.items():  # sums in another order
@@ -93,5 +92,6 @@ def test_maps_inside_are_those_of_the_picture_alone(network, padding):
         h, w = one.features.shape[:2]
         scale = float(jnp.abs(one.features).max())
         np.testing.assert_allclose(padded[name].features[:h, :w] / scale, one.features / scale, atol=1e-5)
-        outside = padded[name].features.at[:h, :w].set(0)
+        outside = np.array(padded[name].features)
+        outside[:h, :w] = 0
         assert not outside.any() and int(padded[name].inside.sum()) == h * w == int(one.inside.sum())

@@ -148,31 +148,32 @@ from jaxstyle.settings import RenderSettings
 
 jax_setup.cores = lambda: int(sys.argv[2])
 jax_setup.set_up()
-host.total_memory = lambda: int(float(sys.argv[3]) * 2**30)
-made = device.JaxDevice(RenderSettings(size=512, devices=eval(sys.argv[4])), weights.load(None), None)
-sizes = [made.preferred_batch(bucket) for bucket in ((512, 384), (64, 48))]
-print(json.dumps([jax.local_device_count(), made.count, *sizes]))
+network, found = weights.load(None), []
+for gibibytes, devices in json.loads(sys.argv[3]):
+    host.total_memory = lambda: int(gibibytes * 2**30)
+    made = device.JaxDevice(RenderSettings(size=512, devices=devices), network, None)
+    sizes = [made.preferred_batch(bucket) for bucket in ((512, 384), (64, 48))]
+    found.append([jax.local_device_count(), made.count, *sizes])
+print(json.dumps(found))
 """
 
 
 @pytest.mark.parametrize(
-    "cores, gibibytes, devices, flags, expected",
+    "cores, flags, expected",
     [
-        (4, 8, "all", "", [2, 2, 2, 4]),
-        (1, 8, "all", "", [1, 1, 1, 2]),
-        (4, 1.5, "all", "", [2, 1, 1, 2]),  # half of it has no room for 512 x 512
-        (4, 8, 1, "", [2, 1, 1, 2]),
-        (4, 8, "all", "--xla_force_host_platform_device_count=3", [3, 3, 3, 6]),
+        (4, "", {(8, "all"): [2, 2, 2, 4], (1.5, "all"): [2, 1, 1, 2],  # half of it has no room for 512 x 512
+                 (8, 1): [2, 1, 1, 2]}),
+        (1, "", {(8, "all"): [1, 1, 1, 2]}),
+        (4, "--xla_force_host_platform_device_count=3", {(8, "all"): [3, 3, 3, 6]}),
     ],
-)
-def test_a_cpu_of_several_cores_is_two_devices_unless_jax_was_told(
-    network, cache, cores, gibibytes, devices, flags, expected
-):
+)  # fmt: skip
+def test_a_cpu_of_several_cores_is_two_devices_unless_jax_was_told(network, cache, cores, flags, expected):
+    """Expected of (memory in GiB, setting `devices`): devices of JAX, devices in use, batches of two shapes."""
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-c", DIVIDED, str(Path(__file__).parent), str(cores), str(gibibytes), repr(devices)]
+    command = [sys.executable, "-c", DIVIDED, str(Path(__file__).parent), str(cores), json.dumps([*expected])]
     run = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert run.returncode == 0, run.stderr
-    assert json.loads(run.stdout.splitlines()[-1]) == expected
+    assert json.loads(run.stdout.splitlines()[-1]) == [*expected.values()]
 
 
 BENCHED = """

@@ -17,6 +17,9 @@ from jaxstyle.errors import WeightsError
 
 BENCH = Path(__file__).parent.parent / "bench"
 PROGRAM = BENCH / "gpu.py"
+CACHE = ("jax_compilation_cache_dir", "jax_compilation_cache_max_size", "jax_persistent_cache_min_compile_time_secs",
+         "jax_persistent_cache_min_entry_size_bytes")  # fmt: skip
+"""Settings of JAX's cache of programs."""
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +59,12 @@ def strict(text):
 
 
 @pytest.fixture(scope="module")
-def record(parts, network, tmp_path_factory):
-    """What a quick run writes, with weights of half precision as they are carried."""
+def record(parts, network, cache, tmp_path_factory):
+    """What a quick run writes, with weights of half precision as they are carried; it compiles no program twice."""
     folder = tmp_path_factory.mktemp("gpu")
     assert parts["half"].write(network, folder / "half.npz") < 1e-3
-    run = start("--quick", "--weights", folder / "half.npz", OUT=str(folder / "out"))
+    kept = {name.upper(): str(getattr(jax.config, name)) for name in CACHE}
+    run = start("--quick", "--weights", folder / "half.npz", OUT=str(folder / "out"), **kept)
     assert run.returncode == 0, run.stdout + run.stderr
     found = strict((folder / "out" / "gpu.json").read_text())
     for name, one in found["sections"].items():

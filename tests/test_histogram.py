@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from checks import CHECKS, switched_on
 from pictures import painting, photo
-from test_cost import compiled, engine
+from test_cost import batch_of, compiled, engine
 
 from jaxstyle.errors import SettingsError
 from jaxstyle.model.vgg import FeatureMap
@@ -102,8 +102,8 @@ def test_it_is_off_unless_it_has_a_weight():
     assert StylizeSettings().objective().histogram_weight == 0
     assert layers(off) == ("block1_conv1",) and layers(on) == ("block1_conv1", "block2_conv1")
     assert cost.layers_used(off) == ("block1_conv1",) and cost.layers_used(on)[-1] == "block2_conv1"
-    solution = stylize(photo(16, 16), painting(16, 16), evaluations=1, **FEW)
-    assert sorted(solution.terms) == ["content", "style", "tv"]
+    _, one = batch_of(engine(**FEW), (32, 32), 1)
+    assert sorted(one.lane.result.terms) == ["content", "style", "tv"]
 
 
 def test_an_image_gets_the_style_s_distributions(network):
@@ -119,7 +119,7 @@ def test_an_image_gets_the_style_s_distributions(network):
 @pytest.mark.parametrize("check", CHECKS)
 def test_it_works_under_the_checks_that_a_caller_may_have_switched_on(check):
     with switched_on(check):
-        solution = stylize(photo(20, 17), painting(17, 20), evaluations=2, histogram_weight=5, history=2, **FEW)
+        solution = stylize(photo(30, 23), painting(32, 32), evaluations=2, histogram_weight=20, **FEW)
         assert np.isfinite(solution.loss)
 
 

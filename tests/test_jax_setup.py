@@ -4,7 +4,10 @@ import os
 import subprocess
 import sys
 
+import jax
 import pytest
+
+from jaxstyle.engine import jax_setup
 
 SCRIPT = """
 import json, sys
@@ -42,16 +45,33 @@ def test_a_second_process_finds_the_programs_of_the_first(tmp_path):
     assert again == folder and hits >= 1
 
 
+@pytest.fixture
+def untold():
+    """JAX as it is before a cache is enabled."""
+    before = {name: getattr(jax.config, name) for name in CONFIGURED}
+    jax_setup.configure({"jax_compilation_cache_dir": None})
+    yield
+    jax_setup.configure(before)
+
+
+CONFIGURED = ("jax_compilation_cache_dir", "jax_compilation_cache_max_size",
+              "jax_persistent_cache_min_compile_time_secs", "jax_persistent_cache_min_entry_size_bytes")  # fmt: skip
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
-def test_the_folder_is_the_users_alone_or_is_not_used(tmp_path):
-    folder, _ = kept(tmp_path)
+def test_the_folder_is_the_users_alone_or_is_not_used(tmp_path, untold, monkeypatch, capsys):
+    monkeypatch.setenv("JAXSTYLE_CACHE", str(tmp_path))
+    folder = jax_setup.enable_cache()
     assert os.stat(folder).st_mode & 0o777 == 0o700
     for path, mode in ((folder, 0o770), (os.path.dirname(folder), 0o702), (tmp_path, 0o777)):
         before = os.stat(path).st_mode
+        jax_setup.configure({"jax_compilation_cache_dir": None})
         os.chmod(path, mode)
-        assert kept(tmp_path, said=f"compiled programs are not cached: others may write to {path}.")[0] is None
+        assert jax_setup.enable_cache() is None and jax.config.jax_compilation_cache_dir is None
+        assert f"compiled programs are not cached: others may write to {path}." in capsys.readouterr().err
         os.chmod(path, before)
-    assert kept(tmp_path)[0] == folder
+    assert jax_setup.enable_cache() == folder == tmp_path / "compiled" / folder.name
+    assert jax.config.jax_compilation_cache_dir == str(folder) and not capsys.readouterr().err
 
 
 def test_what_jax_was_told_is_left_alone(tmp_path):

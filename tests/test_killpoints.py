@@ -91,11 +91,13 @@ def killed(output, changes, point):
 
 run("warm", {})  # imports what is imported late
 assert threading.active_count() == 1
+for before in scenario["before"]:
+    assert child(lambda: run("before", before)) == 0
 point = 0
 while True:
     output = f"out-{point}"
-    for before in scenario["before"]:
-        assert child(lambda: run(output, before)) == 0
+    if scenario["before"]:
+        shutil.copytree("before", output)
     code = child(lambda: killed(output, scenario["killed"], point))
     print(json.dumps([output, code]))
     through = code == 0
@@ -126,17 +128,32 @@ SCENARIOS = {
 the settings are the older ones still."""
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
-def test_a_kill_before_any_change_of_the_file_system_is_mended_by_the_next_run(tmp_path, name):
-    save(tmp_path / "style.png", painting())
-    for k in range(3):
-        save(tmp_path / "in" / f"{k % 2}" / f"{k}.png", photo(32, 30, k))
-    (tmp_path / "in" / "cut.png").write_bytes((tmp_path / "in" / "0" / "0.png").read_bytes()[:-40])
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory):
+    """The program of each scenario with its folder, all begun at once: half of their time they wait for the disk."""
+    begun = {}
     environment = os.environ | {"PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}"}
-    program = [sys.executable, "-c", PROGRAM, json.dumps(SCENARIOS[name])]
-    told = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert told.returncode == 0, told.stdout[-500:] + told.stderr[-2000:]
-    outputs = [tmp_path / json.loads(line)[0] for line in told.stdout.splitlines()]
+    for name, scenario in SCENARIOS.items():
+        folder = tmp_path_factory.mktemp("scenario")
+        save(folder / "style.png", painting())
+        for k in (1, 2):  # the shards have one each
+            save(folder / "in" / f"{k % 2}" / f"{k}.png", photo(32, 30, k))
+        (folder / "in" / "cut.png").write_bytes((folder / "in" / "0" / "2.png").read_bytes()[:-40])
+        line = [sys.executable, "-c", PROGRAM, json.dumps(scenario)]
+        pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        begun[name] = folder, subprocess.Popen(line, cwd=folder, env=environment, **pipes)
+    yield begun
+    for _, process in begun.values():
+        with process:  # closes its pipes and waits for it
+            process.kill()
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_kill_before_any_change_of_the_file_system_is_mended_by_the_next_run(programs, name):
+    folder, program = programs[name]
+    said, wrong = program.communicate()
+    assert program.returncode == 0, said[-500:] + wrong[-2000:]
+    outputs = [folder / json.loads(line)[0] for line in said.splitlines()]
     assert len(outputs) > 10  # so many changes there are, at least
     undisturbed = outputs.pop()
     expected = {key: row | {"seconds": 0, "run": 0} for key, row in sorted(hostile.rows(undisturbed).items())}

@@ -5,8 +5,10 @@ import json
 import math
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from pictures import painting, photo, save
@@ -23,6 +25,7 @@ sys.path.insert(0, str(BENCH))
 
 from quality import distances, fronts, pairs, programs, score, sheets, sweep  # noqa: E402
 
+FEW = dict(style_layers=("relu1_1", "relu2_1"), content_layers=("relu2_2",))  # quickly compiled
 PHOTO, OTHER, PAINTING = (a.astype(np.float32) / 255 for a in (photo(64, 48), photo(64, 48, seed=1), painting(48, 64)))
 
 
@@ -33,7 +36,7 @@ def measured():
 
 @pytest.fixture(scope="module")
 def stylized():
-    return jaxstyle.stylize(PHOTO, PAINTING, evaluations=40, style_pixels=0).image
+    return jaxstyle.stylize(PHOTO, PAINTING, evaluations=40, style_pixels=0, **FEW).image
 
 
 # Distances.
@@ -59,9 +62,10 @@ def test_lpips_and_colours_are_symmetric_and_the_style_is_a_share_of_the_paintin
     assert measured.content(PHOTO, OTHER) == pytest.approx(measured.content(OTHER, PHOTO), rel=1e-6)
     assert measured.colours(PHOTO, PAINTING) == pytest.approx(measured.colours(PAINTING, PHOTO), rel=1e-6)
     one, other = measured.style(PHOTO, PAINTING), measured.style(PAINTING, PHOTO)
-    for name in ("relu1_2", "relu2_2"):  # 64 and 128 channels: whole bases, on which the energy is exact
-        maps = [np.asarray(distances.maps((name,), vgg.variables_of(load()), picture)[name])
-                for picture in (PHOTO, PAINTING)]  # fmt: skip
+    layers, variables = ("relu1_2", "relu2_2"), vgg.variables_of(load())
+    both = [jax.jit(partial(distances.maps, layers))(variables, picture) for picture in (PHOTO, PAINTING)]
+    for name in layers:  # 64 and 128 channels: whole bases, on which the energy is exact
+        maps = [np.asarray(one[name]) for one in both]
         share = math.sqrt((maps[0] ** 2).mean() / (maps[1] ** 2).mean())
         assert one[name] / other[name] == pytest.approx(share, rel=1e-5) and abs(share - 1) > 0.05
         points = [m.reshape(-1, m.shape[-1]) for m in maps]
@@ -154,12 +158,12 @@ PAIR = pairs.Pair(pairs.Picture("cat", photo(32, 32)), pairs.Picture("waves", pa
 
 
 def test_our_program_is_render_with_a_factor_on_the_preset_s_style_weight():
-    made = programs.ours(PAIR, 0.5, evaluations=3)
+    made = programs.ours(PAIR, 0.5, evaluations=3, **FEW)
     weight = 0.5 * PRESETS["balanced"].style_weight
-    expected = jaxstyle.stylize(PAIR.content.pixels, PAIR.style.pixels, evaluations=3, style_weight=weight)
+    expected = jaxstyle.stylize(PAIR.content.pixels, PAIR.style.pixels, evaluations=3, style_weight=weight, **FEW)
     assert np.abs(made.image - expected.image).max() < 1 / 255  # it went through a file of 8 bits
     assert made.evaluations == 3 and made.seconds > 0 and made.setup_seconds > 0
-    default = jaxstyle.stylize(PAIR.content.pixels, PAIR.style.pixels, evaluations=3)
+    default = jaxstyle.stylize(PAIR.content.pixels, PAIR.style.pixels, evaluations=3, **FEW)
     assert np.abs(default.image - expected.image).max() > 2 / 255  # so the factor matters
 
 
@@ -354,7 +358,7 @@ def test_a_finished_run_is_scored_by_its_manifest(folders, capsys, measured):
     out = folders / "run"
     (folders / "in" / "c.png").write_bytes(b"no picture")
     style = folders / "styles" / "waves.png"
-    jaxstyle.render(folders / "in", style, out, size=32, style_size=48, evaluations=2, workers=0)
+    jaxstyle.render(folders / "in", style, out, size=32, style_size=48, evaluations=2, workers=0, **FEW)
     main("--score", out, "--contents", folders / "in", "--styles", folders / "styles")
     told = capsys.readouterr()
     rows = [json.loads(line) for line in told.out.splitlines()]

@@ -21,7 +21,8 @@ from jaxstyle.errors import InputError, SettingsError, SettingsMismatch
 from jaxstyle.planning.buckets import bucket
 from jaxstyle.settings import RenderSettings
 
-TINY = RenderSettings(size=32, evaluations=3, batch=2, workers=0)
+FEW = dict(style_layers=("relu1_1",), content_layers=("relu2_1",))  # quickly compiled
+TINY = RenderSettings(size=32, evaluations=3, batch=2, workers=0, **FEW)
 
 
 def rows(output):
@@ -184,8 +185,7 @@ def test_a_mixed_folder_compiles_few_programs(style, tmp_path):
     sizes = [(32, 32), (40, 41), (300, 280), (64, 48), (100, 75), (33, 25), (64, 36), (320, 180), (48, 64), (36, 64)]
     for k, size in enumerate(sizes):
         save(tmp_path / "in" / f"{k}.png", photo(*size, seed=k))
-    few = dict(style_layers=("relu1_1",), content_layers=("relu2_1",))  # quickly compiled
-    settings = RenderSettings(size=64, evaluations=1, batch=4, seed=1, workers=0, **few)
+    settings = RenderSettings(size=64, evaluations=1, batch=4, seed=1, workers=0, **FEW)
     summary = render(tmp_path / "in", style, tmp_path / "out", settings)
     assert summary.done == len(sizes)
     buckets = Counter(bucket(tuple(row["work_size"]), 64) for row in rows(tmp_path / "out").values())
@@ -249,7 +249,7 @@ def test_a_picture_that_changes_after_planning_is_a_failed_row(tree, style, tmp_
 def test_an_early_stop_ends_lanes_on_their_own_and_refills_them(style, tmp_path, monkeypatch):
     for k in range(5):
         save(tmp_path / "in" / f"{k}.png", photo(32, 32, seed=k) if k % 2 else np.full((32, 32, 3), 40 * k, np.uint8))
-    settings = RenderSettings(size=32, evaluations=60, batch=2, tolerance=0.2, workers=0)
+    settings = RenderSettings(size=32, evaluations=60, batch=2, tolerance=0.2, workers=0, **FEW)
     made, batch = [], JaxDevice.batch
     monkeypatch.setattr(JaxDevice, "batch", lambda self, *a: made.append(a) or batch(self, *a))
     summary = render(tmp_path / "in", style, tmp_path / "out", settings)

@@ -1,6 +1,7 @@
 """Solvers on functions with known minima, and the promises of the tick: one evaluation, no lane disturbs another."""
 
 import itertools
+from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
@@ -33,16 +34,23 @@ def started(engine, function, x, budget, **options):
     return base.start(engine, function, x, ("it",), budget, **options)._replace(memory=engine.memory(x))
 
 
-def solve(engine, function, start, budget, tolerance=0.0, ticks=None):
-    """All ticks of one lane in one jitted loop."""
+@lru_cache
+def loop(engine, function):
+    """All ticks of one lane, one program for all starts and budgets: (x, memory, budget, tolerance, ticks) -> lane."""
 
     @jax.jit
-    def run(x):
+    def run(x, memory, budget, tolerance, ticks):
         lane = started(engine, evaluate(function), x, budget)
-        step = lambda _, lane: base.tick(engine, evaluate(function), lane, tolerance)  # noqa: E731
-        return jax.lax.fori_loop(0, ticks or budget, step, lane)
+        lane = lane if memory is None else lane._replace(memory=memory)
+        return jax.lax.fori_loop(0, ticks, lambda _, lane: base.tick(engine, evaluate(function), lane, tolerance), lane)
 
-    return run(jnp.asarray(start, jnp.float32))
+    return run
+
+
+def solve(engine, function, start, budget, tolerance=0.0, ticks=None, memory=None):
+    """All ticks of one lane; `memory` is what an earlier image has left, if any."""
+    numbers = np.int32(budget), np.float32(tolerance), np.int32(ticks or budget)
+    return loop(engine, function)(np.asarray(start, np.float32), memory, *numbers)
 
 
 CURVATURE = np.logspace(0, 3, int(np.prod(SHAPE))).reshape(SHAPE).astype(np.float32)
@@ -121,7 +129,7 @@ def test_an_average_that_is_worse_than_the_start_is_not_the_result():
 
 def test_the_tick_ends_about_where_scipy_does():
     start = np.full(SHAPE, 0.5)
-    flat = jax.value_and_grad(lambda x: rosenbrock(x.reshape(SHAPE)))
+    flat = jax.jit(jax.value_and_grad(lambda x: rosenbrock(x.reshape(SHAPE))))
     budget = 60
 
     def scipy_function(x):
@@ -167,7 +175,7 @@ def test_an_ended_lane_stays_as_it_is():
 
 def test_the_loss_never_rises_and_the_first_step_moves_the_mean_pixel_by_the_constant():
     losses, images = [], []
-    lane = started(Lbfgs(), evaluate(rosenbrock), jnp.full(SHAPE, 0.5), 100)
+    lane = jax.jit(lambda x: started(Lbfgs(), evaluate(rosenbrock), x, 100))(np.full(SHAPE, 0.5, np.float32))
     step = jax.jit(lambda lane: base.tick(Lbfgs(), evaluate(rosenbrock), lane, 0.0))
     for _ in range(30):
         lane = step(lane)
@@ -274,13 +282,8 @@ def test_adam_yields_its_best_image_when_the_loss_rises(tolerance):
 @pytest.mark.parametrize("engine", [Lbfgs(history=3), Adam(), JaxoptZoom()], ids=["lbfgs", "adam", "jaxopt-zoom"])
 def test_a_lane_does_not_depend_on_what_an_earlier_image_left_in_its_memory(engine):
     earlier = solve(engine, rosenbrock, np.full(SHAPE, -0.5), budget=25)
-
-    @jax.jit
-    def run(memory):
-        lane = started(engine, evaluate(quadratic), jnp.zeros(SHAPE), 20)._replace(memory=memory)
-        return jax.lax.fori_loop(0, 20, lambda _, a: base.tick(engine, evaluate(quadratic), a, 0.0), lane)
-
-    fresh, after = run(engine.memory(jnp.zeros(SHAPE))), run(earlier.memory)
+    blank = jax.tree.map(np.zeros_like, earlier.memory)
+    fresh, after = (solve(engine, quadratic, np.zeros(SHAPE), 20, memory=one) for one in (blank, earlier.memory))
     for one, other in zip(
         jax.tree.leaves(fresh._replace(memory=None)), jax.tree.leaves(after._replace(memory=None)), strict=True
     ):

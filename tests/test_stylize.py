@@ -21,6 +21,8 @@ from jaxstyle.style.stylize import stylize
 from jaxstyle.style.stylizer import stylizer as stylizer_for
 
 FEW = dict(style_layers=("relu1_1", "relu2_1"), content_layers=("relu2_2",))  # quickly compiled
+FEWEST = dict(style_layers=("relu1_1",), content_layers=("relu1_2",))
+ADAM = dict(solver="adam", **FEW)
 SHORT = StylizeSettings(evaluations=10, init="content", **FEW)
 
 
@@ -31,7 +33,7 @@ def stylizer(network):
 
 @pytest.fixture(scope="module")
 def batch():
-    return np.stack([photo(64, 32, seed) for seed in range(3)])
+    return np.stack([photo(32, 32, seed) for seed in range(3)])
 
 
 def test_a_batch_gives_what_its_singles_give(batch):
@@ -55,34 +57,34 @@ def test_scales_are_refused(batch):
 
 def test_a_lane_is_bit_identical_whatever_its_neighbours(batch):
     one = stylize(batch, painting(), SHORT)
-    other = stylize(np.stack([photo(64, 32, 9), photo(64, 32, 8), batch[2]]), painting(), SHORT)
+    other = stylize(np.stack([photo(32, 32, 9), photo(32, 32, 8), batch[2]]), painting(), SHORT)
     np.testing.assert_array_equal(one.image[2], other.image[2])
     assert one.loss[2] == other.loss[2]
 
 
 def test_a_shape_is_compiled_once(network, batch):
-    settings = StylizeSettings(evaluations=3, history=3, **FEW)
+    settings = StylizeSettings(evaluations=3, learning_rate=0.03, **ADAM)
     fresh = stylizer_for(settings, network)
     before = fresh.n_compiled
     for _ in range(3):
         stylize(batch, painting(), settings)
     assert fresh.n_compiled == before + 1
-    stylize(batch[0], painting(), evaluations=4, history=3, seed=5, tolerance=0.1, **FEW)
+    stylize(batch[0], painting(), evaluations=4, learning_rate=0.03, seed=5, tolerance=0.1, **ADAM)
     assert fresh.n_compiled == before + 2
-    assert stylizer_for(RenderSettings(history=3, size=64, batch=7, init="noise", **FEW), network) is fresh
+    assert stylizer_for(RenderSettings(learning_rate=0.03, size=64, batch=7, init="noise", **ADAM), network) is fresh
 
 
 def test_the_loss_falls_and_the_terms_add_up():
-    few, many = (stylize(photo(64, 64), painting(), evaluations=n, style_pixels=0) for n in (2, 25))
+    few, many = (stylize(photo(32, 32), painting(), evaluations=n, style_pixels=0) for n in (2, 25))
     assert many.loss < 0.7 * few.loss
     assert sum(many.terms.values()) == pytest.approx(float(many.loss), rel=1e-5)
     assert many.status == Status.BUDGET
-    assert many.image.shape == (64, 64, 3) and many.image.dtype == np.float32
+    assert many.image.shape == (32, 32, 3) and many.image.dtype == np.float32
     assert many.image.min() >= 0 and many.image.max() <= 1
-    assert np.abs(many.image - photo(64, 64) / 255).mean() > 0.02  # it is not the photograph any more
+    assert np.abs(many.image - photo(32, 32) / 255).mean() > 0.02  # it is not the photograph any more
 
 
-@pytest.mark.parametrize(("width", "height"), [(33, 47), (1, 1), (5, 64)])
+@pytest.mark.parametrize(("width", "height"), [(17, 31), (1, 1), (5, 16)])
 def test_odd_sizes_come_back_in_their_own_size(width, height):
     solution = stylize(photo(width, height), painting(), SHORT)
     assert solution.image.shape == (height, width, 3)
@@ -103,12 +105,10 @@ def test_uint8_and_floats_mean_the_same():
 
 @pytest.mark.parametrize(
     ("preset", "solver"),
-    [("gatys", "lbfgs"), ("article", "lbfgs"), ("gatys", "adam"), ("article", "adam"), ("article", "jaxopt-zoom")],
+    [("gatys", "lbfgs"), ("article", "adam"), ("article", "jaxopt-zoom")],
 )
 def test_every_preset_and_every_solver_runs(preset, solver):
-    few = {} if (preset, solver) == ("gatys", "lbfgs") else FEW
-    if solver == "jaxopt-zoom":  # which compiles ten evaluations
-        few = dict(style_layers=("relu1_1",), content_layers=("relu1_2",))
+    few = FEWEST if solver == "jaxopt-zoom" else FEW  # it compiles ten evaluations
     settings = StylizeSettings(preset=preset, solver=solver, evaluations=6, init="noise", **few)
     solution = stylize(photo(32, 32), painting(32, 32), settings)
     assert np.isfinite(solution.loss) and solution.evaluations >= 6
@@ -116,7 +116,7 @@ def test_every_preset_and_every_solver_runs(preset, solver):
 
 def test_bfloat16_convolutions_stay_near_float32():
     losses = [
-        float(stylize(photo(32, 32), painting(32, 32), precision=p, evaluations=1, init="noise", **FEW).loss)
+        float(stylize(photo(32, 32), painting(32, 32), precision=p, evaluations=1, init="noise", **ADAM).loss)
         for p in ("float32", "bfloat16")
     ]
     assert losses[0] != losses[1]
@@ -156,13 +156,13 @@ def test_a_diverged_image_leaves_its_batch_mates_bit_identical(stylizer, batch):
 
 @pytest.mark.parametrize("size", [(1, 1), (12, 12), (64, 5)])
 def test_a_tiny_style_works(size):
-    solution = stylize(photo(32, 32), painting(*size), evaluations=10)
+    solution = stylize(photo(32, 32), painting(*size), evaluations=10, style_pixels=0)
     assert solution.status == Status.BUDGET and np.isfinite(solution.loss)
 
 
 def test_noise_is_the_same_alone_and_in_a_batch():
-    alone = stylize(photo(64, 32, 2), painting(), evaluations=1, init="noise", **FEW)
-    together = stylize(np.stack([photo(64, 32, k) for k in range(3)]), painting(), evaluations=1, init="noise", **FEW)
+    alone = stylize(photo(32, 32, 2), painting(), evaluations=1, init="noise", **FEW)
+    together = stylize(np.stack([photo(32, 32, k) for k in range(3)]), painting(), evaluations=1, init="noise", **FEW)
     np.testing.assert_array_equal(together.image[2], alone.image)
 
 
@@ -288,7 +288,7 @@ def test_two_settings_share_the_parameters_of_one_set_of_weights(network):
 def test_stylize_works_under_the_checks_that_a_caller_may_have_switched_on(check):
     with switched_on(check):
         for solver in ("lbfgs", "adam") if check.endswith("raise") else ("lbfgs",):
-            solution = stylize(photo(40, 33), painting(33, 20), evaluations=3, solver=solver, history=4, **FEW)
+            solution = stylize(photo(30, 23), painting(33, 20), evaluations=3, solver=solver, **FEW)
             assert solution.evaluations == 3 and np.isfinite(solution.loss)
 
 
