@@ -321,6 +321,7 @@ def test_rows_are_read_once_in_their_order_and_again_when_asked(place, monkeypat
     assert opened(provider) == JPEGS[:7]
     assert calls == [0, 0, 1]  # once to find the extension
     monkeypatch.setattr(reading, "CACHE", 1)
+    provider = source(place / "in/train-0.parquet")
     assert [provider.open(f"0:{n}").read() for n in (6, 0, 3, 2)] == [JPEGS[n] for n in (6, 0, 3, 2)]
 
 
