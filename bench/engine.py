@@ -1,4 +1,4 @@
-"""Whole runs, in this process or in separate ones. No other file of the bench uses the engine and the planning.
+"""Whole runs, in this process or in separate ones. Of the files that measure rendering, no other uses the engine.
 
 `harness.in_process` runs the functions whose arguments are all text in a separate process. Functions import the engine
 themselves, so that a process loads only what a run loads.
