@@ -650,7 +650,7 @@ TAR = _in(
      "                    if len(bases) % STEP == 0:\n                        yield\n",
      "                    if False:\n                        yield\n", "tar_source"),
     ("tar-most", "a member of any size is copied for the decoders", "sources/tar.py",
-     "elif image.size > (most := self._settings.max_pixels * PIXEL_BYTES + OTHER_BYTES) and not failed:",
+     "elif image.size > (most := most_bytes(self._settings.max_pixels)) and not failed:",
      "elif image.size > (most := 2**60) and not failed:", "tar_source"),
     ("shard-checked", "a shard that was changed counts as complete", "packing/tar_file.py",
      '            and sha256_of(path) == told.get("sha256")\n', "", "pack_tar"),

@@ -16,10 +16,9 @@ from pictures import encoded, painting, photo, save
 from tars import archive, content
 from whole_runs import QUICK, files, rows
 
-from jaxstyle.data import footer, pages
+from jaxstyle.data import bounds, footer, pages
 from jaxstyle.data import parquet as reading
 from jaxstyle.data.packing import pack, parquet_file
-from jaxstyle.data.sources import parquet as ours
 from jaxstyle.data.sources.parquet import ParquetSource
 from jaxstyle.engine.pipeline import render
 from jaxstyle.errors import InputError, SettingsError, StorageError
@@ -288,7 +287,7 @@ def test_pages_are_looked_at_before_they_are_decompressed(tmp_path, monkeypatch)
     assert "a page has 10485" in found[0] and "more than 1048576. Write the file again" in found[0]
     assert found[1] == JPEGS[0]
     monkeypatch.setattr(pages, "MOST_PAGE", 2**29)
-    monkeypatch.setattr(ours, "OTHER_BYTES", 2**19)
+    monkeypatch.setattr(bounds, "OTHER_BYTES", 2**19)
     assert opened(source(path, max_pixels=9))[0].startswith("has 1048576 bytes, more than 524432. Raise --max-pixels")
     file = hostile(tmp_path / "y.parquet")
     header = compact((2, 5, number(2**31 - 1)), (3, 5, number(1)))

@@ -14,9 +14,9 @@ from command import run as command
 from pictures import encoded, painting, photo, save
 from whole_runs import QUICK, files, rows
 
+from jaxstyle.data import bounds
 from jaxstyle.data import stores as ours
 from jaxstyle.data.publishing import MARKER, RECORD, publish
-from jaxstyle.data.sources import stores as source
 from jaxstyle.data.sources.stores import CHANGED, LEADS_OUT, StoreSource
 from jaxstyle.data.stores import Store, place_of, scrubbed
 from jaxstyle.engine.pipeline import render
@@ -120,9 +120,9 @@ def test_names_of_several_inputs_that_collide_fail(memory):
 
 def test_an_object_larger_than_any_picture_is_not_read(memory, monkeypatch):
     put(memory, "p/a.png", data=b"x" * 100)
-    monkeypatch.setattr(source, "OTHER_BYTES", 83)
+    monkeypatch.setattr(bounds, "OTHER_BYTES", 83)
     assert "has 100 bytes, more than 99" in inputs("memory://bucket/p", max_pixels=1)[0].failed
-    monkeypatch.setattr(source, "OTHER_BYTES", 84)
+    monkeypatch.setattr(bounds, "OTHER_BYTES", 84)
     assert not inputs("memory://bucket/p", max_pixels=1)[0].failed
 
 

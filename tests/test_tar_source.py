@@ -13,7 +13,7 @@ from tars import archive, checked, header, longname, member, pax, record, writte
 from whole_runs import QUICK, files, rows
 
 from jaxstyle.data import samples, tar
-from jaxstyle.data.sources import source_for
+from jaxstyle.data.sources import index, source_for
 from jaxstyle.data.sources import tar as ours
 from jaxstyle.data.sources.tar import NO_IMAGE, TarSource
 from jaxstyle.engine.pipeline import render
@@ -358,8 +358,8 @@ def test_a_member_that_is_no_picture_by_its_size_is_not_copied(tmp_path):
 
 
 def test_memory_does_not_grow_with_the_samples(tmp_path, monkeypatch):
-    monkeypatch.setattr(ours, "IN_MEMORY", 2**12)
-    monkeypatch.setattr(ours, "AT_A_TIME", 2**12)
+    monkeypatch.setattr(index, "IN_MEMORY", 2**12)
+    monkeypatch.setattr(index, "AT_A_TIME", 2**12)
     peaks = []
     for number in (10, 100, 600):
         path = written(tmp_path / f"{number}.tar", *(sample(f"{n:08}") for n in range(number)))
@@ -377,7 +377,7 @@ def test_a_full_disk_under_the_index_is_told(tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
 
     path = archive(tmp_path / "x.tar", {"a.jpg": b"1"})
-    monkeypatch.setattr(ours.tempfile, "SpooledTemporaryFile", lambda *_: Full())
+    monkeypatch.setattr(index.tempfile, "SpooledTemporaryFile", lambda *_: Full())
     with pytest.raises(StorageError, match="index of the archives.*No space left.*TMPDIR"):
         next(source(path).inputs())
 

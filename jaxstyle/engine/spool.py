@@ -6,15 +6,17 @@ import json
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 from jaxstyle.data.sources.base import Input
-from jaxstyle.errors import StorageError
+from jaxstyle.data.sources.index import in_a_temporary_file
 
 IN_MEMORY = 2**20
 """Bytes of a list that stays in memory; a longer one is moved to a temporary file."""
+WHAT = "the list of inputs"
+"""In messages."""
 LOOK_SECONDS = 0.2
 """Between two looks of a waiting reader at whether the run has stopped."""
 
@@ -38,7 +40,7 @@ class Spool:
         fields = told | {"locator": str(one.locator), "path": isinstance(one.locator, Path)}
         line = json.dumps(fields).encode("ascii") + b"\n"
         with self._change:
-            with _as_storage_error():
+            with in_a_temporary_file(WHAT):
                 if self._position != self._end:
                     self._file.seek(self._end)
                 self._file.write(line)
@@ -68,7 +70,7 @@ class Spool:
                 if self._complete or stopped():
                     return None
                 self._change.wait(LOOK_SECONDS)
-            with _as_storage_error():  # reading writes what is still in the buffer
+            with in_a_temporary_file(WHAT):  # reading writes what is still in the buffer
                 if self._position != at:
                     self._file.seek(at)
                 line = self._file.readline()
@@ -79,14 +81,3 @@ class Spool:
         """Deletes the file."""
         with self._change, suppress(OSError):  # of a buffer that finds no room, which `write` has told
             self._file.close()
-
-
-@contextmanager
-def _as_storage_error() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(
-            f"the list of inputs cannot be kept in a temporary file ({error.strerror or error})",
-            "Free space for temporary files, or set TMPDIR to a folder that has some.",
-        ) from error

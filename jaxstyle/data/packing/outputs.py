@@ -12,7 +12,10 @@ from jaxstyle.data import shallow
 from jaxstyle.data.folder import Folder
 from jaxstyle.data.packing import base
 from jaxstyle.data.packing.base import Entry, Origin
-from jaxstyle.data.sources.tar import in_a_temporary_file
+from jaxstyle.data.sources.index import in_a_temporary_file
+
+WHAT = "the list of outputs"
+"""In messages."""
 
 
 class Output(NamedTuple):
@@ -39,7 +42,7 @@ class Outputs:
             places = self._places.get((row.image or row.key).partition("/")[0])
             if found is not None and places is not None:
                 line = json.dumps([found, Origin.of(row)]).encode("ascii") + b"\n"
-                with in_a_temporary_file():
+                with in_a_temporary_file(WHAT):
                     self._file.write(line)
                 places.append(at)
                 at += len(line)
@@ -52,7 +55,7 @@ class Outputs:
         """The outputs of each image of a file, by the image's key."""
         outputs: dict[str, list[Output]] = {}
         for place in self._places[prefix]:
-            with in_a_temporary_file():
+            with in_a_temporary_file(WHAT):
                 self._file.seek(place)
                 entry, origin = json.loads(self._file.readline())
             one = Output(Entry(*entry), Origin(*origin))

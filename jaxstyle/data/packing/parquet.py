@@ -19,8 +19,8 @@ from jaxstyle.data.parquet import open_file
 from jaxstyle.data.problems import storage_error
 from jaxstyle.data.sources.base import is_parquet, printable
 from jaxstyle.data.sources.folders import refuse_overlap
+from jaxstyle.data.sources.given import expanded, refuse_equal_names
 from jaxstyle.data.sources.parquet import ParquetSource, Table
-from jaxstyle.data.sources.tar import expanded, refuse_equal_names
 from jaxstyle.errors import InputError
 from jaxstyle.settings import RenderSettings
 

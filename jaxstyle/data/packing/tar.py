@@ -21,7 +21,8 @@ from jaxstyle.data.packing.tar_file import Packed, Piece
 from jaxstyle.data.samples import Sample, escaped, plain, recurring, samples
 from jaxstyle.data.sources.base import Stamp, is_tar, printable
 from jaxstyle.data.sources.folders import refuse_overlap
-from jaxstyle.data.sources.tar import expanded, reading, refuse_equal_names
+from jaxstyle.data.sources.given import expanded, refuse_equal_names
+from jaxstyle.data.sources.tar import reading
 from jaxstyle.data.styles import output_key, suffix
 from jaxstyle.data.tar import Headers, Member, Part, open_archive
 from jaxstyle.errors import InputError

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from jaxstyle.data.bounds import most_bytes
 from jaxstyle.data.parquet import REPACK, Opened, Rows, modules, open_file
 from jaxstyle.data.pictures import kinds
 from jaxstyle.data.sources.base import Input, Locator, Stamp, is_parquet, printable
 from jaxstyle.data.sources.folders import refuse_overlap
-from jaxstyle.data.sources.tar import OTHER_BYTES, PIXEL_BYTES, Shard, expanded, refuse_equal_names
+from jaxstyle.data.sources.given import Shard, expanded, refuse_equal_names
 from jaxstyle.errors import InputError
 from jaxstyle.settings import RenderSettings
 
@@ -173,7 +174,7 @@ class ParquetSource:
             opened.file.close()
 
     def _reader(self, opened: Opened, column: str) -> Rows:
-        return Rows(opened, column, self._settings.max_pixels * PIXEL_BYTES + OTHER_BYTES)
+        return Rows(opened, column, most_bytes(self._settings.max_pixels))
 
 
 def _check_unchanged(shard: Shard, now: os.stat_result) -> None:

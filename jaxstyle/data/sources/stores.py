@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import io
-import json
-import tempfile
-import threading
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import IO, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from jaxstyle.data.bounds import most_bytes
 from jaxstyle.data.layout import STEPS
 from jaxstyle.data.ledger import hashed
 from jaxstyle.data.samples import recurring
 from jaxstyle.data.sources.base import Input, Locator, Stamp, is_hdf5, is_list, is_parquet, is_tar, printable
-from jaxstyle.data.sources.tar import AT_A_TIME, IN_MEMORY, OTHER_BYTES, PIXEL_BYTES, in_a_temporary_file
+from jaxstyle.data.sources.index import Indexed
 from jaxstyle.data.sources.walk import OF_A_RUN, beside, fold
 from jaxstyle.data.stores import BLOCK, Found, Place, Store, place_of, usable
 from jaxstyle.errors import InputError
@@ -43,7 +42,7 @@ class _Folder(NamedTuple):
     path: str
 
 
-class StoreSource:
+class StoreSource(Indexed):
     """Provides the objects at URLs of one store. See `base.Source`.
 
     The key of an object is its path below the given prefix, as of a file in a folder. `prepare` lists the objects once;
@@ -58,12 +57,11 @@ class StoreSource:
         settings: `max_pixels` of the run.
         case_insensitive: see `walk.discover`.
         """
+        super().__init__("the index of the objects")
         self._given = list(inputs)
-        self._most = settings.max_pixels * PIXEL_BYTES + OTHER_BYTES
-        self._case_insensitive, self._lock = case_insensitive, threading.RLock()
+        self._most, self._case_insensitive = most_bytes(settings.max_pixels), case_insensitive
         self._places: list[Place] = []
         self._opened: Store | None = None
-        self._index: IO[bytes] | None = None
         self._twice = self._alike = self._exact = self._folders = frozenset[int]()
 
     def check(self, output: Path) -> None:
@@ -89,9 +87,9 @@ class StoreSource:
         Raises:
             InputError: there is no object, or the store cannot be used.
         """
-        store, index = self._store, tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115
-        listing = _Listing(index, self._most)
-        try:
+        store = self._store
+        with self._new_index() as index:
+            listing = _Listing(partial(self._add, index), self._most)
             folders = list[_Folder]()
             for place in self._places:
                 with usable(place):
@@ -114,9 +112,6 @@ class StoreSource:
             if not index.tell():
                 where = ", ".join(printable(one) for one in self._places)
                 raise InputError(f"there is no object in {where}", "Give another prefix.")
-        except BaseException:
-            index.close()
-            raise
         with self._lock:
             self._index = index
             self._twice, self._alike = recurring(listing.keys), recurring(listing.folded)
@@ -124,21 +119,13 @@ class StoreSource:
 
     def inputs(self) -> Iterator[Input]:
         """Yields the objects of a prefix, then those below its prefixes, by name."""
-        at, first, seen = 0, dict[str, str](), set[str]()
-        while True:
-            with self._lock, in_a_temporary_file():
-                index = self._listed()
-                index.seek(at)
-                lines = index.readlines(AT_A_TIME)
-            if not lines:
-                return
-            for line in lines:
-                at += len(line)
-                one = Input(*json.loads(line))
-                if one.skipped or one.failed:
-                    yield one
-                elif one.key not in seen:
-                    yield self._beside_others(one, first, seen)
+        first, seen = dict[str, str](), set[str]()
+        for line in self._lines():
+            one = Input(*line)
+            if one.skipped or one.failed:
+                yield one
+            elif one.key not in seen:
+                yield self._beside_others(one, first, seen)
 
     def _beside_others(self, one: Input, first: dict[str, str], seen: set[str]) -> Input:
         """The input, failed or with a note if other objects or prefixes have its name; see `walk`."""
@@ -164,13 +151,6 @@ class StoreSource:
         length, stamp, _ = _parts(locator)
         return Stamp(length, stamp)
 
-    def close(self) -> None:
-        """Forgets the index; a later call lists the objects again."""
-        with self._lock:
-            if self._index is not None:
-                self._index.close()
-            self._index = None
-
     @property
     def _store(self) -> Store:
         with self._lock:
@@ -179,23 +159,16 @@ class StoreSource:
             assert self._opened is not None
             return self._opened
 
-    def _listed(self) -> IO[bytes]:
-        """The index: a line of JSON for each input. Lists the objects if `prepare` has not."""
-        if self._index is None:
-            for _ in self.prepare():
-                pass
-        assert self._index is not None
-        return self._index
-
 
 class _Listing:
     """Writes the lines of the index, and keeps hashes of names."""
 
-    def __init__(self, index: IO[bytes], most: int):
+    def __init__(self, write: Callable[[Sequence[str]], None], most: int):
         """Args:
+        write: adds a line to the index.
         most: bytes of an object that is read.
         """
-        self._index, self._most = index, most
+        self._write, self._most = write, most
         self.keys, self.folded = array("Q"), array("Q")
         self._folder_keys, self._folder_folded = array("Q"), array("Q")
 
@@ -225,9 +198,7 @@ class _Listing:
             else:
                 self.keys.append(hashed(key))
                 self.folded.append(hashed(fold(key)))
-            line = [key, f"{one.length}:{one.stamp}:{one.path}", skipped, failed]
-            with in_a_temporary_file():
-                self._index.write(json.dumps(line).encode("ascii") + b"\n")
+            self._write([key, f"{one.length}:{one.stamp}:{one.path}", skipped, failed])
         return below
 
     def clashes(self) -> tuple[frozenset[int], frozenset[int]]:

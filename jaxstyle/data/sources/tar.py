@@ -2,64 +2,36 @@
 
 from __future__ import annotations
 
-import glob
 import io
 import json
 import os
-import tempfile
-import threading
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO, NamedTuple
+from typing import IO, BinaryIO
 
+from jaxstyle.data.bounds import most_bytes
 from jaxstyle.data.opening import open_regular
 from jaxstyle.data.samples import IMAGES, SPLIT, Sample, hash_of, is_meta, plain, recurring, samples
 from jaxstyle.data.sources.base import Input, Locator, Stamp, is_tar, printable
 from jaxstyle.data.sources.folders import refuse_overlap
+from jaxstyle.data.sources.given import Shard, expanded, refuse_equal_names
+from jaxstyle.data.sources.index import Indexed
 from jaxstyle.data.sources.walk import fold
 from jaxstyle.data.tar import Headers, Member, Part, open_archive, unreadable
-from jaxstyle.errors import InputError, StorageError
+from jaxstyle.errors import InputError
 from jaxstyle.settings import RenderSettings
 
-IN_MEMORY = 2**20
-"""Bytes of the index of all shards that stay in memory; a longer index is moved to a temporary file."""
 NO_IMAGE = "a sample without an image (--member names one that is called otherwise)"
 """Reason for which a sample is skipped. It says nothing of the sample, since a run counts its reasons."""
 STEP = 1000
 """Samples that are listed in a step of `TarSource.prepare`."""
-AT_A_TIME = 2**16
-"""Bytes of the index that are read at a time."""
-PIXEL_BYTES, OTHER_BYTES = 16, 2**26
-"""Most bytes of a picture file: for each of `max_pixels` (four floats), and for all else."""
 
 _CHANGED = "its archive has changed since the run began"
 
 
-class Shard(NamedTuple):
-    """An archive, or another file of inputs, as it was when it was listed.
-
-    Attributes:
-        path: of the file.
-        found: its state.
-    """
-
-    path: Path
-    found: os.stat_result
-
-    @property
-    def prefix(self) -> str:
-        """First part of the keys of its samples."""
-        return self.path.stem
-
-    def is_same(self, now: os.stat_result) -> bool:
-        """Whether this is still the file that was listed."""
-        names = ("st_dev", "st_ino", "st_size", "st_mtime_ns")
-        return all(getattr(now, name) == getattr(self.found, name) for name in names)
-
-
-class TarSource:
+class TarSource(Indexed):
     """Provides the images of samples in tar archives. See `base.Source`.
 
     The key of the member a/b.jpg of train-000.tar is train-000/a/b.jpg. `prepare` walks the headers once; keys, offsets
@@ -71,10 +43,9 @@ class TarSource:
         settings: `member` and `max_pixels` of the run.
         case_insensitive: see `walk.discover`.
         """
+        super().__init__("the index of the archives")
         self._paths = [*expanded(inputs)]
         self._settings, self._case_insensitive = settings, case_insensitive
-        self._lock = threading.RLock()
-        self._index: IO[bytes] | None = None
         self._shards: list[Shard] = []
 
     def check(self, output: Path) -> None:
@@ -94,16 +65,13 @@ class TarSource:
         Raises:
             InputError: an archive cannot be used, or no archive has a sample.
         """
-        index, shards = tempfile.SpooledTemporaryFile(IN_MEMORY), list[Shard]()  # noqa: SIM115
-        try:
+        shards = list[Shard]()
+        with self._new_index() as index:
             for path in self._paths:
                 yield from self._list(path, shards, index)
             if not index.tell():
                 where = ", ".join(map(printable, self._paths))
                 raise InputError(f"there is no sample in {where}", "Give other archives.")
-        except BaseException:
-            index.close()
-            raise
         with self._lock:
             self._index, self._shards = index, shards
 
@@ -114,18 +82,8 @@ class TarSource:
 
     def inputs(self) -> Iterator[Input]:
         """Yields the samples of each archive in their order, and the files that are in no sample as skipped."""
-        at = 0
-        while True:
-            with self._lock, in_a_temporary_file():
-                index = self._listed()
-                index.seek(at)
-                lines = index.readlines(AT_A_TIME)
-            if not lines:
-                return
-            for line in lines:
-                at += len(line)
-                key, locator, skipped, failed = json.loads(line)
-                yield Input(key, locator, skipped, failed)
+        for line in self._lines():
+            yield Input(*line)
 
     def open(self, locator: Locator) -> BinaryIO:
         """Opens the data of a member."""
@@ -146,23 +104,14 @@ class TarSource:
     def close(self) -> None:
         """Forgets the index; a later call lists the archives again."""
         with self._lock:
-            if self._index is not None:
-                self._index.close()
-            self._index, self._shards = None, []
+            super().close()
+            self._shards = []
 
     def _at(self, locator: Locator) -> tuple[Shard, int, int]:
         number, start, size = map(int, str(locator).split(":"))
         with self._lock:
             self._listed()
             return self._shards[number], start, size
-
-    def _listed(self) -> IO[bytes]:
-        """The index: a line of JSON for each input. Walks the archives if `prepare` has not."""
-        if self._index is None:
-            for _ in self.prepare():
-                pass
-        assert self._index is not None
-        return self._index
 
     def _list(self, path: Path, shards: list[Shard], index: IO[bytes]) -> Iterator[None]:
         """Adds an archive and its lines."""
@@ -175,8 +124,7 @@ class TarSource:
                     line = self._line(sample, shard, len(shards) - 1)
                     bases.append(sample.hash)
                     names.append(hash_of(fold(line[0])) if self._case_insensitive else len(names))
-                    with in_a_temporary_file():
-                        index.write(_as_line(line))
+                    self._add(index, line)
                     if len(bases) % STEP == 0:
                         yield
         several = recurring(bases)
@@ -187,7 +135,7 @@ class TarSource:
             index.seek(begin)
             index.truncate()
             for line in _corrected(lines, bases, names, several, alike):
-                index.write(_as_line(line))
+                self._add(index, line)
 
     def _line(self, sample: Sample, shard: Shard, number: int) -> list[str]:
         """Key, locator, and why a sample is skipped or has failed."""
@@ -204,44 +152,10 @@ class TarSource:
         elif len(found) > 1 and not failed:
             two = " and ".join(printable(one.name) for one in found[:2])
             failed = f"has {len(found)} images, {two}. Choose one with --member EXTENSION."
-        elif image.size > (most := self._settings.max_pixels * PIXEL_BYTES + OTHER_BYTES) and not failed:
+        elif image.size > (most := most_bytes(self._settings.max_pixels)) and not failed:
             failed = f"has {image.size} bytes, more than {most}. Raise --max-pixels if it is a picture."
         key = f"{shard.prefix}//{image.offset}" if sample.nameless else f"{shard.prefix}/{name}"
         return [key, f"{number}:{image.start}:{image.size}", skipped, failed]
-
-
-def expanded(inputs: Iterable[Path | str], is_ours: Callable[[Path], bool] = is_tar) -> Iterator[Path]:
-    """The given files, and those that match patterns such as `train-*.tar`.
-
-    Args:
-        is_ours: whether a file is of the kind whose patterns are expanded.
-    """
-    for path in map(Path, inputs):
-        if is_ours(path) and not os.path.lexists(path) and glob.has_magic(str(path)):
-            found = sorted(glob.glob(str(path), recursive=True))
-            if not found:
-                raise InputError(
-                    f"no file matches the input {printable(path)}", "Give a pattern that some file matches."
-                )
-            yield from map(Path, found)
-        else:
-            yield path
-
-
-def refuse_equal_names(paths: Iterable[Path]) -> None:
-    """Checks that the inputs of different files have different keys.
-
-    Raises:
-        InputError: names two files.
-    """
-    seen: dict[str, Path] = {}
-    for path in paths:
-        before = seen.setdefault(fold(path.stem), path)
-        if before is not path:
-            raise InputError(
-                f"{printable(before)} and {printable(path)} would give outputs of one name",
-                "Rename one of them, or give each an output folder.",
-            )
 
 
 def images(sample: Sample, wanted: str | None) -> list[Member]:
@@ -261,22 +175,6 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise unreadable(path, error) from error
-
-
-@contextmanager
-def in_a_temporary_file() -> Iterator[None]:
-    """Turns errors of the file that an index is kept in into a `StorageError`."""
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(
-            f"the index of the archives cannot be kept in a temporary file ({error.strerror or error})",
-            "Free space for temporary files, or set TMPDIR to a folder that has some.",
-        ) from error
-
-
-def _as_line(line: Sequence[str]) -> bytes:
-    return json.dumps(line).encode("ascii") + b"\n"
 
 
 def _corrected(lines: Sequence[bytes], bases: array[int], names: array[int], several: frozenset[int],
