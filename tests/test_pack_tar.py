@@ -10,6 +10,7 @@ import tarfile
 from urllib.parse import unquote
 
 import numpy as np
+import packing_kills
 import pytest
 import stub
 import webdataset
@@ -311,57 +312,10 @@ def test_a_source_that_changes_while_it_is_read_leaves_no_shard(place, monkeypat
     assert everything(place / "new") == {}
 
 
-KILLS = """
-import os, random, signal, sys
-from pathlib import Path
-from jaxstyle.data import writing
-from jaxstyle.data.packing import pack, tar, tar_file
-
-sources = sorted(Path("in").glob("*.tar"))
-
-def child(target, left):
-    "Packs, and is killed at a change of the file system; returns the number of changes, None if it was killed."
-    pid = os.fork()
-    if pid:
-        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        assert code == -signal.SIGKILL or code > 1, code
-        return None if code < 0 else code
-    writing._own = f"{os.getpid()}-x"
-    def count(event, arguments):
-        nonlocal left
-        if event in ("open", "os.rename", "os.remove", "os.mkdir"):
-            left -= 1
-            if left < 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-    sys.addaudithook(count)
-    pack(Path("out"), target, source=sources)
-    os._exit(min(10**6 - left, 255))
-
-def everything(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.exists() else {}
-
-def check(folder):
-    for name, data in everything(folder).items():
-        assert name.startswith(".jaxstyle-partial-") or data == whole[name], name
-
-pack(Path("out"), Path("warm"), source=sources)  # imports what there is to import
-total, random, killed = child(Path("whole"), 10**6), random.Random(0), 0
-whole = everything(Path("whole"))
-assert whole == everything(Path("warm"))
-for n in range(8):
-    target = Path(f"killed-{n}")
-    killed += child(target, random.randrange(total)) is None
-    check(target)
-    killed += child(target, random.randrange(total)) is None
-    check(target)
-    assert child(target, 10**6) is not None and everything(target) == whole
-assert killed >= 10, killed
-"""
-
-
 def test_a_killed_packing_leaves_whole_shards_and_the_next_one_finishes(place):
     run(place)
-    done = subprocess.run([sys.executable, "-c", KILLS], cwd=place, check=False, capture_output=True, text=True)
+    line = [sys.executable, packing_kills.__file__, "*.tar", "8", "2", "10"]
+    done = subprocess.run(line, cwd=place, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr + done.stdout
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import packing_kills
 import pytest
 import stub
 from command import run as command
@@ -435,56 +436,10 @@ def test_what_pack_refuses(place, monkeypatch):
     assert everything(place / "new") == {}
 
 
-KILLS = """
-import os, random, signal, sys
-from pathlib import Path
-from jaxstyle.data import writing
-from jaxstyle.data.packing import pack, parquet_file
-
-sources = sorted(Path("in").glob("*.parquet"))
-
-def child(target, left):
-    "Packs, and is killed at a change of the file system or a write; returns their number, None if it was killed."
-    pid = os.fork()
-    if pid:
-        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        assert code == -signal.SIGKILL or code > 1, code
-        return None if code < 0 else code
-    writing._own = f"{os.getpid()}-x"
-    def count(*event):
-        nonlocal left
-        if event[0] in ("open", "os.rename", "os.remove", "os.mkdir", "image"):
-            left -= 1
-            if left < 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-    sys.addaudithook(count)
-    images = parquet_file._images
-    parquet_file._images = lambda *given: count("image") or images(*given)
-    parquet_file.GROUP = 2000
-    pack(Path("out"), target, source=sources)
-    os._exit(min(10**6 - left, 255))
-
-def everything(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.exists() else {}
-
-def check(folder):
-    for name, data in everything(folder).items():
-        assert name.startswith(".jaxstyle-partial-") or data == whole[name], name
-
-total, random, killed = child(Path("whole"), 10**6), random.Random(0), 0
-whole = everything(Path("whole"))
-for n in range(5):
-    target = Path(f"killed-{n}")
-    killed += child(target, random.randrange(total)) is None
-    check(target)
-    assert child(target, 10**6) is not None and everything(target) == whole
-assert killed == 5, killed
-"""
-
-
 def test_a_killed_packing_leaves_whole_files_and_the_next_one_finishes(place):
     run(place)
-    done = subprocess.run([sys.executable, "-c", KILLS], cwd=place, check=False, capture_output=True, text=True)
+    line = [sys.executable, packing_kills.__file__, "*.parquet", "5", "1", "5"]
+    done = subprocess.run(line, cwd=place, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr + done.stdout
 
 
