@@ -28,9 +28,8 @@ def pack(
 
     In HDF5, row i of every dataset belongs to image i. Each tar archive (shard) or Parquet file of the inputs gives one
     of the same name, with the output in the place of the image, and with the other members of its sample or the other
-    columns of its row. A file appears under
-    its name when it is complete and has been read again. The same command again checks the files and writes those that
-    differ.
+    columns of its row. A file appears under its name when it is complete and has been read again. The same command
+    again checks the files and writes those that differ.
 
     Parameters
     ----------
