@@ -981,6 +981,14 @@ STORES = _in(
 
 READING = _in(
     "",
+    ("index-blocks", "the whole index of a listing is in memory", "data/sources/index.py",
+     "index.readlines(AT_A_TIME)", "index.readlines()", "index::lines_are_read_in_blocks"),
+    ("index-closed", "the file of a listing that failed stays open", "data/sources/index.py",
+     "            index.close()\n            raise", "            raise",
+     "index::the_index_of_a_listing_that_fails_is_closed"),
+    ("index-error", "a full disk under a listing is a traceback", "data/sources/index.py",
+     "except OSError as error:", "except KeyError as error:",
+     "index::an_error_of_the_file_says_what_is_kept_in_it"),
     ("store-hang", "a store that hangs holds the run for ever", "engine/pipeline.py",
      "Reader(ready.source, decoders, calls.of)", "Reader(ready.source, decoders)",
      "stores::a_store_that_hangs_ends_the_run"),

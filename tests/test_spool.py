@@ -77,7 +77,10 @@ def test_a_full_disk_is_a_storage_error(spool, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(spool._file, "write", full)
-    with pytest.raises(StorageError, match=r"temporary file \(No space left on device\)\. .*TMPDIR"):
+    with pytest.raises(
+        StorageError,
+        match=r"the list of inputs cannot be kept in a temporary file \(No space left on device\)\. .*TMPDIR",
+    ):
         spool.write(INPUTS[0])
 
 
