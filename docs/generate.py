@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
+
+import format_tables  # noqa: E402
 
 import jaxstyle  # noqa: E402
 from jaxstyle import cli, cli_weights  # noqa: E402
 from jaxstyle.architecture import ARCHITECTURES  # noqa: E402
-from jaxstyle.data.rows import Row  # noqa: E402
 from jaxstyle.model.packages import PACKAGES  # noqa: E402
 from jaxstyle.presets import PRESETS, Objective  # noqa: E402
 from jaxstyle.ray_settings import RaySettings  # noqa: E402
@@ -129,13 +130,6 @@ def _commands() -> str:
     return table(("command", "what it does", "flags"), (row(name, app) for name, app in commands()))
 
 
-def _row() -> str:
-    names: dict[str, list[str]] = {}
-    for name, text in attributes(Row).items():
-        names.setdefault(text, []).append(f"`{name}`")
-    return table(("field", "meaning"), ((", ".join(some), text) for text, some in names.items()))
-
-
 def _python() -> str:
     def row(name: str) -> tuple[str, str]:
         thing = getattr(jaxstyle, name)
@@ -167,9 +161,9 @@ def _files(folder: str) -> Callable[[], str]:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "flags": _flags, "ray": _ray_flags, "presets": _presets, "networks": _networks, "commands": _commands, "row": _row,
+    "flags": _flags, "ray": _ray_flags, "presets": _presets, "networks": _networks, "commands": _commands,
     "python": _python, "documents": _documents,
-} | {folder: _files(folder) for folder in FOLDERS}  # fmt: skip
+} | {folder: _files(folder) for folder in FOLDERS} | format_tables.described(attributes, table)  # fmt: skip
 """What makes each table, by its name."""
 
 

@@ -230,10 +230,11 @@ def _sweep(words: Sequence[str]) -> int:
 
 @app.command
 def status(output: Folder, *, json: Json = False) -> int:
-    """Print the progress of the runs into a folder, and the runs that hold its lock."""
+    """Print the progress of the runs into a folder, of each shard, and which runs are at work."""
     from jaxstyle.data import audit
+    from jaxstyle.report.terminal import show_status
 
-    show(audit.status(output), json)
+    show_status(audit.status(output), json)
     return EXIT_OK
 
 

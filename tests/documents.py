@@ -7,6 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "docs"))
 
+import format_tables  # noqa: E402, F401
 import gallery  # noqa: E402, F401
 import generate  # noqa: E402, F401
 

@@ -384,7 +384,7 @@ def test_what_is_told_in_json_and_in_words(output):
         "reasons": [{"status": "failed", "reason": "cannot be decoded", "inputs": 1},
                     {"status": "skipped", "reason": "not a picture", "inputs": 1}],
         "evaluations": 300, "seconds": 1.75, "written": "2023-11-14T22:13:20+00:00", "holders": [], "about": ABOUT,
-        "torn": False, "malformed": 0,
+        "torn": False, "malformed": 0, "shards": [],
     }  # fmt: skip
     assert status(output).lines() == [
         f"{output}: 2 done, 1 skipped, 1 failed; last row 2023-11-14T22:13:20+00:00",

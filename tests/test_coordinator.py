@@ -102,6 +102,31 @@ def test_a_lost_shard_is_tried_again_elsewhere_and_what_its_lanes_had_no_longer_
     assert "shard 1/1 on host: its machine has gone. It is tried again." in ear.said
 
 
+def test_the_listener_is_told_how_each_shard_is():
+    """Shard 1 is lost and tried again, shard 2 is finished at once, shard 3 is at work until the run is stopped."""
+    stop, told = Stop(), []
+
+    class Watching(Ear):
+        def shards(self, states):
+            assert [one.shard for one in states] == [1, 2, 3]
+            told.append(states)
+            if len(told) == 3:
+                stop.request("SIGTERM", 15)
+                cluster.plays[3, 1] = ([ended("SIGTERM")], Outcome(143))
+
+    lost = [["begin", [10]], ["inputs", [5]], ["finished", [1]], ["advance", [15, 1.0]], row("a")]
+    again = [["finished", [2]], ["advance", [10, 1.0]], row("b", "failed"), row("c"), ended()]
+    cluster = Pretended({(1, 1): (lost, GONE), (1, 2): (again, Outcome(3)), (3, 1): ([["advance", [2, 1.0]]], None)})
+    coordinate(cluster, 3, Watching(), stop=stop)
+    assert [[one.state for one in states] for states in told] == [
+        ["waiting", "finished", "at work"], ["finished", "finished", "at work"], ["finished", "finished", "at work"],
+        ["finished", "finished", "left"],
+    ]  # fmt: skip
+    assert told[0][0] == (1, "waiting", 1, 0, 1, 0.0, 5, 1, 0.0)
+    assert told[-1][0] == (1, "finished", 2, 1, 3, 0.0, 5, 1, 0.0)
+    assert [(states[2].lanes, states[2].seconds) for states in told] == [(0.2, 0), (0.4, 1), (0.6, 2), (0, 3)]
+
+
 def test_a_shard_is_given_up_after_tries_without_a_row_and_the_others_go_on():
     got_on = [["begin", [10]], row("a")]
     plays = {(1, n): ([["begin", [10]]], GONE) for n in range(1, 9)} | {(1, 2): (got_on, GONE)}

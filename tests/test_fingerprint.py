@@ -47,7 +47,7 @@ def test_the_same_run_is_accepted_and_its_first_record_stays(tmp_path):
     before = (tmp_path / SETTINGS).read_bytes()
     write_fingerprint(tmp_path, Fingerprint(run().decides, run().defaults, {"jaxstyle": "2", "style": "other.png"}))
     assert (tmp_path / SETTINGS).read_bytes() == before
-    assert json.loads(before) == json.loads(json.dumps({"decides": run().decides, "about": ABOUT}))
+    assert json.loads(before) == json.loads(json.dumps({"format": 1, "decides": run().decides, "about": ABOUT}))
     assert [path.name for path in tmp_path.iterdir()] == [SETTINGS]
 
 
@@ -167,6 +167,20 @@ def test_a_setting_of_a_newer_version_is_refused_unless_it_is_null(tmp_path):
     edit(tmp_path, masks="checksum")
     with pytest.raises(SettingsMismatch, match="lacks: masks is 'checksum' there"):
         compare(tmp_path, run())
+
+
+@pytest.mark.parametrize("format", [2, 0, "1", None])
+def test_a_layout_of_a_newer_version_is_refused_and_a_file_without_a_number_is_not(tmp_path, format):
+    write_fingerprint(tmp_path, run())
+    recorded = content(tmp_path)
+    assert recorded.pop("format") == 1
+    (tmp_path / SETTINGS).write_text(json.dumps(recorded))
+    compare(tmp_path, run())
+    (tmp_path / SETTINGS).write_text(json.dumps(recorded | {"format": format}))
+    with pytest.raises(SettingsMismatch, match=f"has the format {format!r}, and this version reads 1"):
+        compare(tmp_path, run())
+    write_fingerprint(tmp_path, run(), overwrite=True)
+    assert content(tmp_path)["format"] == 1
 
 
 @pytest.mark.parametrize(("solver", "unused"), [("lbfgs", "learning_rate"), ("jaxopt-zoom", "learning_rate"),

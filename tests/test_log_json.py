@@ -2,10 +2,12 @@
 
 import io
 import json
+import re
 from datetime import datetime
 
 import pytest
 from command import BROKEN, photographs, rendering, run
+from documents import TEXTS
 
 from jaxstyle.report import events
 from jaxstyle.report.events import JsonEvents
@@ -25,6 +27,13 @@ def test_a_run_is_a_sequence_of_events(folder, capsys):
     names = [one["event"] for one in told]
     assert names[0] == "begin" and names[-1] == "end" and set(names) >= {"inputs", "row", "advance"}
     assert [one["time"] for one in told] == sorted(one["time"] for one in told)
+    described = dict(
+        re.findall(r"^\| `(\w+)` \| (.*) \|$", TEXTS["docs/reference.md"].split("### Events")[1], re.MULTILINE)
+    )
+    for one in told:
+        if one["event"] != "row":
+            fields = set(re.findall(r"`(\w+)`", described[one["event"]]))
+            assert one.keys() - {"event", "time"} == fields, one["event"]
     assert all(datetime.fromisoformat(one["time"]).utcoffset() is not None for one in told)
     rows = {one["key"]: one for one in told if one["event"] == "row"}
     with open(folder / "out" / "manifest.jsonl") as manifest:

@@ -11,16 +11,18 @@ import pytest
 import stores
 import stub
 from command import run as command
+from documents import format_tables
 from pictures import painting, photo, save
 from whole_runs import QUICK
 
 from jaxstyle.data import stores as ours
 from jaxstyle.data.publishing import publish
-from jaxstyle.data.publishing.commit import MARKER
-from jaxstyle.data.publishing.record import RECORD
+from jaxstyle.data.publishing.commit import MARKER, Marker
+from jaxstyle.data.publishing.record import RECORD, RecordHead, RecordLine
 from jaxstyle.engine.pipeline import render
 from jaxstyle.errors import InputError, StorageError
 
+json_names = format_tables.json_names
 URL, OWN = "memory://bucket/out", {MARKER, RECORD}
 
 
@@ -61,6 +63,10 @@ def marked(memory):
     """The marker, which must be true of the objects."""
     objects = there(memory)
     marker = json.loads(objects[MARKER])
+    assert marker.keys() == json_names(Marker) and marker["format"] == 1
+    head, *lines = map(json.loads, objects[RECORD].splitlines())
+    assert head.keys() == json_names(RecordHead) and head["format"] == 1
+    assert {name for line in lines for name in line} == json_names(RecordLine)
     assert marker["manifest_sha256"] == hashlib.sha256(objects["manifest.jsonl"]).hexdigest()
     done = [row for row in map(json.loads, objects["manifest.jsonl"].splitlines()) if row["status"] == "done"]
     assert marker["objects"] == len(done)
@@ -257,6 +263,20 @@ def test_an_output_without_a_row_any_more_stays_and_is_told_of(out, memory):
     (out / "manifest.jsonl").write_text("".join(lines))
     assert publish(out, URL).left_over == 0
     marked(memory)
+
+
+@pytest.mark.parametrize("name", [MARKER, RECORD])
+def test_what_a_newer_version_has_published_is_refused(out, memory, name):
+    publish(out, URL)
+    place = f"/bucket/out/{name}"
+    memory.pipe_file(place, memory.cat_file(place).replace(b'"format": 1', b'"format": 2', 1))
+    changed(out)
+    before = there(memory)
+    with pytest.raises(
+        InputError, match="that no publication of this folder wrote. .* use a newer jaxstyle if one wrote it"
+    ):
+        publish(out, URL)
+    assert there(memory) == before
 
 
 def test_a_damaged_output_is_not_published(out, memory):

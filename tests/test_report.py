@@ -133,7 +133,7 @@ def test_a_log_is_bounded(clock):
 
 @pytest.mark.parametrize(("seconds", "text"), [(5, "0:05"), (65, "1:05"), (3661, "1:01:01"), (360000, "100:00:00")])
 def test_durations(seconds, text):
-    assert P._duration(seconds) == text
+    assert P.duration(seconds) == text
 
 
 def flat(level, width=90, height=60):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import reports
 from command import run
+from documents import format_tables
 from pictures import encoded, page, photo, tiff
 from reports import BROKEN, HOSTILE, asked, done, folder, index_of, manifest, shown, state
 
@@ -19,8 +20,9 @@ from jaxstyle.data.layout import TEMPORARY
 from jaxstyle.data.rows import Row
 from jaxstyle.errors import ImageError, InputError
 from jaxstyle.report import chunks, gallery, thumbnails
-from jaxstyle.report.chunks import script
+from jaxstyle.report.chunks import Cells, script
 from jaxstyle.report.gallery import Gallery, default_target, write
+from jaxstyle.report.rows_index import Index
 from jaxstyle.report.server import POLICY
 from jaxstyle.report.sources import relative
 from jaxstyle.report.timeline import Timeline
@@ -51,6 +53,8 @@ def test_failures_come_first_and_every_row_is_there_once(place):
     assert ["failed", BROKEN, 1] in index["reasons"]
     assert [(name, number) for name, _, _, number, _ in index["styles"][:2]] == [("x.png", 3), ("y.png", 1)]
     assert dict(index["folders"]) == {"a": 3, "b": 1, "": 1}
+    assert index.keys() == format_tables.json_names(Index)
+    assert rows[0].keys() - {"more"} == format_tables.json_names(Cells)
     assert index["settings"] == {"size": 32} and index["about"]["jaxstyle"] == "0.1.0"
 
 

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 from command import BROKEN, run
+from documents import format_tables
 from pictures import painting, photo, save
 from whole_runs import files, rows
 
@@ -309,6 +310,7 @@ def test_the_command_averages_a_collection_and_tells_what_it_leaves_out(place, c
     assert told.out.strip() == str(look) and "6 style images, 1 left out" in told.err and "broken.jpg" in told.err
     saved = saved_targets.read(look)
     np.testing.assert_allclose(saved.arrays[GRAM], 80, rtol=1e-6)
+    assert saved.about.keys() == format_tables.json_names(saved_targets.About)  # docs/formats.md has these
     assert saved.about["images"] == 6 and saved.about["left_out"] == ["broken.jpg"]
     assert saved.picture.shape == (170, 255, 3) and saved.picture[0, 0, 0] == 0 and saved.picture[0, 100, 0] == 40
     # the mean of means, by weight, and the older file is replaced

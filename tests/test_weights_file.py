@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from documents import format_tables
 
 from jaxstyle.architecture import VGG16, VGG19
 from jaxstyle.errors import WeightsError
@@ -37,6 +38,8 @@ def equal(one, other):
 
 def test_a_file_reads_as_it_was_written(network, original):
     again = W.read(original)
+    with h5py.File(original) as file:
+        assert set(file.attrs) == format_tables.json_names(W.Header)
     assert equal(again.parameters, network.parameters)
     assert (again.digest, again.source, again.feature_scale) == (network.digest, network.source, "torchvision")
     assert W.read(str(original)).digest == network.digest

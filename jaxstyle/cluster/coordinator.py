@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from jaxstyle.cluster.messages import LOST, Call, Failure, News, Outcome
+from jaxstyle.cluster.tally import Tally
 from jaxstyle.data.rows import Row
-from jaxstyle.engine.events import Progress
+from jaxstyle.engine.events import ClusterProgress
 from jaxstyle.engine.stop import Limits, Stop
 from jaxstyle.errors import ClusterError
 from jaxstyle.planning.plan import skipped_kind
@@ -50,39 +51,6 @@ class Cluster(Protocol):
 
 
 @dataclass
-class _Shard:
-    """State of a shard.
-
-    Attributes:
-        attempt: number of the present one, from 1.
-        tries: attempts that failed since the last one with a row.
-        alive: when the attempt was last heard of (time.monotonic), None before it is at work.
-        inputs: their number; None until told.
-        rows: all rows told.
-        rows_before, finished, spent, settled: of the present attempt: rows told before it began, inputs that it found
-            finished, evaluations told and those of its rows.
-        known: inputs finished by earlier runs, as passed on to the listener.
-        end: figures of the attempt that ended the shard.
-        locked: since when its lock has been held by others.
-        avoid: nodes on which attempts have failed.
-    """
-
-    attempt: int = 0
-    tries: int = 0
-    alive: float | None = None
-    inputs: int | None = None
-    rows: int = 0
-    rows_before: int = 0
-    finished: int = 0
-    spent: int = 0
-    settled: int = 0
-    known: int = 0
-    end: dict[str, Any] = field(default_factory=dict)
-    locked: float | None = None
-    avoid: frozenset[str] = frozenset()
-
-
-@dataclass
 class Totals:
     """What became of a run.
 
@@ -109,7 +77,7 @@ class Coordinator:
     """One run on a cluster."""
 
     def __init__(
-        self, cluster: Cluster, number: int, progress: Progress, stop: Stop, limits: Limits, *, tries: int,
+        self, cluster: Cluster, number: int, progress: ClusterProgress, stop: Stop, limits: Limits, *, tries: int,
         silence: float, clock: Callable[[], float] = time.monotonic,
     ):  # fmt: skip
         """Args:
@@ -119,7 +87,7 @@ class Coordinator:
         """
         self._cluster, self._progress, self._stop, self._limits = cluster, progress, stop, limits
         self._tries, self._silence, self._clock = tries, silence + GRACE_SECONDS, clock
-        self._shards = {shard: _Shard() for shard in range(1, number + 1)}
+        self._shards = {shard: Tally() for shard in range(1, number + 1)}
         self._running: set[int] = set()
         self._later: dict[int, float] = {}
         self._done = 0
@@ -150,6 +118,7 @@ class Coordinator:
                 if attempt == self._shards[shard].attempt and shard in self._running:
                     self._end(shard, outcome)
             now = self._clock()
+            self._tell_shards(now, evaluations)
             if reason := self._limits.exceeded(self.totals.failed, self.totals.rows):
                 self._stop.request(reason)
             if self._stopping and not stopping:
@@ -175,11 +144,26 @@ class Coordinator:
     def _stopping(self) -> bool:
         return bool(self._stop.reason) or self._fatal is not None
 
+    def _tell_shards(self, now: float, evaluations: int) -> None:
+        """Tells how each shard is; see `ShardState`."""
+
+        def state(shard: int, one: Tally) -> str:
+            if one.whole:
+                return "finished"
+            if shard in self.totals.given_up:
+                return "given up"
+            if shard in self._running and one.alive is not None:
+                return "at work"
+            return "waiting" if shard in self._running or shard in self._later else "left"
+
+        self._progress.shards(
+            [one.as_state(shard, state(shard, one), now, evaluations) for shard, one in self._shards.items()]
+        )
+
     def _begin(self, shard: int) -> None:
         """Begins the next attempt at a shard."""
         one = self._shards[shard]
-        one.attempt += 1
-        one.alive, one.rows_before, one.finished, one.spent, one.settled = None, one.rows, 0, 0, 0
+        one.begin_attempt()
         self._running.add(shard)
         self._cluster.begin(shard, one.attempt, one.avoid)
 
@@ -202,17 +186,16 @@ class Coordinator:
         one = self._shards[news.shard]
         present = news.attempt == one.attempt
         if present:
-            one.alive = self._clock()
+            one.hear(self._clock())
         for call in news.calls:
             self._take(news.shard, one, call, present)
 
-    def _take(self, shard: int, one: _Shard, call: Call, present: bool) -> None:
+    def _take(self, shard: int, one: Tally, call: Call, present: bool) -> None:
         """Takes one call of a shard. Rows count whoever tells them: they are in the ledger."""
         name, arguments = call
         if name == "row":
             row = Row.from_json(arguments[0])
-            one.rows += 1
-            one.settled += row.evaluations if present else 0
+            one.add(row, present)
             self.totals.rows += 1
             self.totals.failed += row.status == "failed"
             self.totals.rendered += row.status == "done"
@@ -260,11 +243,13 @@ class Coordinator:
     def _end(self, shard: int, outcome: Outcome) -> None:
         """An attempt has ended: the shard is finished, left, tried again or given up."""
         one = self._shards[shard]
+        one.end_attempt(self._clock())
         self._running.discard(shard)
         if one.spent != one.settled:
             self._progress.advance(one.settled - one.spent, math.nan)  # images that begin again
         if outcome.code in (0, 3) and not one.end.get("stopped"):
             self._done += 1
+            one.whole = True
             self._add_figures(one.end)
             return
         if self._stopping:

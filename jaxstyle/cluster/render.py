@@ -21,7 +21,7 @@ from jaxstyle.data.reading import LastRows
 from jaxstyle.data.sinks.folders import make_output_folder
 from jaxstyle.data.sources import close
 from jaxstyle.decode.pool import decoders_for
-from jaxstyle.engine.events import Progress, Summary
+from jaxstyle.engine.events import ClusterProgress, Progress, Summary
 from jaxstyle.engine.pipeline import unite
 from jaxstyle.engine.stop import Limits, Stop
 from jaxstyle.engine.watchdog import Calls
@@ -67,7 +67,7 @@ def render(
     shards: int,
     given: RaySettings,
     *,
-    progress: Progress,
+    progress: ClusterProgress,
     stop: Stop,
 ) -> tuple[Summary, coordinator.Totals]:
     """Renders a run that `check` has passed and returned, on a cluster.

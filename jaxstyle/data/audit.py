@@ -9,7 +9,6 @@ import stat
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -22,6 +21,7 @@ from jaxstyle.data.opening import open_regular
 from jaxstyle.data.problems import unreadable
 from jaxstyle.data.reading import LastRows
 from jaxstyle.data.rows import STATUSES, Row
+from jaxstyle.data.shards import Shards, ShardStatus, iso
 from jaxstyle.data.sources.base import printable
 from jaxstyle.errors import ImageError, InputError
 
@@ -42,13 +42,16 @@ class FolderStatus:
     Attributes:
         output: the folder.
         rows: number of inputs by the status of their last row.
-        reasons: (status, reason, number of inputs) of failed and skipped inputs, the most common first.
-        evaluations, seconds: totals over the rows of done inputs.
-        written: time of a ledger's last change, in seconds since 1970; None without ledgers.
-        holders: runs that hold a lock of the folder; see `lock.holders`.
+        reasons: the ten most common ones of failed and skipped inputs, the most common first: status, reason and
+            number of inputs, which are `status`, `reason` and `inputs` in JSON.
+        evaluations, seconds: totals over the rows of done inputs; the device's time in seconds.
+        written: time of a ledger's last change, in seconds since 1970, in JSON as an ISO time in UTC; None without
+            ledgers.
+        holders: runs that hold a lock of the folder: `part`, `host`, `pid` and `since` of their records.
         about: facts about the run from settings.json; None if it cannot be read.
         torn: whether a ledger's last line is truncated: a run was killed, or is writing it now.
         malformed: number of lines that are not rows.
+        shards: those with a ledger, a lock or a record of their own.
     """
 
     output: Path
@@ -61,17 +64,23 @@ class FolderStatus:
     about: dict[str, Any] | None = None
     torn: bool = False
     malformed: int = 0
+    shards: list[ShardStatus] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """Returns values for a JSON file; `written` is an ISO time in UTC."""
         reasons = [{"status": status, "reason": reason, "inputs": inputs} for status, reason, inputs in self.reasons]
-        written = None if self.written is None else _iso(self.written)
-        return _clean(asdict(self) | {"reasons": reasons, "written": written})
+        written = None if self.written is None else iso(self.written)
+        shards = [one.as_json() for one in self.shards]
+        return _clean(asdict(self) | {"reasons": reasons, "written": written, "shards": shards})
 
-    def lines(self) -> list[str]:
-        """Returns the status as lines of text."""
+    def lines(self, shards: bool = True) -> list[str]:
+        """Returns the status as lines of text.
+
+        Args:
+            shards: whether with a line for each shard.
+        """
         counts = ", ".join(f"{self.rows[status]} {status}" for status in STATUSES)
-        last = "" if self.written is None else f"; last row {_iso(self.written)}"
+        last = "" if self.written is None else f"; last row {iso(self.written)}"
         told = [f"{printable(self.output)}: {counts}{last}"]
         if self.rows["done"]:
             told.append(f"{self.evaluations} evaluations, {self.seconds:.0f} s on the device")
@@ -84,7 +93,8 @@ class FolderStatus:
             told.append("a ledger's last line is truncated and ignored")
         if self.malformed:
             told.append(f"lines of the ledgers that are not rows: {self.malformed}")
-        return told + _at_work(self.holders)
+        told += [_shown(one.line()) for one in self.shards if shards]
+        return told + _at_work([one for one in self.holders if shards or one["part"] == "1/1"])
 
 
 @dataclass
@@ -94,11 +104,11 @@ class Verdict:
     Attributes:
         output: the folder.
         checked: number of done rows; the file of each was read.
-        problems: (key or file name, what is wrong with the file).
+        problems: key or file name, and what is wrong with the file, which are `key` and `problem` in JSON.
         orphans: keys of files without a row. They do not count as problems, since another program or the user may
             have put them there.
         temporaries: keys of unfinished files of a run that was killed or is still running.
-        torn: see `FolderStatus`; it does not count as a problem.
+        torn: whether a ledger's last line is truncated, which does not count as a problem.
         holders: runs that hold a lock of the folder; a file that they are writing may be among the orphans.
     """
 
@@ -112,6 +122,7 @@ class Verdict:
 
     @property
     def ok(self) -> bool:
+        """Whether there is no problem."""
         return not self.problems
 
     def as_json(self) -> dict[str, Any]:
@@ -139,10 +150,13 @@ def status(output: Path) -> FolderStatus:
         StorageError: the folder cannot be read.
     """
     folder = opened(output)
-    found = FolderStatus(output, holders=lock.holders(folder), about=read_about(folder))
+    seen = lock.survey(folder)
+    found = FolderStatus(output, holders=lock.holding(seen), about=read_about(folder))
     reasons: Counter[tuple[str, str]] = Counter()
     with LastRows(folder) as rows:
+        shards = Shards(seen, rows.changed)
         for row in rows:
+            shards.add(rows.ledger, row)
             found.rows[row.status] += 1
             if row.status == "done":
                 found.evaluations += row.evaluations
@@ -150,6 +164,7 @@ def status(output: Path) -> FolderStatus:
             else:
                 reasons[row.status, row.reason or "no reason given"] += 1
         found.written, found.torn, found.malformed = rows.written, bool(rows.torn), len(rows.malformed)
+    found.shards = shards.found()
     order = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
     found.reasons = [(status, reason, n) for (status, reason), n in order[:REASONS]]
     return found
@@ -263,10 +278,6 @@ def opened(output: Path) -> Folder:
     if folder is None or not known:
         raise InputError(f"{printable(output)} is not an output folder of jaxstyle", "Give the --output of a run.")
     return folder
-
-
-def _iso(time: float) -> str:
-    return datetime.fromtimestamp(time, UTC).isoformat(timespec="seconds")
 
 
 def _shown(value: object) -> str:

@@ -13,6 +13,7 @@ from jaxstyle.data.layout import SETTINGS
 from jaxstyle.data.ledger import forget, ledgers, lines
 from jaxstyle.data.mutex import mutex
 from jaxstyle.data.problems import unreadable
+from jaxstyle.data.recorded import FORMAT
 from jaxstyle.data.shallow import loads
 from jaxstyle.data.sources.base import printable
 from jaxstyle.data.writing import write_file
@@ -116,7 +117,7 @@ def write_fingerprint(
         compare(output, run, continues=continues)
     recorded = None if overwrite else _read(output)
     if recorded is None:
-        _write(output, _as_json({"decides": run.decides, "about": run.about}))
+        _write(output, _as_json({"format": FORMAT, "decides": run.decides, "about": run.about}))
     elif continues:
         now, settings = _as_json(run.decides["settings"]["evaluations"]), recorded["decides"]["settings"]
         if settings.get("evaluations") != now:
@@ -193,7 +194,7 @@ def read_recorded(output: Path | Folder) -> dict[str, Any]:
     """Reads settings.json whole: `decides` with `settings` in it, and `about`.
 
     Raises:
-        SettingsMismatch: it is absent or damaged.
+        SettingsMismatch: it is absent, damaged, or of a newer version.
         StorageError: it cannot be read.
     """
     recorded = _read(output)
@@ -220,6 +221,11 @@ def _read(output: Path | Folder) -> dict[str, Any] | None:
         raise unreadable(path, error) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SettingsMismatch(f"{printable(path)} is damaged", f"Use {_OTHERWISE}.") from error
+    if recorded.get("format", FORMAT) != FORMAT:
+        raise SettingsMismatch(
+            f"{printable(path)} has the format {recorded['format']!r:.20}, and this version reads {FORMAT}",
+            f"Use the version of jaxstyle that wrote it, or {_OTHERWISE}.",
+        )
     return recorded
 
 

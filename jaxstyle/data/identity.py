@@ -6,15 +6,29 @@ import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 
-def own_identity() -> dict[str, Any]:
-    """Describes this process: host and pid for people; boot, namespace and started to tell it from others.
+class Process(TypedDict):
+    """A process as locks record it: host and pid for people, the rest to tell it from others.
 
-    `boot` is the boot id of the kernel, `namespace` its pid namespace, `started` the process's start time in clock
-    ticks since the boot. They are "" where the system does not say.
+    Attributes:
+        host: name of the machine.
+        pid: number of the process.
+        boot: boot id of the kernel, "" where the system does not say.
+        namespace: pid namespace of the process, or "".
+        started: start time of the process in clock ticks since the boot, or "".
     """
+
+    host: str
+    pid: int
+    boot: str
+    namespace: str
+    started: str
+
+
+def own_identity() -> Process:
+    """Describes this process."""
     pid = os.getpid()
     return {
         "host": socket.gethostname(),
@@ -34,6 +48,12 @@ def is_here(record: Mapping[str, Any]) -> bool:
 def is_same_kernel(record: Mapping[str, Any]) -> bool:
     """Whether a record is of a process of this kernel, perhaps in another container."""
     return bool(_boot()) and record.get("boot") == _boot()
+
+
+def is_running(record: Mapping[str, Any]) -> bool:
+    """Whether the process of a record runs for certain: it is of this machine and container, and is there."""
+    pid, started = record.get("pid"), record.get("started")
+    return is_here(record) and type(pid) is int and pid > 0 and bool(started) and _start(pid) == started
 
 
 def has_ended(record: Mapping[str, Any]) -> bool:

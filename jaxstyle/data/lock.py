@@ -7,11 +7,11 @@ names the run. `.jaxstyle-lock` is a short mutex around checking the locks and t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxstyle.data import identity as processes
 from jaxstyle.data.folder import Folder, identity
@@ -27,10 +27,20 @@ Part = tuple[int, int]
 """I and N of shard I of N; (1, 1) is the whole folder. I is 0 for the coordinator of N shards, see `cluster.render`."""
 
 
+class LockRecord(processes.Process):
+    """What a run writes beside its lock.
+
+    Attributes:
+        part: "I/N", shard I of N; "1/1" for the whole folder, "0/N" for the coordinator of N shards on a cluster.
+        since: start of the run, as an ISO time in UTC.
+    """
+
+    part: str
+    since: str
+
+
 @contextmanager
-def locked(
-    output: Path | Folder, part: Part = (1, 1), begin: Callable[[], None] | None = None
-) -> Iterator[dict[str, Any]]:
+def locked(output: Path | Folder, part: Part = (1, 1), begin: Callable[[], None] | None = None) -> Iterator[LockRecord]:
     """Locks an output folder, or a shard of it, while the block runs; yields the run's record.
 
     A lock of the whole folder conflicts with every other lock; a lock of a shard conflicts with the whole folder, the
@@ -61,7 +71,7 @@ def locked(
         yield mine
 
 
-def _take_part(folder: Folder, part: Part, begin: Callable[[], None] | None, held: ExitStack) -> dict[str, Any]:
+def _take_part(folder: Folder, part: Part, begin: Callable[[], None] | None, held: ExitStack) -> LockRecord:
     """Takes a part, to be left with `held`; returns the run's record."""
     with mutex(folder):
         for other in sorted({*_parts(folder), part}):
@@ -101,6 +111,48 @@ def if_unlocked(output: Path | Folder, do: Callable[[], None]) -> bool:
     return True
 
 
+class Seen(NamedTuple):
+    """What is seen of a run that has, or had, a part of a folder.
+
+    Attributes:
+        record: what it wrote of itself; {} if that is illegible, None if there is none.
+        held: whether it holds its lock; None if the locks cannot be tried.
+    """
+
+    record: dict[str, Any] | None
+    held: bool | None
+
+    @property
+    def state(self) -> str:
+        """Says "at work", "killed" (it left its record), "ended" (it left none), or "unknown"."""
+        if self.held or (self.held is None and self.record and processes.is_running(self.record)):
+            return "at work"
+        if self.record is not None and (self.held is False or processes.has_ended(self.record)):
+            return "killed"
+        return "ended" if self.record is None and self.held is False else "unknown"
+
+
+def survey(output: Path | Folder) -> dict[Part, Seen]:
+    """Looks at every part of a folder that has a lock or a record. Waits at most 1 s for the mutex.
+
+    Raises:
+        StorageError: the folder cannot be read.
+    """
+    folder = _opened(output, "read")
+    parts = _parts(folder)
+    if not parts:
+        return {}
+    try:
+        with mutex(folder, seconds=1):
+            held = {part: _holder(folder, part) for part in parts}
+            return {
+                part: Seen(_record(folder, part) if record is None else record, record is not None)
+                for part, record in held.items()
+            }
+    except JaxstyleError:
+        return {part: Seen(_record(folder, part), None) for part in parts}
+
+
 def holders(output: Path | Folder) -> list[dict[str, Any]]:
     """Lists the runs that hold the folder: part ("I/N"), host, pid and since (ISO time, UTC). Waits at most 1 s.
 
@@ -110,21 +162,22 @@ def holders(output: Path | Folder) -> list[dict[str, Any]]:
     Raises:
         StorageError: the folder cannot be read.
     """
-    folder = _opened(output, "read")
-    parts = _parts(folder)
-    if not parts:
-        return []
-    try:
-        with mutex(folder, seconds=1):
-            found = {part: _holder(folder, part) for part in parts}
-    except JaxstyleError:
-        found = {part: _record(folder, part) for part in parts}
-    empty = {"host": "", "pid": 0, "since": ""}
+    return holding(survey(output))
+
+
+def holding(seen: Mapping[Part, Seen]) -> list[dict[str, Any]]:
+    """The list of `holders`, from a survey."""
     return [
-        {"part": f"{i}/{n}"} | {name: record.get(name, nothing) for name, nothing in empty.items()}
-        for (i, n), record in found.items()
-        if record is not None
+        {"part": f"{i}/{n}"} | stated(one.record)
+        for (i, n), one in seen.items()
+        if one.record is not None and one.held is not False
     ]
+
+
+def stated(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record says of a run: host, pid and since; 0 or "" for what it lacks."""
+    empty = {"host": "", "pid": 0, "since": ""}
+    return {name: record.get(name, nothing) for name, nothing in empty.items()}
 
 
 def _opened(output: Path | Folder, verb: str = "written") -> Folder:
@@ -134,10 +187,10 @@ def _opened(output: Path | Folder, verb: str = "written") -> Folder:
         return Folder(output)
 
 
-def _describe(part: Part) -> dict[str, Any]:
+def _describe(part: Part) -> LockRecord:
     """Returns the record of this run."""
     since = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"part": f"{part[0]}/{part[1]}", "since": since} | processes.own_identity()
+    return {"part": f"{part[0]}/{part[1]}", "since": since, **processes.own_identity()}
 
 
 def _number(error: StorageError) -> int | None:

@@ -29,7 +29,8 @@ class LastRows:
     Attributes:
         malformed: (file name, line number from 1) of lines that are not rows.
         torn: names of files whose last line is truncated.
-        written: time of the latest change of a ledger, in seconds since 1970; None without ledgers.
+        changed: times of the last change of the ledgers by their names, in seconds since 1970.
+        ledger: name of the ledger that holds the row which was yielded last.
     """
 
     def __init__(self, output: Path | Folder):
@@ -40,12 +41,13 @@ class LastRows:
         """
         self.malformed: list[tuple[str, int]] = []
         self.torn: list[str] = []
+        self.ledger = ""
         self._stack = ExitStack()
         self._files: list[tuple[str, IO[bytes]]] = []
         keys, valid = Keys(), array("b")
         try:
             self._open(output if isinstance(output, Folder) else Folder(output))
-            self.written = max((os.fstat(file.fileno()).st_mtime for _, file in self._files), default=None)
+            self.changed = {name: os.fstat(file.fileno()).st_mtime for name, file in self._files}
             self._lines = [self._scan(name, file, keys, valid) for name, file in self._files]
         except OSError as error:
             self._stack.close()
@@ -89,6 +91,11 @@ class LastRows:
                 valid[-1] = True
         return number
 
+    @property
+    def written(self) -> float | None:
+        """Time of the latest change of a ledger, in seconds since 1970; None without ledgers."""
+        return max(self.changed.values(), default=None)
+
     def __enter__(self) -> LastRows:
         return self
 
@@ -107,6 +114,7 @@ class LastRows:
                 file.seek(0)
                 for line in itertools.islice(raw_lines(file), lines):
                     if self._wanted[at]:
+                        self.ledger = name
                         yield parse(line)
                     at += 1
             except OSError as error:

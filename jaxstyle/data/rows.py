@@ -27,26 +27,27 @@ class Row:
         image: the input's path, where the output has another because an image has several styles or the run names
             another format; else empty.
         style: key of the style image.
-        style_sha256, style_bytes, style_modified: checksum, length and time of the last change (nanoseconds) of the
-            style's file; length and time are 0 where all images have one style, whose checksum settings.json has.
-        masks_sha256: checksum of the checksums of the photograph's and the style's mask; empty without masks.
+        style_sha256, style_bytes, style_modified: SHA-256 in hexadecimal, length in bytes and time of the last change
+            in nanoseconds since 1970 of the style's file; length and time are 0 where all images have one style, whose
+            checksum settings.json has.
+        masks_sha256: SHA-256 of the checksums of the photograph's and the style's mask; empty without masks.
         seed: seed of the run.
         ended: how the optimisation ended: budget, converged, stalled or diverged.
         loss: terms of the objective at the result with their weights applied, and their total.
         evaluations: evaluations of loss and gradient for this image, of all its stages.
         precision: number type of the convolutions, float32 or bfloat16.
         batch: images side by side in its batch of the last stage, itself included; it decides rounding.
-        seconds: this image's share of the device's time: each chunk's time divided by its running lanes.
+        seconds: this image's share of the device's time, in seconds: each chunk's time divided by its running lanes.
         start_loss: objective at the start of the last stage.
         judgement: figures by which the image was judged: fall (of the loss, as a share of the start's), moved (mean
             change from the start), brightness (mean) and spread (standard deviation), in levels of 255, and saturated
             (share of values that are 0 or 255).
-        input_bytes, input_modified, input_sha256: length, time of the last change (nanoseconds; in an object store a
-            number made of the entity tag) and checksum of the input. A resumed run renders the input again if they
-            differ; if only the time differs, the checksum decides.
+        input_bytes, input_modified, input_sha256: length in bytes, time of the last change (nanoseconds since 1970; in
+            an object store a number made of the entity tag) and SHA-256 of the input. A resumed run renders the input
+            again if they differ; if only the time differs, the checksum decides.
         input_size, work_size, output_size: [width, height] in pixels of the upright input, the optimised image and
             the output.
-        output_bytes, output_sha256: length and checksum of the output file.
+        output_bytes, output_sha256: length in bytes and SHA-256 of the output file.
         frames: number of pictures in the input file; the first was used.
         notes: conversions of the picture that a user might not expect.
         run: number of the run that appended it, larger than that of every row in the folder when the run began; 0 in

@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
@@ -25,6 +25,20 @@ MOST_BYTES, MOST_HEADER = 64 * 2**20, 2**20
 """Of a file, and of its header. The targets of all layers of VGG19 take 10 MiB."""
 TYPES = {"F64": "<f8", "F32": "<f4", "U8": "|u1"}
 """Number types by their names in the header; an array begins at a multiple of its numbers' size."""
+
+
+class Metadata(TypedDict):
+    """The entry `__metadata__` of the header.
+
+    Attributes:
+        format: kind and version of the layout, "jaxstyle style targets 1".
+        facts: JSON of an object with `decides` and `about`.
+        sha256: SHA-256 of the text of `facts` and the arrays' bytes after it, in hexadecimal.
+    """
+
+    format: str
+    facts: str
+    sha256: str
 
 
 class Contents(NamedTuple):
@@ -56,7 +70,7 @@ def encode(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> bytes:
         header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [len(data), end]}
         data += array.astype(TYPES[kind], copy=False).tobytes()
     told = json.dumps(facts, sort_keys=True)
-    metadata = {"format": FORMAT, "facts": told, "sha256": _digest(told, data)}
+    metadata: Metadata = {"format": FORMAT, "facts": told, "sha256": _digest(told, data)}
     text = json.dumps({"__metadata__": metadata, **header}).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text + data

@@ -26,7 +26,7 @@ from jaxstyle.paths import given_path
 from jaxstyle.planning import saved_targets
 from jaxstyle.planning.contract import OutOfMemory
 from jaxstyle.planning.painting import Part
-from jaxstyle.planning.saved_targets import PICTURE, SavedTargets
+from jaxstyle.planning.saved_targets import PICTURE, About, Decides, SavedTargets
 from jaxstyle.planning.style_picture import decoded
 from jaxstyle.settings import RenderSettings
 from jaxstyle.style.colour import Colours, pooled
@@ -90,7 +90,7 @@ def average(
     if not mean.images:
         reasons = "; ".join(f"{printable(key)}: {reason}" for key, reason in [*mean.left_out.items()][:5])
         raise InputError(f"none of the style images can be read ({reasons})", "Give pictures.")
-    about = {
+    about: About = {
         "jaxstyle": jaxstyle.__version__,
         "source": network.source,
         "images": mean.images,
@@ -138,9 +138,7 @@ def _check(path: Path, files: list[StyleFile], settings: RenderSettings) -> None
 class _Mean:
     """The weighted mean of the targets so far, in float64."""
 
-    def __init__(
-        self, settings: RenderSettings, decides: dict[str, Any], decoders: Decoders, device_for: Callable[[], Any]
-    ):
+    def __init__(self, settings: RenderSettings, decides: Decides, decoders: Decoders, device_for: Callable[[], Any]):
         self._settings, self._decides, self._decoders, self._device_for = settings, decides, decoders, device_for
         self._device: Any = None
         self._sums: dict[str, np.ndarray] = {}
@@ -190,7 +188,7 @@ class _Mean:
             raise SettingsError("there are style terms that files of targets do not hold", "Remove them from TERMS.")
         return found
 
-    def saved(self, about: dict[str, Any]) -> SavedTargets:
+    def saved(self, about: About) -> SavedTargets:
         """The mean."""
         assert self._colours is not None
         arrays = {name: (total / self._total).astype(np.float32) for name, total in self._sums.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -38,6 +39,37 @@ class Progress(Protocol):
         """A message for people."""
 
 
+class ShardState(NamedTuple):
+    """A shard of a run on a cluster, at one moment.
+
+    Attributes:
+        shard: its number, from 1.
+        state: "waiting" for a machine, "at work", "finished", "given up", or "left" where the run stops.
+        done, failed, rows: rows that it told in this run.
+        lanes: evaluations spent on images without a row, in images.
+        inputs: number of its inputs, those of earlier runs among them; None until they are counted.
+        before: inputs that earlier runs finished.
+        seconds: time at work, of all its attempts.
+    """
+
+    shard: int
+    state: str
+    done: int
+    failed: int
+    rows: int
+    lanes: float
+    inputs: int | None
+    before: int
+    seconds: float
+
+
+class ClusterProgress(Progress, Protocol):
+    """A listener to a run of several shards."""
+
+    def shards(self, states: Sequence[ShardState]) -> None:
+        """All shards in the order of their numbers, about once a second."""
+
+
 class Silent:
     """A listener that ignores all of it."""
 
@@ -47,6 +79,7 @@ class Silent:
     def advance(self, evaluations: int, loss: float) -> None: ...
     def row(self, row: Row) -> None: ...
     def say(self, text: str) -> None: ...
+    def shards(self, states: Sequence[ShardState]) -> None: ...
 
 
 class Example(NamedTuple):

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -35,6 +35,29 @@ def file_format(architecture: Architecture) -> str:
 
 
 FORMATS = {file_format(one): one for one in ARCHITECTURES.values()}
+
+
+class Header(TypedDict):
+    """The attributes of the file.
+
+    Attributes:
+        format: "jaxstyle", the network, and the version of the layout, such as "jaxstyle VGG16 1".
+        preprocessing: what the weights were trained with, "torchvision" or "caffe".
+        source: description of the file or package that they came from.
+        digest: SHA-256 of the text "FORMAT PREPROCESSING" and all arrays as little-endian float32, in the order of
+            the layers, kernels before biases, in hexadecimal.
+        mean, std: what is subtracted from RGB in [0, 1], and what the difference is divided by; they follow from
+            the preprocessing, and jaxstyle does not read them.
+        channels: "RGB in [0, 1]", the input.
+    """
+
+    format: str
+    preprocessing: str
+    source: str
+    digest: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    channels: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,10 +177,11 @@ def _hdf5(weights: Weights) -> memoryview:
 
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
-        file.attrs.update(
+        header = Header(
             format=file_format(weights.architecture), preprocessing=weights.feature_scale, source=weights.source,
             digest=weights.digest, mean=weights.mean, std=weights.std, channels="RGB in [0, 1]",
         )  # fmt: skip
+        file.attrs.update(header)
         for name in weights.architecture.layers:
             for part, array in weights.parameters[name].items():
                 file[f"{name}/{part}"] = array

@@ -47,10 +47,11 @@ class Bucket:
     """Images of one shape.
 
     Attributes:
+        width, height: of the shape, in pixels.
         images: number of them; an image of several stages counts in the bucket of each.
         batch: images side by side.
         programs: most programs that are compiled for them.
-        memory: bytes on the device, by `planning.memory`.
+        memory: bytes on the device, estimated.
         evaluations: of all images.
     """
 
@@ -68,8 +69,10 @@ class Forecast:
     """What a run would do.
 
     Attributes:
+        output: the output folder.
         render, finished, skipped, failed: inputs by what would become of them.
-        reasons: of skipped and failed, the most common first: (reason, inputs).
+        reasons: of skipped and failed inputs, the most common first; each is an object with `reason` and `inputs`.
+        buckets: the shapes.
         shots: that the inputs are frames of; 0 if they are no frames.
         memory: bytes that the device has for batches.
         styles: images by the style that they would get, the most frequent first; empty if all have the same.
@@ -93,14 +96,18 @@ class Forecast:
     seconds_an_evaluation: float | None = None
     seconds: float | None = None
 
+    @property
+    def programs(self) -> int:
+        """Most programs that are compiled for all buckets."""
+        return sum(bucket.programs for bucket in self.buckets)
+
     def as_json(self) -> dict[str, Any]:
         """Values for a JSON file."""
         values = dataclasses.asdict(self)
         values["output"] = printable(self.output)
         values["reasons"] = [{"reason": printable(reason), "inputs": n} for reason, n in self.reasons]
         values["styles"] = {printable(key): n for key, n in self.styles.items()}
-        values["programs"] = sum(bucket.programs for bucket in self.buckets)
-        return values
+        return values | {"programs": self.programs}
 
     def lines(self) -> list[str]:
         """For people."""

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -36,6 +36,54 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "style_crop": (bool,),
 }  # fmt: skip
 """What decides targets, and the types of its values in a file."""
+
+
+class Decides(TypedDict):
+    """What decides the targets of a style image; a run with another value is refused.
+
+    Attributes:
+        network: "vgg16" or "vgg19".
+        weights: digest of the network's weights, see the weights file.
+        style_layers: layers of the style term by their Keras names, sorted.
+        style_loss: "gram", "moments" or "w2".
+        pooling: "max", "average" or "l2".
+        pooling_gain: factor on the maps after every pooling.
+        padding: "replicate" or "zero", of the convolutions.
+        feature_gain: factor on the feature maps; null if it is the weights' own.
+        style_size: longest side of the style images in pixels, the style's scale included.
+        style_crop: whether the style images were cropped to squares.
+    """
+
+    network: str
+    weights: str
+    style_layers: list[str]
+    style_loss: str
+    pooling: str
+    pooling_gain: float
+    padding: str
+    feature_gain: float | None
+    style_size: int
+    style_crop: bool
+
+
+class About(TypedDict):
+    """Facts for people.
+
+    Attributes:
+        jaxstyle: version of the package.
+        source: description of the file or package of the weights.
+        images: number of style images in the mean.
+        left_out: keys of style images that could not be read, at most 100.
+        white_level: the setting of this name; null without one.
+        preset: the preset.
+    """
+
+    jaxstyle: str
+    source: str
+    images: int
+    left_out: list[str]
+    white_level: float | None
+    preset: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +118,7 @@ class SavedTargets:
         return targets_file.encode({**self.arrays, **own}, {"decides": self.decides, "about": self.about})
 
 
-def deciding(settings: RenderSettings, weights_sha256: str) -> dict[str, Any]:
+def deciding(settings: RenderSettings, weights_sha256: str) -> Decides:
     """What decides the targets of a style image, as JSON values.
 
     `white_level` is left out: it belongs to the style images, and in a run to its photographs too.
@@ -115,7 +163,7 @@ def refuse_unfit(files: Sequence[Path], settings: RenderSettings) -> None:
 
 def differences(saved: SavedTargets, settings: RenderSettings, weights_sha256: str) -> SettingsError | None:
     """Returns the error of targets that were made with other settings than the run's; None if they suit it."""
-    now = deciding(settings, weights_sha256)
+    now: Mapping[str, Any] = deciding(settings, weights_sha256)
     there = saved.decides
     differing = [name for name in now if now[name] != there[name]]
     if not differing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict
 
 from jaxstyle.data.rows import Row
 
@@ -40,6 +40,42 @@ def rounded(value: float) -> float | None:
     return float(f"{value:.6g}") if abs(value) < 1e300 else None
 
 
+class Cells(TypedDict):
+    """The values of a row in the columns.
+
+    Attributes:
+        key, image, reason: the row's fields.
+        status: 0 done, 1 skipped, 2 failed.
+        style: number of its style in the index's `styles`; -1 for a broken style's own row.
+        folder: number of its folder in the index's `folders`.
+        loss, style_loss: total loss, and that of the style term; null without one.
+        seconds: the row's field, in seconds.
+        finished: time of the last change of the output's file, in seconds since 1970; 0 if it may not be shown.
+        width, height: of the output in pixels, else of the optimised image or the input.
+        shown: 1 if browsers can open the output, else 0.
+        base: number of the photograph's folder in the index's `bases`, from 1; 0 if it cannot be shown.
+        thumb, photo_thumb: names of the thumbnails of output and photograph, thumbs/NN/NAME.jpg, where NN are the
+            first two letters of NAME; "" for none.
+    """
+
+    key: str
+    image: str
+    status: int
+    reason: str
+    style: int
+    folder: int
+    loss: float | None
+    style_loss: float | None
+    seconds: float | None
+    finished: float
+    width: int
+    height: int
+    shown: int
+    base: int
+    thumb: str
+    photo_thumb: str
+
+
 class Group:
     """Rows that follow one another in the page, divided into chunks.
 
@@ -56,9 +92,9 @@ class Group:
         self._put, self._columns, self._details = put, Columns(), list[list[Any]]()
         self.made: list[tuple[int, str, str]] = []
 
-    def add(self, row: Row, columns: dict[str, Any]) -> None:
+    def add(self, row: Row, cells: Cells) -> None:
         """Adds a row, with the values of its columns."""
-        for name, value in columns.items():
+        for name, value in cells.items():
             self._columns.setdefault(name, []).append(value)
         self._details.append([plain(getattr(row, name)) for name in DETAILS])
         if len(self._details) == CHUNK:

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Protocol
 
 from jaxstyle.data.sources.base import printable
-from jaxstyle.engine.events import Progress, Silent, Summary
+from jaxstyle.engine.events import ClusterProgress, Silent, Summary
 from jaxstyle.printing import echo
 
 KINDS_SHOWN = 8
 """Most kinds of skipped inputs that are named."""
 
 
-class Listener(Progress, Protocol):
+class Listener(ClusterProgress, Protocol):
     """Listens to a run, and tells how it ended."""
 
     def end(self, summary: Summary, sheet: Path | None, shard: str | None) -> None:

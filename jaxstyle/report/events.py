@@ -6,13 +6,13 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
 from jaxstyle.data.rows import Row
-from jaxstyle.engine.events import Summary
+from jaxstyle.engine.events import ShardState, Summary
 
 ADVANCE_SECONDS = 1.0
 """Least time between two events "advance"."""
@@ -49,6 +49,9 @@ class JsonEvents:
 
     def say(self, text: str) -> None:
         self._write("message", {"text": text})
+
+    def shards(self, states: Sequence[ShardState]) -> None:
+        """Tells nothing: the events of all shards are one run's."""
 
     def end(self, summary: Summary, sheet: Path | None, shard: str | None) -> None:
         """See `ending.Listener`."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
 from jaxstyle.data.rows import Row
 from jaxstyle.data.sources.base import printable
+from jaxstyle.engine.events import ShardState
 from jaxstyle.report import ending
 from jaxstyle.report.events import JsonEvents
 
@@ -20,9 +22,18 @@ LINE_SECONDS = 30.0
 NOTABLE = 20
 """Most failed rows that are printed. Further ones are counted; the manifest has all of them."""
 
+PLAIN_TERMINALS = ("dumb", "unknown")
+"""Values of $TERM for terminals that cannot redraw a line, which get lines like a log."""
 
-class _Counts:
-    """Counts and prints the progress; base of both kinds."""
+
+class Counts:
+    """Counts and prints the progress; base of both kinds.
+
+    Attributes:
+        rows, done, failed: inputs of this run that have a row, and those of a status.
+        before: inputs that earlier runs finished.
+        number: all of these and those without a row; None while they are being counted.
+    """
 
     def __init__(self, stream: TextIO):
         self.stream, self.began = stream, time.monotonic()
@@ -53,9 +64,16 @@ class _Counts:
         self.done += row.status == "done"
         self.failed += row.status == "failed"
         if row.status == "failed" and self.failed <= NOTABLE:
-            self.say(f"failed: {printable(row.key)}: {row.reason}")
+            self.tell_failed(row)
             if self.failed == NOTABLE:
                 self.say("failed: further ones are counted here and listed in the manifest")
+
+    def tell_failed(self, row: Row) -> None:
+        """Prints a failed row."""
+        self.say(f"failed: {printable(row.key)}: {printable(row.reason)}")
+
+    def shards(self, states: Sequence[ShardState]) -> None:
+        """See `ClusterProgress`."""
 
     def say(self, text: str) -> None:
         with contextlib.suppress(OSError):  # the stream is closed, or its disk is full: the run goes on
@@ -84,17 +102,23 @@ class _Counts:
             parts.append(f"loss {self.loss:.4g}")
             mine = self.rows + lanes
             if self.number is not None and mine:
-                parts.append(f"{_duration(elapsed * max(0.0, self.number - self.before - mine) / mine)} left")
+                parts.append(f"{duration(seconds_left(elapsed, mine, self.number - self.before))} left")
         return ", ".join(parts)
 
 
-def _duration(seconds: float) -> str:
+def seconds_left(elapsed: float, finished: float, number: int) -> float:
+    """Estimates the time left, after `elapsed` seconds for `finished` images of a number."""
+    return elapsed * max(0.0, number - finished) / finished
+
+
+def duration(seconds: float) -> str:
+    """Formats seconds as minutes:seconds or hours:minutes:seconds."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-class _Lines(_Counts):
+class _Lines(Counts):
     """Prints lines to a log."""
 
     _last = 0.0
@@ -105,31 +129,6 @@ class _Lines(_Counts):
         if now - max(self._last, self.began) >= LINE_SECONDS:
             self._last = now
             self.say(self.state())
-
-
-class _Bar(_Counts):
-    """Shows a bar on a terminal."""
-
-    def __init__(self, stream: TextIO):
-        from rich.console import Console
-        from rich.progress import BarColumn, TextColumn
-        from rich.progress import Progress as RichProgress
-
-        super().__init__(stream)
-        columns = (BarColumn(bar_width=None), TextColumn("{task.description}", markup=False))
-        self.rich = RichProgress(*columns, console=Console(file=stream), expand=True, transient=True)
-        self._task = self.rich.add_task("starting", total=None)
-
-    def inputs(self, number: int) -> None:
-        super().inputs(number)
-        self.rich.update(self._task, total=1.0, completed=self.part())
-
-    def advance(self, evaluations: int, loss: float) -> None:
-        super().advance(evaluations, loss)
-        self.rich.update(self._task, completed=self.part(), description=self.state())
-
-    def say(self, text: str) -> None:
-        self.rich.console.print(text, markup=False, highlight=False)
 
 
 @contextmanager
@@ -144,10 +143,12 @@ def listening(quiet: bool, log_json: bool) -> Iterator[ending.Listener]:
 
 @contextmanager
 def progress(stream: TextIO) -> Iterator[ending.Listener]:
-    """Yields a listener for `render`: a bar if the stream is a terminal, else lines."""
-    if not stream.isatty():
+    """Yields a listener for `render`: a `Screen` if the stream is a terminal that can redraw lines, else lines."""
+    if not stream.isatty() or os.environ.get("TERM", "").lower() in PLAIN_TERMINALS:
         yield _Lines(stream)
         return
-    bar = _Bar(stream)
-    with bar.rich:
-        yield bar
+    from jaxstyle.report.terminal import Screen
+
+    screen = Screen(stream)
+    with screen.live:
+        yield screen

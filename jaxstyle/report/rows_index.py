@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from jaxstyle import __version__
 from jaxstyle.data import lock
@@ -22,7 +22,7 @@ from jaxstyle.data.pictures import kinds
 from jaxstyle.data.reading import LastRows
 from jaxstyle.data.rows import STATUSES, STYLE_ROWS, Row
 from jaxstyle.data.sources.base import printable
-from jaxstyle.report.chunks import Group, plain, rounded
+from jaxstyle.report.chunks import Cells, Group, plain, rounded
 from jaxstyle.report.pictures import Pictures
 from jaxstyle.report.sources import SHOWN, relative
 from jaxstyle.report.thumbnails import Wanted
@@ -51,6 +51,51 @@ class Asked:
     styles: Sequence[str] = ()
     dataset: str | None = None
     thumbnails: int = 1000
+
+
+class Index(TypedDict):
+    """What the page loads first: the argument of `Report.index` in data/index.js.
+
+    Attributes:
+        version: version of the jaxstyle that wrote the report, page and data.
+        title: name of the output folder.
+        counts: number of rows by status.
+        reasons: the most common ones of failed and skipped rows, at most 50: [status, reason, number].
+        styles: [name, address of the picture, name of its thumbnail, number of rows, own number].
+        folders: [path of a folder of photographs, number of rows].
+        bases: addresses of folders below which photographs lie.
+        outputs: address of the output folder.
+        chunks: the rows in their order: [number of rows, name of their file of columns, name of their file of
+            details].
+        settings, about: of settings.json.
+        runs: of the last five runs: `run`, `start` in seconds since 1970, `width` of a bin in seconds, and for each bin
+            `images` per second and `device`, seconds of the device per second.
+        working: number of runs at work.
+        with_inputs: whether the report was told where the photographs are.
+        written: time of the last row, in seconds since 1970; null without rows.
+        malformed: number of lines of the ledgers that are not rows.
+        refresh: seconds after which the page asks for the index again; 0 if it does not.
+        generation: 16 hexadecimal digits that tell this index from others.
+    """
+
+    version: str
+    title: str
+    counts: dict[str, int]
+    reasons: list[list[Any]]
+    styles: list[list[Any]]
+    folders: list[list[Any]]
+    bases: list[str]
+    outputs: str
+    chunks: list[list[Any]]
+    settings: dict[str, Any]
+    about: dict[str, Any]
+    runs: list[dict[str, Any]]
+    working: int
+    with_inputs: bool
+    written: float | None
+    malformed: int
+    refresh: float
+    generation: str
 
 
 class RowsIndex:
@@ -97,7 +142,7 @@ class RowsIndex:
         size = row.output_size or row.work_size or row.input_size or (1, 1)
         above = "" if row.key.startswith(STYLE_ROWS) else (row.image or row.key).rpartition("/")[0]
         self._folders[above] += 1
-        columns = {
+        cells: Cells = {
             "key": row.key,
             "image": row.image,
             "status": STATUSES.index(row.status),
@@ -115,7 +160,7 @@ class RowsIndex:
             "thumb": thumbs["result"],
             "photo_thumb": thumbs["photograph"],
         }
-        (self._failed if row.status == "failed" else self._others).add(row, columns)
+        (self._failed if row.status == "failed" else self._others).add(row, cells)
 
     def finish(self, rows: LastRows) -> dict[str, Any]:
         """Writes the last chunks; returns the index, whose `generation` tells it from others."""

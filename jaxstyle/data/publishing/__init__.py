@@ -17,8 +17,8 @@ from jaxstyle.data.fingerprint import read_about
 from jaxstyle.data.folder import Folder
 from jaxstyle.data.layout import MANIFEST, PUBLISHER, SETTINGS
 from jaxstyle.data.packing.base import entry, opened
-from jaxstyle.data.publishing.commit import MARKER, Publication, Watch
-from jaxstyle.data.publishing.record import RECORD, Objects, Wanted, on_disk
+from jaxstyle.data.publishing.commit import MARKER, Marker, Publication, Watch
+from jaxstyle.data.publishing.record import FORMAT, RECORD, Objects, Wanted, on_disk
 from jaxstyle.data.reading import LastRows
 from jaxstyle.data.rows import STYLE_ROWS
 from jaxstyle.data.sources.base import printable
@@ -103,8 +103,10 @@ def publish(output: Path, url: str, *, allow_missing: bool = False, watch: Watch
         for one in own:
             objects.want(one)
         name = _name_of(folder)
-        marker = {"folder": name, "objects": number, "bytes": length, "missing": missing}
-        marker |= {f"{one.key.partition('.')[0]}_sha256": one.sha256 for one in own}
+        marker: Marker = {
+            "format": FORMAT, "folder": name, "objects": number, "bytes": length, "missing": missing,
+            "manifest_sha256": own[0].sha256, "settings_sha256": own[1].sha256,
+        }  # fmt: skip
         work = Publication(folder, store, place, objects, watch, name, {SETTINGS: data}, {MANIFEST: manifest.name})
         with _storing(place):
             work.compare()

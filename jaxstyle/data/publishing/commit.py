@@ -9,11 +9,11 @@ import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from typing import IO, Any
+from typing import IO, Any, TypedDict
 
 from jaxstyle.data.folder import Folder
 from jaxstyle.data.packing.base import SHOWN, Entry, read_output
-from jaxstyle.data.publishing.record import RECORD, Objects, Version, Wanted
+from jaxstyle.data.publishing.record import FORMAT, RECORD, Objects, Version, Wanted
 from jaxstyle.data.stores import Place, Store, stamp_of_md5
 from jaxstyle.errors import InputError, printable
 
@@ -27,6 +27,27 @@ IN_MEMORY = 2**20
 """Bytes of a record that stay in memory; a longer one is in a temporary file."""
 
 Watch = Callable[[str], AbstractContextManager[Any]]
+
+
+class Marker(TypedDict):
+    """The commit marker.
+
+    Attributes:
+        format: version of the layout, 1.
+        folder: name by which the output folder knows its objects again, 32 hexadecimal digits.
+        objects: number of outputs.
+        bytes: their total length.
+        missing: number of failed inputs, which have no output.
+        manifest_sha256, settings_sha256: SHA-256 of the objects manifest.jsonl and settings.json, in hexadecimal.
+    """
+
+    format: int
+    folder: str
+    objects: int
+    bytes: int
+    missing: int
+    manifest_sha256: str
+    settings_sha256: str
 
 
 class Publication:
@@ -99,12 +120,14 @@ class Publication:
             if record is not None:
                 with record:
                     names = {self._objects.read_record(record)}
-                names |= set() if self._marker is None else {json.loads(self._marker)["folder"]}
+                if self._marker is not None:
+                    marker = json.loads(self._marker)
+                    names.add(marker["folder"] if marker.get("format", FORMAT) == FORMAT else "")
         except (ValueError, KeyError, TypeError, RecursionError):
             names = {""}
         if names != {self._name}:
             raise InputError(f"{printable(self._place)} has a {RECORD} or {MARKER} that no publication of this folder "
-                             "wrote", "Give another prefix.")  # fmt: skip
+                             "wrote", "Give another prefix, or use a newer jaxstyle if one wrote it.")  # fmt: skip
 
     def _get(self, key: str) -> IO[bytes] | None:
         """The content of an object, in a temporary file; None if it is absent."""

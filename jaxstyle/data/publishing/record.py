@@ -8,18 +8,47 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, TypedDict
 
 from jaxstyle.data.stores import Found
 from jaxstyle.errors import StorageError
 
 RECORD = "_PUBLISHED.jsonl"
 """Object that says what publications of a folder wrote or were about to write."""
+FORMAT = 1
+"""Version of the record and of the commit marker."""
 _TABLES = """
 CREATE TABLE wanted (key TEXT PRIMARY KEY, sha256 TEXT, length INTEGER, stamp INTEGER) WITHOUT ROWID;
 CREATE TABLE known (key TEXT, sha256 TEXT, stamp INTEGER, PRIMARY KEY (key, sha256)) WITHOUT ROWID;
 CREATE TABLE present (key TEXT PRIMARY KEY, length INTEGER, stamp INTEGER) WITHOUT ROWID;
 """
+
+
+class RecordHead(TypedDict):
+    """The first line of a record.
+
+    Attributes:
+        folder: name of the output folder, as in the commit marker.
+        format: version of the layout, 1.
+    """
+
+    folder: str
+    format: int
+
+
+class RecordLine(TypedDict):
+    """Each further line: a content that a publication wrote, or was about to write. A key may have several.
+
+    Attributes:
+        key: path of the object below the URL.
+        sha256: of the content, in hexadecimal.
+        stamp: a number made of the object's entity tag or of its time of the last change; 0 if its writing may not have
+            ended.
+    """
+
+    key: str
+    sha256: str
+    stamp: int
 
 
 class Wanted(NamedTuple):
@@ -117,9 +146,11 @@ class Objects:
         """Takes in a record; returns the name of the folder that it is of.
 
         Raises:
-            ValueError: it is damaged.
+            ValueError: it is damaged, or of another version.
         """
         head = json.loads(file.readline())
+        if head["format"] != FORMAT:
+            raise ValueError("another version")
         for line in file:
             one = json.loads(line)
             values = (str(one["key"]), str(one["sha256"]), int(one["stamp"]))
@@ -133,7 +164,7 @@ class Objects:
             folder: name of the folder.
             ended: whether all that is wanted is written; older contents of the same keys are then left out.
         """
-        file.write(_line({"folder": folder, "format": 1}))
+        file.write(_line({"folder": folder, "format": FORMAT}))
         for one in self._lines(ended):
             file.write(_line(dict(zip(("key", "sha256", "stamp"), one, strict=True))))
         file.flush()
