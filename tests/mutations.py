@@ -999,6 +999,25 @@ READING = _in(
      "stores::objects_are_what_files_in_a_folder_are"),
 )  # fmt: skip
 
+TERMINAL = _in(
+    "",
+    ("terminal-markup", "a message with brackets is read as markup", "report/terminal.py",
+     "self._console.print(shown, markup=False", "self._console.print(shown, markup=True",
+     "terminal::a_hostile_name_stays_in_its_line_and_keeps_its_end"),
+    ("terminal-escape", "a reason commands the terminal", "report/terminal.py",
+     "{printable(row.key)}: {printable(row.reason)}", "{printable(row.key)}: {row.reason}",
+     "terminal::a_hostile_name_stays_in_its_line_and_keeps_its_end"),
+    ("terminal-low", "a low terminal shows the first shards, not those at work", "report/terminal.py",
+     "(MOST_IMPORTANT.index(one.state), one.shard))[:rows]", "one.shard)[:rows]",
+     "terminal::a_low_terminal_shows_the_shards_that_matter_and_counts_the_others"),
+    ("status-killed", "a killed shard is not told from one that may live", "data/lock.py",
+     "(self.held is False or processes.has_ended(self.record))", "processes.has_ended(self.record)",
+     "terminal::status_tells_of_each_shard_what_it_counted_and_whether_it_runs"),
+    ("format-newer", "a folder of a later layout is misread", "data/fingerprint.py",
+     'if recorded.get("format", FORMAT) != FORMAT:', "if False:",
+     "fingerprint::a_layout_of_a_newer_version_is_refused_and_a_file_without_a_number_is_not"),
+)  # fmt: skip
+
 MUTANTS = [
     *SOLVERS,
     *OBJECTIVE,
@@ -1020,4 +1039,5 @@ MUTANTS = [
     *PARQUET,
     *STORES,
     *READING,
+    *TERMINAL,
 ]
