@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxstyle.bench import report as bench
 from jaxstyle.data import audit, fingerprint, identity, layout, ledger, lock, mutex, recorded, shards, targets_file
 from jaxstyle.data.packing.base import Packed
 from jaxstyle.data.publishing import Published, commit, record
@@ -27,7 +28,8 @@ FORMATS: Mapping[str, type] = {
     "cells": chunks.Cells, "marker": commit.Marker, "record_head": record.RecordHead, "record_line": record.RecordLine,
     "status": audit.FolderStatus, "shard": shards.ShardStatus, "verdict": audit.Verdict, "forecast": forecast.Forecast,
     "bucket": forecast.Bucket, "packed": Packed, "published": Published, "written": gallery.Written,
-    "replayed": Replayed, "finding": Finding,
+    "replayed": Replayed, "finding": Finding, "bench": bench.Report, "bench_machine": bench.Machine,
+    "bench_rates": bench.Rates, "bench_cell": bench.Cell, "bench_start": bench.Start, "bench_whole": bench.Whole,
 }  # fmt: skip
 """The class behind each table. Test files compare them with what is written."""
 BASES: Mapping[type, type] = {lock.LockRecord: identity.Process}
@@ -71,6 +73,7 @@ JSON_PROPERTIES: Mapping[type, tuple[str, ...]] = {
     audit.Verdict: ("ok",),
     forecast.Forecast: ("programs",),
     Replayed: ("equal",),
+    bench.Cell: ("seconds_evaluation",),
 }
 
 
@@ -152,8 +155,11 @@ def described(
             together: dict[str, list[tuple[str, str]]] = {}  # fields that one sentence describes
             for name, words, text in fields(owner, attributes):
                 together.setdefault(text, []).append((f"`{name}`", words))
-            rows = ((", ".join(n for n, _ in some), ", ".join(dict.fromkeys(w for _, w in some)), text)
-                    for text, some in together.items())  # fmt: skip
+            rows = []
+            for text, some in together.items():
+                words = [word for _, word in some]
+                words = words if len({*words}) > 1 else words[:1]
+                rows.append((", ".join(name for name, _ in some), ", ".join(words), text))
             return table(("field", "type", "meaning"), rows)
 
         return made

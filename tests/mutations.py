@@ -444,13 +444,13 @@ DATA = _in(
      "        compare(output, run, continues=continues)\n"
      "    recorded = None if overwrite else _read(output)\n"
      "    if recorded is None:\n"
-     '        _write(output, _as_json({"decides": run.decides, "about": run.about}))',
+     '        _write(output, _as_json({"format": FORMAT, "decides": run.decides, "about": run.about}))',
      "        pass\n"
      "    else:\n"
      "        compare(output, run, continues=continues)\n"
      "    recorded = None if overwrite else _read(output)\n"
      "    if recorded is None:\n"
-     '        _write(output, _as_json({"decides": run.decides, "about": run.about}))\n'
+     '        _write(output, _as_json({"format": FORMAT, "decides": run.decides, "about": run.about}))\n'
      "        overwrite and forget(output)", "fingerprint"),
     ("reserved-case", "MANIFEST.JSONL is no reserved name", "data/layout.py",
      'key.casefold().split("/")', 'key.split("/")', "layout"),

@@ -12,6 +12,7 @@ from documents import format_tables, generate
 from pictures import painting, photo, save
 from whole_runs import QUICK
 
+from jaxstyle.bench import report as bench
 from jaxstyle.data import audit, lock, shards, targets_file
 from jaxstyle.data.packing.base import Packed
 from jaxstyle.data.publishing import Published
@@ -24,6 +25,10 @@ from jaxstyle.report.gallery import Written
 from jaxstyle.settings import RenderSettings
 
 json_names = format_tables.json_names
+MEASURED = bench.Report(
+    bench.Machine("a CPU", "cpu", 1, 2, "", ""), "float32", 200, bench.Rates(1.0, 1.0, 1.0),
+    (bench.Cell(64, 64, 1, 2, 3, 0.1, 1.0, 100, None),), bench.Start(64, 64, 1, 1.0, None), None, (), 9.0,
+)  # fmt: skip
 
 
 def needed(owner):
@@ -75,12 +80,19 @@ def test_a_file_of_targets_has_the_fields_and_arrays_that_are_described(loss):
     [
         audit.FolderStatus(Path("x")), audit.Verdict(Path("x")), shards.ShardStatus("1/2", "ended"),
         forecast.Forecast(Path("x")), Packed([], 0, 0, 0), Published("", 0, 0, 0, 0, 0), Written(Path("x")),
-        Replayed("k", "r"),
+        Replayed("k", "r"), MEASURED,
     ],
     ids=lambda one: type(one).__name__,
 )  # fmt: skip
 def test_results_of_commands_have_the_fields_that_are_described(result):
     assert result.as_json().keys() == json_names(type(result))
+
+
+def test_the_parts_of_a_bench_have_the_fields_that_are_described():
+    told = MEASURED.as_json()
+    for name, part in (("machine", told["machine"]), ("rates", told["rates"]), ("start", told["start"])):
+        assert part.keys() == json_names(type(getattr(MEASURED, name)))
+    assert told["cells"][0].keys() == json_names(bench.Cell) | {"images_per_second", "utilisation"}
 
 
 def test_a_field_without_a_description_stops_the_documentation():

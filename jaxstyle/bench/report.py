@@ -17,8 +17,10 @@ class Machine:
 
     Attributes:
         device: JAX's name of the kind of device.
+        backend: platform of JAX, such as cpu.
         count: number of devices that share a batch; the parts of a divided CPU count too.
         cores: CPU cores that this process may use.
+        jax, jaxstyle: versions of the packages.
     """
 
     device: str
@@ -135,7 +137,12 @@ class Report:
     """The results of one run of the bench.
 
     Attributes:
+        machine: the device and the packages.
         precision: number type of the convolutions.
+        rates: peak rates of the device.
+        cells: the sizes and batches that were measured.
+        start: the first tick.
+        whole: a whole run; None if it was not made.
         evaluations: evaluations of an image, in all figures of images a second.
         left_out: measurements that were not made, with the reason.
         seconds: seconds of the bench itself.
