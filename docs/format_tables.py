@@ -87,6 +87,8 @@ def fields(owner: type, attributes: Callable[[type], Mapping[str, str]]) -> Iter
     if owner in BASES:
         told |= attributes(BASES[owner])
     for name in own_names(owner):
+        if name not in told:
+            raise KeyError(f"the docstring of {owner.__name__} says nothing of {name}")
         yield name, JSON_TEXTS.get((owner, name)) or kind(hints[name]), re.sub(r"\bNone\b", "null", told[name])
     for name, hint, meaning in properties(owner):
         yield name, kind(hint), meaning

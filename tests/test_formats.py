@@ -108,7 +108,7 @@ def test_a_field_without_a_description_stops_the_documentation():
 
     rows = format_tables.fields(Later, generate.attributes)
     assert next(rows) == ("told", "text", "described.")
-    with pytest.raises(KeyError, match="untold"):
+    with pytest.raises(KeyError, match="the docstring of Later says nothing of untold"):
         next(rows)
     assert format_tables.kind(NotRequired[int | None]) == "whole number or null; may be absent"
 

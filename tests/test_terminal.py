@@ -175,8 +175,11 @@ def test_on_a_terminal_the_shards_of_a_folder_are_a_table(shards, monkeypatch, w
     monkeypatch.setenv("COLUMNS", str(width))
     T.show_status(status(folder), False, 1_700_000_060.0)
     plain = re.sub(r"\x1b\[[\d;]*m", "", out.getvalue())
-    assert plain.replace("\n", "").isprintable() and all(cell_len(line) <= width for line in plain.splitlines())
+    assert plain.replace("\n", "").isprintable() and plain.startswith(
+        f"{folder}: 4 done, 1 skipped, 1 failed; last row "
+    )
     table = plain[plain.index("shard ") :].splitlines()
+    assert all(cell_len(line) <= width for line in table)
     assert [line.split()[0] for line in table] == ["shard", "coordinator", "1/3", "2/3", "3/3"]
     assert "killed" in table[3] and "1:00" in table[4] and "at work: shard" not in plain
     if width == 80:

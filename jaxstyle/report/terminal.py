@@ -190,7 +190,7 @@ def show_status(found: FolderStatus, as_json: bool, now: float | None = None) ->
         return
     console = Console(file=sys.stdout)
     for line in found.lines(shards=False):
-        console.print(line, markup=False, highlight=False, emoji=False)
+        console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)  # a path is copied whole
     if found.shards:
         console.print(status_table(found, time.time() if now is None else now, console.width))
 
