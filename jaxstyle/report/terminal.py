@@ -216,8 +216,9 @@ def status_table(found: FolderStatus, now: float, width: int) -> Table:
     )
     for one, cells, more in lines:
         state = Text(one.state, style=COLOURS.get(one.state, ""))
-        failed = -1 if narrow else -2
-        styled = [Text(cell, style=COLOURS["failed"] if one.failed and cell is cells[failed] else "") for cell in cells]
+        styled = [Text(cell) for cell in cells]
+        if one.failed:
+            styled[-1 if narrow else -2].stylize(COLOURS["failed"])
         state.append(beginning_of(more, max(0, room - len(one.state))), style="not bold default")
         table.add_row(*styled, state)
     return table
