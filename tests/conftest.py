@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import stub
 from command import photographs, rendering
+from pictures import painting, save
+from whole_runs import PROVIDED
 
 from jaxstyle.architecture import VGG19
 from jaxstyle.engine import jax_setup
@@ -77,6 +79,22 @@ def vgg19():
 def devices(monkeypatch):
     """The stub in the place of the network; the list of its devices, which keep what was put into them."""
     return stub.install(monkeypatch.setattr, record=True)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with `style.png`, for runs of the stub; files of tests add inputs to it."""
+    stub.install(monkeypatch.setattr)
+    save(tmp_path / "style.png", painting())
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    """Closes the sources of `whole_runs.provided`."""
+    yield
+    while PROVIDED:
+        PROVIDED.pop().close()
 
 
 @pytest.fixture

@@ -11,32 +11,20 @@ import h5py
 import numpy as np
 import pytest
 import stub
-from pictures import encoded, painting, photo, png16, save
+from pictures import encoded, photo, png16, save
 from PIL import Image
-from whole_runs import QUICK, files, rows
+from whole_runs import QUICK, files, provided, rows, run
 
 from jaxstyle.data import hdf5
 from jaxstyle.data.pictures.png import png
 from jaxstyle.data.sources import hdf5 as ours
 from jaxstyle.data.sources.hdf5 import Hdf5Source
-from jaxstyle.engine.pipeline import render
 from jaxstyle.errors import InputError, SettingsError
 from jaxstyle.planning.forecast import forecast
 from jaxstyle.settings import RenderSettings
 
 PHOTOS = np.stack([photo(32, 24, n) for n in range(5)])
 BYTES = h5py.vlen_dtype(np.uint8)
-
-
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    stub.install(monkeypatch.setattr)
-    save(tmp_path / "style.png", painting())
-    return tmp_path
-
-
-def run(place, inputs, out="out", **options):
-    return render(inputs, place / "style.png", place / out, QUICK, **options)
 
 
 def written(path, **datasets):
@@ -52,7 +40,7 @@ def written(path, **datasets):
 
 
 def source(path, **settings):
-    return Hdf5Source([path], settings=RenderSettings(**settings))
+    return provided(Hdf5Source, path, **settings)
 
 
 def opened(path, row=0, **settings):

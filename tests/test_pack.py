@@ -9,7 +9,7 @@ import sys
 import h5py
 import numpy as np
 import pytest
-import stub
+import whole_runs
 from command import run as command
 from pictures import encoded, painting, photo, save
 from PIL import Image
@@ -45,15 +45,13 @@ def source(path):
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
-    stub.install(monkeypatch.setattr)
-    save(tmp_path / "style.png", painting())
-    source(tmp_path / "data.h5")
-    return tmp_path
+def place(place):
+    source(place / "data.h5")
+    return place
 
 
 def run(place, inputs=None, **options):
-    return render(inputs or place / "data.h5", place / "style.png", place / "out", QUICK, **options)
+    return whole_runs.run(place, inputs or place / "data.h5", **options)
 
 
 def check_labels(file, rows):

@@ -12,21 +12,20 @@ from urllib.parse import unquote
 import numpy as np
 import packing_kills
 import pytest
-import stub
 import webdataset
+import whole_runs
 from command import run as command
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pictures import encoded, painting, photo, save
 from PIL import Image
 from tars import archive, content, header, member, written
-from whole_runs import QUICK, rows
+from whole_runs import rows
 
 from jaxstyle.data.layout import TEMPORARY
 from jaxstyle.data.packing import base, pack, tar_file
 from jaxstyle.data.packing.tar_folder import sample_name
 from jaxstyle.data.samples import divided, is_meta
-from jaxstyle.engine.pipeline import render
 from jaxstyle.errors import InputError, StorageError
 
 JPEGS = [encoded(photo(32, 24, n), "JPEG") for n in range(6)]
@@ -44,12 +43,10 @@ def shard(path, numbers):
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
-    stub.install(monkeypatch.setattr)
-    save(tmp_path / "style.png", painting())
-    shard(tmp_path / "in/train-0.tar", range(4))
-    shard(tmp_path / "in/train-1.tar", range(4, 6))
-    return tmp_path
+def place(place):
+    shard(place / "in/train-0.tar", range(4))
+    shard(place / "in/train-1.tar", range(4, 6))
+    return place
 
 
 def shards(place):
@@ -57,7 +54,7 @@ def shards(place):
 
 
 def run(place, inputs=None, out="out", **options):
-    return render(inputs or shards(place), options.pop("style", place / "style.png"), place / out, QUICK, **options)
+    return whole_runs.run(place, inputs or shards(place), out, **options)
 
 
 def packed(place, target="new", **options):

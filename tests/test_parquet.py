@@ -11,19 +11,17 @@ import h5py
 import numpy as np
 import packing_kills
 import pytest
-import stub
+import whole_runs
 from command import run as command
 from pictures import encoded, painting, photo, save
 from tars import archive, content
-from whole_runs import QUICK, files, rows
+from whole_runs import files, provided, rows
 
 from jaxstyle.data import bounds, footer, pages
 from jaxstyle.data import parquet as reading
 from jaxstyle.data.packing import pack, parquet_file
 from jaxstyle.data.sources.parquet import ParquetSource
-from jaxstyle.engine.pipeline import render
 from jaxstyle.errors import InputError, SettingsError, StorageError
-from jaxstyle.settings import RenderSettings
 
 arrow = pytest.importorskip("pyarrow", reason="pyarrow (the extra parquet) is not installed")
 parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow (the extra parquet) is not installed")
@@ -58,12 +56,10 @@ def written(path, made, **options):
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
-    stub.install(monkeypatch.setattr)
-    save(tmp_path / "style.png", painting())
-    written(tmp_path / "in/train-0.parquet", table([*range(7)]))
-    written(tmp_path / "in/train-1.parquet", table([*range(7, 12)]), use_dictionary=True)
-    return tmp_path
+def place(place):
+    written(place / "in/train-0.parquet", table([*range(7)]))
+    written(place / "in/train-1.parquet", table([*range(7, 12)]), use_dictionary=True)
+    return place
 
 
 def inputs(place):
@@ -71,7 +67,7 @@ def inputs(place):
 
 
 def run(place, given=None, out="out", **options):
-    return render(given or inputs(place), options.pop("style", place / "style.png"), place / out, QUICK, **options)
+    return whole_runs.run(place, given or inputs(place), out, **options)
 
 
 def packed(place, target="new", **options):
@@ -82,19 +78,8 @@ def everything(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-made = []
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    while made:
-        made.pop().close()
-
-
 def source(*paths, **settings):
-    made.append(ParquetSource(paths, settings=RenderSettings(**settings)))
-    return made[-1]
+    return provided(ParquetSource, *paths, **settings)
 
 
 def opened(provider):

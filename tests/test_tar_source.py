@@ -6,17 +6,15 @@ import tarfile
 import tracemalloc
 
 import pytest
-import stub
 import webdataset
-from pictures import encoded, painting, photo, save
+from pictures import encoded, photo
 from tars import archive, checked, header, longname, member, pax, record, written
-from whole_runs import QUICK, files, rows
+from whole_runs import files, provided, rows, run
 
 from jaxstyle.data import samples, tar
 from jaxstyle.data.sources import index, source_for
 from jaxstyle.data.sources import tar as ours
 from jaxstyle.data.sources.tar import NO_IMAGE, TarSource
-from jaxstyle.engine.pipeline import render
 from jaxstyle.engine.watchdog import Calls
 from jaxstyle.errors import InputError, SettingsError, StorageError
 from jaxstyle.settings import RenderSettings
@@ -26,30 +24,8 @@ PNG = encoded(photo(32, 24, 9), "PNG")
 ALONE = "in no sample: its name has no extension"
 
 
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    stub.install(monkeypatch.setattr)
-    save(tmp_path / "style.png", painting())
-    return tmp_path
-
-
-def run(place, inputs, out="out", **options):
-    return render(inputs, place / "style.png", place / out, QUICK, **options)
-
-
-made = []
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    while made:
-        made.pop().close()
-
-
-def source(*paths, case_insensitive=False, **settings):
-    made.append(TarSource(paths, settings=RenderSettings(**settings), case_insensitive=case_insensitive))
-    return made[-1]
+def source(*paths, **settings):
+    return provided(TarSource, *paths, **settings)
 
 
 def listed(*paths, **settings):

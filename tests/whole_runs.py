@@ -3,9 +3,25 @@
 import json
 
 from jaxstyle.engine.events import Silent
+from jaxstyle.engine.pipeline import render
 from jaxstyle.settings import RenderSettings
 
 QUICK = RenderSettings(size=32, evaluations=10, batch=4, workers=0)
+
+
+PROVIDED = []
+"""Sources that a test has made; the fixture `closed` closes them at its end."""
+
+
+def run(place, inputs, out="out", style="style.png", **options):
+    """Renders inputs into a folder of the fixture `place`, in its style or another one of it."""
+    return render(inputs, place / style, place / out, QUICK, **options)
+
+
+def provided(kind, *paths, case_insensitive=False, **settings):
+    """A source of a class, which is closed at the test's end."""
+    PROVIDED.append(kind(paths, settings=RenderSettings(**settings), case_insensitive=case_insensitive))
+    return PROVIDED[-1]
 
 
 def rows(output):

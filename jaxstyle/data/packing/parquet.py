@@ -47,7 +47,7 @@ def pack(output: Path, target: Path, sources: Sequence[Path], dataset: str | Non
     sources = [*expanded(sources, is_parquet)]
     if other := next((path for path in sources if not is_parquet(path)), None):
         raise InputError(f"the input {printable(other)} is no Parquet file, and another input is", "Leave it out.")
-    refuse_equal_names(sources)
+    refuse_equal_names((path.stem, path) for path in sources)
     folder, settings = base.opened(output)
     refuse_overlap(target, [output, *sources])
     provider = ParquetSource(sources, settings=RenderSettings(dataset=dataset, max_pixels=MAX_PIXELS))

@@ -55,7 +55,7 @@ def pack(output: Path, target: Path, sources: Sequence[Path], allow_missing: boo
             raise InputError(f"the input {printable(path)} is no tar archive", "Leave it out: folders have no labels.")
     if sources and per_file is not None:
         raise InputError("per-file is given, and shards are as large as those of the input", "Leave it out.")
-    refuse_equal_names(sources)
+    refuse_equal_names((path.stem, path) for path in sources)
     refuse_overlap(target, [output, *sources])
     about = {"settings": settings_of(settings)}
     if not sources:

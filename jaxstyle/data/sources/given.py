@@ -53,15 +53,18 @@ def expanded(inputs: Iterable[Path | str], is_ours: Callable[[Path], bool] = is_
             yield path
 
 
-def refuse_equal_names(paths: Iterable[Path]) -> None:
+def refuse_equal_names(named: Iterable[tuple[str, Path]]) -> None:
     """Checks that the inputs of different files have different keys.
+
+    Args:
+        named: first part of the keys of each file, and the file.
 
     Raises:
         InputError: names two files.
     """
     seen: dict[str, Path] = {}
-    for path in paths:
-        before = seen.setdefault(fold(path.stem), path)
+    for prefix, path in named:
+        before = seen.setdefault(fold(prefix), path)
         if before is not path:
             raise InputError(
                 f"{printable(before)} and {printable(path)} would give outputs of one name",

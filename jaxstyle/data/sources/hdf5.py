@@ -19,6 +19,7 @@ from jaxstyle.data.pictures import kinds
 from jaxstyle.data.pictures.png import png
 from jaxstyle.data.sources.base import Input, Locator, Stamp, is_hdf5, printable
 from jaxstyle.data.sources.folders import refuse_overlap
+from jaxstyle.data.sources.given import refuse_equal_names
 from jaxstyle.errors import ImageError, InputError, SettingsError
 from jaxstyle.settings import RenderSettings
 
@@ -100,14 +101,7 @@ class Hdf5Source:
         with self._lock:
             if not self._tables:
                 tables = [_opened(path, self._settings) for path in self._paths]
-                seen: dict[str, Table] = {}
-                for one in tables:
-                    before = seen.setdefault(one.prefix.casefold(), one)
-                    if before is not one:
-                        raise InputError(
-                            f"{printable(before.path)} and {printable(one.path)} would give outputs of one name",
-                            "Rename one of them, or give each an output folder.",
-                        )
+                refuse_equal_names((one.prefix, one.path) for one in tables)
                 self._tables = tables
             return self._tables
 

@@ -75,7 +75,7 @@ class ParquetSource:
                     "Give Parquet files alone, or render the rest in a run of its own.",
                 )
         modules()
-        refuse_equal_names(self._paths)
+        refuse_equal_names((path.stem, path) for path in self._paths)
         refuse_overlap(output, self._paths)
 
     def prepare(self) -> Iterator[None]:

@@ -56,7 +56,7 @@ class TarSource(Indexed):
                     f"the input {printable(path)} is no tar archive, and another input is",
                     "Give archives alone, or render the rest in a run of its own.",
                 )
-        refuse_equal_names(self._paths)
+        refuse_equal_names((path.stem, path) for path in self._paths)
         refuse_overlap(output, self._paths)
 
     def prepare(self) -> Iterator[None]:
