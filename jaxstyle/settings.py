@@ -93,9 +93,9 @@ class RenderSettings(StylizeSettings):
             [default: 65535, the most of 16 bits, or 1 in pictures of floats]
         save_every: evaluations after each of which an image's picture so far is saved as
             OUTPUT/jaxstyle-steps/NAME/EVALUATIONS.png [default: none are]
-        output_format: format of the outputs: keep is the input's; with png, jpeg or webp an output whose name ends
-            otherwise gets the format's extension added, so that a.jpg becomes a.jpg.png.
-        bits: bits of a channel of the outputs, 8 or 16; 16 needs the output format png.
+        output_format: format of the outputs: keep is the input's; with png, jpeg, webp or tiff an output whose name
+            ends otherwise gets the format's extension added, so that a.jpg becomes a.jpg.png.
+        bits: bits of a channel of the outputs, 8 or 16; 16 needs the output format png or tiff.
         color_profile: srgb says in the outputs that they are sRGB, which they always are: PNG's sRGB chunk, and an ICC
             profile in JPEG, WebP, TIFF and AVIF; none leaves it out, which most programs read as sRGB.
         metadata: EXIF of the photographs in JPEG, PNG, WebP, TIFF and AVIF outputs: none; copy has camera, dates, texts
@@ -139,7 +139,7 @@ class RenderSettings(StylizeSettings):
     max_pixels: int = 89_478_485
     white_level: float | None = None
     save_every: int | None = None
-    output_format: Literal["keep", "png", "jpeg", "webp"] = "keep"
+    output_format: Literal["keep", "png", "jpeg", "webp", "tiff"] = "keep"
     bits: int = 8
     color_profile: Literal["none", "srgb"] = "none"
     metadata: Literal["none", "copy", "copy-with-gps"] = "none"
@@ -176,9 +176,9 @@ class RenderSettings(StylizeSettings):
             _check(self.save_every >= least, "save_every", self.save_every,
                    f"at least {least}, for at most {MOST_STEPS} pictures of an image")  # fmt: skip
         _check(self.bits in (8, 16), "bits", self.bits, "8 or 16")
-        if self.bits == 16 and self.output_format != "png":
+        if self.bits == 16 and self.output_format not in ("png", "tiff"):
             raise SettingsError(f"bits is 16 and output_format is {self.output_format!r}",
-                                "Outputs of 16 bits are PNGs: give --output-format png.")  # fmt: skip
+                                "Outputs of 16 bits are PNGs or TIFFs: give --output-format png or tiff.")  # fmt: skip
         _check(1 <= self.quality <= 100, "quality", self.quality, "1 to 100")
         _check(self.workers == "auto" or 0 <= int(self.workers) <= 256, "workers", self.workers, "auto, or 0 to 256")
         _check(0 < self.stall_timeout <= 10**8, "stall_timeout", self.stall_timeout, "above 0 and at most 1e8 seconds")

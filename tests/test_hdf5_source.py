@@ -173,6 +173,18 @@ def test_floats_outside_the_range_are_failed_rows(place):
     assert told["status"] == "failed" and "has values from 0.5 to 1.01, and floats must be in [0, 1]" in told["reason"]
 
 
+@pytest.mark.parametrize("kind", ["u1", "f4"])
+def test_channels_may_come_first(place, kind):
+    values = (PHOTOS if kind == "u1" else PHOTOS / np.float32(255)).astype(kind)
+    first = values.transpose(0, 3, 1, 2)
+    path = written(place / "data.h5", first=first, masks=first[:, :1], last=values)
+    assert opened(path, 2) == opened(path, 2, dataset="first")  # the only one with channels last is taken
+    alone = written(place / "first.h5", first=first, both=first[..., :3])
+    shapes = {name: source(alone, dataset=name).tables()[0].image_shape for name in ("first", "both")}
+    assert shapes == {"first": (24, 32, 3), "both": (3, 24, 3)}  # where both ends could be channels, they come last
+    assert source(path, dataset="masks").tables()[0].image_shape == (24, 32, 1)
+
+
 def test_rows_are_read_when_they_are_needed(place, monkeypatch):
     read = []
     taken = hdf5.Rows.__getitem__
@@ -190,11 +202,9 @@ def test_which_dataset(place):
         run(place, path, "o2", dataset="c")
     with pytest.raises(InputError, match=r"labels \(5, int64\).*holds no images.*N x H x W x 3"):
         run(place, path, "o2", dataset="labels")
-    none = written(place / "none.h5", first=PHOTOS.transpose(0, 3, 1, 2))
+    none = written(place / "none.h5", first=PHOTOS.transpose(0, 2, 3, 1)[..., :2])
     with pytest.raises(InputError, match="no dataset that can be images: first"):
         run(place, none, "o2")
-    with pytest.raises(InputError, match="Channels come last"):
-        run(place, none, "o2", dataset="first")
     with pytest.raises(SettingsError, match="dataset is 'b', and no input is an HDF5 or Parquet file"):
         run(place, place / "style.png", "o2", dataset="b")
     with pytest.raises(SettingsError, match="dataset"):
@@ -299,7 +309,8 @@ def many_rows(file):
 
 
 @pytest.mark.parametrize(("make", "told"), [
-    (scaled, "has the filter 6.*h5repack"), (unknown_filter, "has the filter 32001"), (strange_order, "unusual order"),
+    (scaled, r"has the filter 6 \(scaleoffset\).*h5repack"), (unknown_filter, r"has the filter 32001 \(Blosc\)"),
+    (strange_order, "unusual order"),
     (large_chunks, "chunks of 768000000 bytes"), (small_chunks, "more than 65536 chunks a row"),
     (many_rows, "has 100000001 rows"),
 ])  # fmt: skip

@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 from pictures import painting, photo, save
@@ -11,7 +12,7 @@ from PIL import Image
 from whole_runs import QUICK, rows
 
 from jaxstyle.data import audit, image
-from jaxstyle.data.pictures import complete, png16
+from jaxstyle.data.pictures import complete, png16, tiff16
 from jaxstyle.engine.pipeline import render
 from jaxstyle.errors import SettingsError
 from jaxstyle.settings import RenderSettings
@@ -81,6 +82,29 @@ def test_values_outside_are_clipped_and_chunks_stand_before_the_pixels():
         assert picture.info["srgb"] == 0
 
 
+@pytest.mark.parametrize("with_alpha", [False, True])
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (40, 30)])
+def test_a_written_tiff_has_the_values_of_the_png_as_libtiff_reads_it(size, with_alpha, monkeypatch):
+    monkeypatch.setattr(tiff16, "STRIP", 40 * 8 * 7)  # strips of 7 rows, or 9 without alpha; the last one is shorter
+    pixels = smooth(*size) if size == (40, 30) else np.full((*size[::-1], 3), [-1, 0.5, 2], np.float32)
+    alpha = np.linspace(0, 1, size[0] * size[1], dtype=np.float32).reshape(size[::-1]) if with_alpha else None
+    data = image.encode(pixels, alpha, "TIFF", 0, bits=16)
+    wanted, _ = decoded(image.encode(pixels, alpha, "PNG", 0, bits=16))
+    samples = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(samples[..., [2, 1, 0, 3][: samples.shape[2]]], wanted)
+    assert complete.problem(io.BytesIO(data), "TIFF") == "" and samples.dtype == np.uint16
+    with Image.open(io.BytesIO(data)) as picture:
+        assert picture.mode == ("RGBA" if with_alpha else "RGB") and len(picture.tag_v2[273]) == -(
+            -size[1] // (7 if with_alpha else 9)
+        )
+        assert (picture.tag_v2.get(338), picture.tag_v2[339]) == ((2,) if with_alpha else None, (1,) * samples.shape[2])
+        if with_alpha:
+            np.testing.assert_array_equal(np.asarray(picture), wanted >> 8)
+    if not with_alpha:
+        read = image.read(io.BytesIO(data), 10**6).pixels
+        np.testing.assert_array_equal(np.rint(read.astype(float) * 65535), wanted)
+
+
 @pytest.fixture
 def place(tmp_path, devices):
     """A photograph of 16 bits with fewer than two 8-bit levels, and one of 8 bits with alpha."""
@@ -93,7 +117,7 @@ def place(tmp_path, devices):
 
 
 def again(place, output="out", **changes):
-    return render(place / "in", place / "style.png", place / output, QUICK, output_format="png", **changes)
+    return render(place / "in", place / "style.png", place / output, QUICK, **{"output_format": "png"} | changes)
 
 
 def test_outputs_are_of_the_computed_values_and_not_of_their_8_bit_rounding(place):
@@ -117,8 +141,18 @@ def test_runs_resume_go_on_and_start_from_outputs_of_16_bits(place, devices):
     assert "continued from its output" in str(rows(place / "out")["deep.png"]["notes"])
 
 
+def test_outputs_are_tiffs_and_a_run_goes_on_from_them(place, devices):
+    assert again(place, bits=16, output_format="tiff").done == 2
+    data = (place / "out" / "deep.png.tif").read_bytes()
+    samples = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)[..., ::-1]
+    assert np.abs(samples / 65535 - (1 - smooth(*LANE).astype(float))).max() <= 1.5 / 65535
+    again(place, bits=16, evaluations=14, existing="continue", output_format="tiff")
+    starts = [inputs["init"][14:22] for _, _, inputs in devices[1].inputs if np.ptp(inputs["content"][14:22]) < 0.01]
+    assert starts and all(len(np.unique(start)) > 50 for start in starts)
+
+
 @pytest.mark.parametrize("format", ["keep", "jpeg", "webp"])
 def test_16_bits_in_another_format_are_refused_with_the_remedy(format):
-    with pytest.raises(SettingsError, match="bits is 16 and output_format is .*--output-format png"):
+    with pytest.raises(SettingsError, match="bits is 16 and output_format is .*--output-format png or tiff"):
         RenderSettings(bits=16, output_format=format)
     assert RenderSettings().bits == 8 and RenderSettings().pixels()["bits"] == 8

@@ -51,7 +51,9 @@ def pictures(output):
     ("key", "format", "named"),
     [
         ("a/x.jpg", "keep", "a/x.jpg"), ("a/x.jpg", "png", "a/x.jpg.png"), ("a/x.png", "png", "a/x.png"),
-        ("a/X.PNG", "png", "a/X.PNG"), ("x.tif", "jpeg", "x.tif.jpg"), ("x.JPEG", "jpeg", "x.JPEG"),
+        ("a/X.PNG", "png", "a/X.PNG"), ("x.tif", "jpeg", "x.tif.jpg"), ("x.tiff", "tiff", "x.tiff"),
+        ("x.tif.jpg", "tiff", "x.tif.jpg.tif"),
+        ("x.JPEG", "jpeg", "x.JPEG"),
         ("x.v2.webp", "webp", "x.v2.webp"), ("x.png.webp", "webp", "x.png.webp.webp"), ("x", "png", "x.png.png"),
         ("x.v2", "jpeg", "x.v2.jpg.jpg"), ("a.png/x.png", "png", "a.png/x.png"),
     ],
@@ -81,7 +83,7 @@ def test_what_is_skipped_keeps_its_key_and_what_failed_has_its_outputs():
     assert (several.key, several.image, several.plain) == ("a~s.jpg.png", "a.jpg", "a~s.jpg")
 
 
-@pytest.mark.parametrize(("format", "name"), [("png", "PNG"), ("jpeg", "JPEG"), ("webp", "WEBP")])
+@pytest.mark.parametrize(("format", "name"), [("png", "PNG"), ("jpeg", "JPEG"), ("webp", "WEBP"), ("tiff", "TIFF")])
 def test_outputs_have_the_format_and_rows_tell_the_input(place, format, name):
     (place / "in" / "notes.txt").write_text("no picture")
     summary = again(place, output_format=format)
@@ -204,7 +206,7 @@ def test_a_bitmap_and_a_gray_picture_get_colours(tmp_path, devices):
     assert Image.open(tmp_path / "out" / "b.pgm.png").mode == "RGB"
 
 
-def test_the_setting_is_one_of_four():
+def test_the_setting_is_one_of_five():
     with pytest.raises(SettingsError, match="output_format"):
         RenderSettings(output_format="gif")
     assert dataclasses.replace(QUICK, output_format="jpeg").pixels()["output_format"] == "jpeg"

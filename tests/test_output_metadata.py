@@ -51,7 +51,7 @@ def test_what_describes_the_photograph_is_carried_and_the_place_if_asked(format,
     if metadata == "none":
         assert picture.exif == b""
         return
-    for bits, output in [(8, one) for one in WRITTEN if one not in image.absent()] + [(16, "PNG")]:
+    for bits, output in [(8, one) for one in WRITTEN if one not in image.absent()] + [(16, "PNG"), (16, "TIFF")]:
         made = image.encode(picture.pixels, None, output, 95, bits=bits, exif=picture.exif)
         about, camera, place, orientation, _ = told(made)
         assert about == ABOUT and camera == EXPOSED and place == (PLACE if metadata == "copy-with-gps" else {})

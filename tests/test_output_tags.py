@@ -46,6 +46,14 @@ def test_16_bits_are_tagged_too():
     assert [Image.open(io.BytesIO(data)).info.get("srgb") for data in (plain, tagged)] == [None, 0]
 
 
+def test_a_tiff_of_16_bits_has_the_profile_and_the_same_pixels():
+    plain, tagged = (image.encode(PIXELS, None, "TIFF", 95, bits=16, tagged=on) for on in (False, True))
+    profiles = [Image.open(io.BytesIO(data)).info.get("icc_profile") for data in (plain, tagged)]
+    assert profiles == [None, tags.srgb_profile()]
+    one, other = (image.read(io.BytesIO(data), 10**6).pixels for data in (plain, tagged))
+    np.testing.assert_array_equal(one, other)
+
+
 def test_the_profile_does_not_tell_when_it_was_made():
     profile = tags.srgb_profile()
     assert profile[24:36] == bytes([0x07, 0xD0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0]) and profile[36:40] == b"acsp"

@@ -15,6 +15,7 @@ from pictures import encoded, painting, photo, save
 from PIL import Image
 from whole_runs import QUICK
 
+from jaxstyle.data import hdf5
 from jaxstyle.data.layout import TEMPORARY
 from jaxstyle.data.packing import hdf5_file, pack
 from jaxstyle.data.sources.hdf5 import Hdf5Source
@@ -81,6 +82,50 @@ def test_labels_go_with_their_images(place, monkeypatch, block):
         assert images.chunks == (1, 24, 32, 3) and images.compression == "gzip" and images.fletcher32
         assert '"evaluations": 10' in file.attrs["settings"] and file.attrs["source"] == "data.h5"
     assert not [name for name in os.listdir(place) if name.startswith(".")]
+
+
+def test_attributes_go_with_their_datasets(place):
+    run(place)
+    args = place / "out", place / "new.h5"
+    pack(*args, source=place / "data.h5")
+    when, given = os.stat(place / "data.h5"), {
+        "classes": ["cat", "größe"], "unit": np.bytes_(b"px"), "scale": np.float32(0.5), "empty": h5py.Empty("i4"),
+        "sha256": "of the user", "box": np.arange(6, dtype=">i2").reshape(2, 3),
+    }  # fmt: skip
+    with h5py.File(place / "data.h5", "r+", libver="latest") as file:
+        labels = file["train/labels"]
+        labels.attrs.update(given)
+        file.create_dataset("wide", data=np.arange(6)).attrs["many"] = np.zeros(hdf5.MOST_ATTRIBUTE)
+        file["mean"].make_scale("mean")
+        file["boxes"].dims[2].attach_scale(file["mean"])
+    os.utime(place / "data.h5", ns=(when.st_atime_ns, when.st_mtime_ns))
+    made = pack(*args, source=place / "data.h5")
+    assert made.written == 1 and made.left == [
+        "mean", "boxes (attribute DIMENSION_LIST)", "wide (attribute many)",
+    ]  # fmt: skip
+    with h5py.File(place / "new.h5") as file, h5py.File(place / "data.h5") as old:
+        check_labels(file, [*range(6)])
+        new, before = file["train/labels"].attrs, old["train/labels"].attrs
+        for name in given.keys() - {"sha256"}:
+            one, other = new.get_id(name), before.get_id(name)
+            assert (one.dtype, one.shape) == (other.dtype, other.shape)
+            np.testing.assert_array_equal(new[name], before[name])
+        assert len(new["sha256"]) == 64 and [*file["boxes"].attrs] == ["sha256"]
+    assert pack(*args, source=place / "data.h5").written == 0
+
+
+def test_channels_come_first_where_they_do_in_the_input(place):
+    with h5py.File(place / "data.h5", "w") as file:
+        file["images"] = PHOTOS.transpose(0, 3, 1, 2)
+    run(place)
+    pack(place / "out", place / "new.h5", source=place / "data.h5")
+    with h5py.File(place / "new.h5") as file:
+        np.testing.assert_array_equal(file["images"], 255 - PHOTOS.transpose(0, 3, 1, 2))
+        assert file["images"].chunks == (1, 3, 24, 32)
+    assert pack(place / "out", place / "new.h5", source=place / "data.h5").written == 0
+    again = Hdf5Source([place / "new.h5"], settings=RenderSettings())
+    assert again.tables()[0].image_shape == (24, 32, 3)
+    again.close()
 
 
 def test_missing_outputs_are_an_error_or_left_out_with_their_labels(place):

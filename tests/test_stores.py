@@ -338,10 +338,10 @@ def test_s3_is_listed_in_pages(memory):
 
 
 def test_a_server_of_s3_is_read_and_published_to(place, monkeypatch):
-    """Runs where s3fs and moto[server] are installed; the test extra leaves them out, since they are large."""
-    absent = "s3fs and moto[server] are not installed"
-    s3fs = pytest.importorskip("s3fs", reason=absent)
-    server = pytest.importorskip("moto.server", reason=absent).ThreadedMotoServer(port=0)
+    import s3fs
+    from moto.server import ThreadedMotoServer  # which needs flask and flask-cors
+
+    server = ThreadedMotoServer(port=0)
     server.start()
     try:
         address = "http://{}:{}".format(*server.get_host_and_port())

@@ -30,6 +30,8 @@ MOST_CHUNKS = 2**16
 """Chunks of a row."""
 MOST_INFLATED = 2**30
 """Bytes that a chunk may decompress to unless it has been looked at: HDF5 does not compare them with its size."""
+MOST_ATTRIBUTE = 2**16
+"""Bytes of an attribute."""
 CHUNK_CACHE = 2**26
 """Bytes of decompressed chunks that are kept; two chunks if they are larger."""
 REPACK = "Rewrite it with h5repack (-f GZIP=4, -l CHUNK=...) or with h5py."
@@ -37,6 +39,8 @@ COPY = "Copy the datasets into one new file, with h5copy or h5py."
 
 _SHUFFLE, _DEFLATE, _FLETCHER32, _LZF = 2, 1, 3, 32000
 _FILTERS = {_DEFLATE: "gzip", _SHUFFLE: "shuffle", _FLETCHER32: "fletcher32", _LZF: "lzf"}
+_NAMES = {4: "szip", 5: "nbit", 6: "scaleoffset", 32001: "Blosc", 32004: "LZ4", 32008: "Bitshuffle", 32015: "Zstandard"}
+"""Some filters that are not read (The HDF Group's list of registered filters)."""
 _RATIO = {_DEFLATE: 1032, _LZF: 88}
 """Most bytes that a byte of a compressed chunk can stand for."""
 
@@ -154,7 +158,8 @@ def _problem(dataset: Any, shape: tuple[int, ...], dtype: np.dtype) -> str:
     """Why a dataset of a file is not read, with what helps; or ""."""
     codes = _filter_codes(dataset)
     if unknown := [code for code in codes if code not in _FILTERS]:
-        return f"has the filter {unknown[0]}, and {', '.join(_FILTERS.values())} are read. {REPACK}"
+        named = f"{unknown[0]} ({_NAMES.get(unknown[0], 'of a plugin')})"
+        return f"has the filter {named}, and {', '.join(_FILTERS.values())} are read. {REPACK}"
     packed = [n for n, code in enumerate(codes) if code in _RATIO]
     if len(packed) > 1 or any(code != _FLETCHER32 for n in packed for code in codes[n + 1 :]):
         return f"has filters in an unusual order. {REPACK}"
@@ -188,6 +193,37 @@ def _refers(dtype: np.dtype) -> bool:
         return _refers(dtype.subdtype[0])
     inner = h5py.check_vlen_dtype(dtype)
     return inner is not None and _refers(np.dtype(inner))
+
+
+class Attribute(NamedTuple):
+    """An attribute of a dataset.
+
+    Attributes:
+        value: as h5py returns it.
+        dtype: h5py's type.
+    """
+
+    value: Any
+    dtype: np.dtype
+
+
+def attributes(dataset: Any) -> tuple[dict[str, Attribute], list[str]]:
+    """The attributes of an open dataset by name, and the names of those that are not read.
+
+    These refer to other objects, have more than `MOST_ATTRIBUTE` bytes, or are damaged.
+    """
+    found, left = {}, []
+    for name in sorted(dataset.attrs):
+        try:
+            one = dataset.attrs.get_id(name)
+            size = 0 if one.shape is None else math.prod(one.shape) * one.dtype.itemsize
+            if size > MOST_ATTRIBUTE or _refers(one.dtype):
+                left.append(name)
+            else:
+                found[name] = Attribute(dataset.attrs[name], one.dtype)
+        except (OSError, KeyError, RuntimeError, ValueError, TypeError, MemoryError):
+            left.append(name)
+    return found, left
 
 
 class _TooLarge(Exception):

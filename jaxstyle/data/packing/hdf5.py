@@ -11,7 +11,7 @@ from typing import Literal
 
 from jaxstyle.data.audit import MAX_PIXELS
 from jaxstyle.data.folder import Folder
-from jaxstyle.data.hdf5 import Found, datasets
+from jaxstyle.data.hdf5 import Attribute, Found, attributes, datasets
 from jaxstyle.data.packing import base, hdf5_file
 from jaxstyle.data.packing.base import Entry, Origin
 from jaxstyle.data.packing.hdf5_file import OURS, Contents
@@ -78,14 +78,19 @@ def _pack(output: Path, target: Path, provider: Hdf5Source | None, allow_missing
     groups = base.groups(entries, per_file)
     files = [target if per_file is None else _numbered(target, n) for n in range(len(groups))]
     _check_targets(files, target, table, per_file is not None)
+    described: dict[str, dict[str, Attribute]] = {}
+    for one in carried if table is not None else ():
+        described[one.name], unread = attributes(table.rows.file[one.name])
+        left += [f"{one.name} (attribute {name})" for name in unread]
+    channels_first = table is not None and table.channels_first
     made = Packed(files, 0, len(entries), len(missing), shape is not None, [one.name for one in carried], left)
     about = {"settings": settings, "source": "" if table is None else table.path.name, "missing": len(missing)}
     for n, (path, group) in enumerate(zip(files, groups, strict=True)):
         named = "images" if table is None else table.found.name
-        attributes = about | {"part": f"{n + 1}/{len(files)}"}
+        told = about | {"part": f"{n + 1}/{len(files)}"}
         if table is not None:  # labels may have changed where the images did not
-            attributes |= {"source_modified": os.stat(table.path).st_mtime_ns}
-        contents = Contents(named, shape, group, carried, attributes)
+            told |= {"source_modified": os.stat(table.path).st_mtime_ns}
+        contents = Contents(named, shape, group, carried, told, channels_first, described)
         if hdf5_file.digest_of(path) == contents.digest and not hdf5_file.differs(path, contents.digest):
             continue
         source = None if table is None else table.rows.file
@@ -129,7 +134,7 @@ def _shape(entries: Sequence[Entry], layout: Layout, table: Table | None) -> tup
         shown = ", ".join(f"{width} x {height}" for width, height in sorted(sizes)[: base.SHOWN])
         raise InputError(f"the outputs have {len(sizes)} sizes ({shown})", "Use --layout encoded.")
     ((width, height),) = sizes
-    return height, width, 4 if table is not None and table.found.shape[3:] == (4,) else 3
+    return height, width, 4 if table is not None and table.length and table.image_shape[2] == 4 else 3
 
 
 def _carried(table: Table | None, leave_out: Sequence[str]) -> tuple[list[Found], list[str]]:

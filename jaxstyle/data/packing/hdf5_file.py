@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from jaxstyle.data import image
-from jaxstyle.data.hdf5 import Found, Rows, open_file, take
+from jaxstyle.data.hdf5 import Attribute, Found, Rows, open_file, take
 from jaxstyle.data.packing.base import Entry, rename, temporary
 from jaxstyle.data.problems import storage_error
 from jaxstyle.data.sources.base import printable
@@ -24,6 +24,8 @@ FORMAT = "jaxstyle images 1"
 """Kind and version of the layout, the file's attribute `format`."""
 OURS = "jaxstyle"
 """Group of the datasets about the images."""
+CHECKSUM = "sha256"
+"""Attribute of each dataset: the checksum of its values."""
 BLOCK = 2**24
 """Bytes of rows that are copied at a time, about."""
 
@@ -37,6 +39,8 @@ class Contents(NamedTuple):
         entries: the outputs, in the order of their rows.
         carried: datasets of the source whose rows go with the images.
         attributes: of the file.
+        channels_first: store arrays as channels, height and width.
+        described: attributes of carried datasets, by the dataset's name and their own.
     """
 
     name: str
@@ -44,13 +48,27 @@ class Contents(NamedTuple):
     entries: Sequence[Entry]
     carried: Sequence[Found]
     attributes: dict[str, Any]
+    channels_first: bool = False
+    described: Mapping[str, Mapping[str, Attribute]] = {}
 
     @property
     def digest(self) -> str:
         """Checksum of everything that decides the file."""
         entries = [one[:5] for one in self.entries]  # files that were packed before have no `image`
         told = [FORMAT, self.name, self.shape, entries, [(one.name, one.shape) for one in self.carried]]
+        told += ["channels first"] * self.channels_first  # files that were packed before have channels last
+        told += [self._described()] if any(self.described.values()) else []
         return hashlib.sha256(json.dumps([told, self.attributes], sort_keys=True).encode()).hexdigest()
+
+    def _described(self) -> list[tuple[str, str, str, str]]:
+        """Each attribute of a carried dataset: the dataset, its name, its type, and a checksum of its value."""
+        found = []
+        for dataset, attributes in self.described.items():
+            for name, one in attributes.items():
+                total = hashlib.sha256()
+                _update(total, np.asarray(one.value))
+                found.append((dataset, name, str(one.dtype), total.hexdigest()))
+        return found
 
 
 def write(path: Path, contents: Contents, read: Callable[[Entry], bytes], source: Any) -> None:
@@ -90,18 +108,21 @@ def _fill(file: Any, contents: Contents, read: Callable[[Entry], bytes], source:
     if shape is None:
         made = file.create_dataset(contents.name, (number,), h5py.vlen_dtype(np.uint8), chunks=(min(number, 1024),))
     else:
-        packed: dict[str, Any] = {"chunks": (1, *shape), "compression": "gzip", "fletcher32": True}
-        made = file.create_dataset(contents.name, (number, *shape), np.uint8, **packed)
+        stored = (shape[2], *shape[:2]) if contents.channels_first else shape
+        packed: dict[str, Any] = {"chunks": (1, *stored), "compression": "gzip", "fletcher32": True}
+        made = file.create_dataset(contents.name, (number, *stored), np.uint8, **packed)
     total = hashlib.sha256()
     for n, entry in enumerate(entries):
         data = read(entry)
         value = np.frombuffer(data, np.uint8) if shape is None else _decoded(data, shape, entry)
+        if shape is not None and contents.channels_first:
+            value = value.transpose(2, 0, 1)
         made[n] = value
         if shape is None:
             _add(total, data)
         else:
             _update(total, value)
-    made.attrs["sha256"] = total.hexdigest()
+    made.attrs[CHECKSUM] = total.hexdigest()
     texts = {"keys": [one.key for one in entries], "sha256": [one.sha256 for one in entries]}
     if any(one.style for one in entries):
         texts["styles"] = [one.style for one in entries]
@@ -113,18 +134,21 @@ def _fill(file: Any, contents: Contents, read: Callable[[Entry], bytes], source:
     rows = np.array([one.row for one in entries], np.int64)
     _store(file, f"{OURS}/rows", rows, rows.dtype)
     for found in contents.carried:
-        _carry(file, found, rows, source)
+        made = _carry(file, found, rows, source)
+        for name, one in contents.described.get(found.name, {}).items():
+            if name != CHECKSUM:
+                made.attrs.create(name, one.value, dtype=one.dtype)
 
 
 def _store(file: Any, name: str, values: np.ndarray, dtype: Any) -> None:
     made = file.create_dataset(name, data=values, dtype=dtype, compression="gzip")
     total = hashlib.sha256()
     _update(total, values)
-    made.attrs["sha256"] = total.hexdigest()
+    made.attrs[CHECKSUM] = total.hexdigest()
 
 
-def _carry(file: Any, found: Found, rows: np.ndarray, source: Any) -> None:
-    """Copies the rows of a dataset of the source."""
+def _carry(file: Any, found: Found, rows: np.ndarray, source: Any) -> Any:
+    """Copies the rows of a dataset of the source; returns the new dataset."""
     import h5py
 
     shape = (len(rows), *found.shape[1:])
@@ -148,7 +172,8 @@ def _carry(file: Any, found: Found, rows: np.ndarray, source: Any) -> None:
                 f"the dataset {printable(found.name)} of the input cannot be read ({error})",
                 "Repair the file, or leave the dataset out with --leave-out.",
             ) from error
-    made.attrs["sha256"] = total.hexdigest()
+    made.attrs[CHECKSUM] = total.hexdigest()
+    return made
 
 
 def _at_a_time(shape: tuple[int, ...], dtype: np.dtype) -> int:
@@ -207,7 +232,7 @@ def differs(path: Path, digest: str) -> str:
             variable = h5py.check_vlen_dtype(one.dtype) is not None
             for at in range(0, one.shape[0] if all(one.shape) else 0, 1 if variable else step):
                 _update(total, one[at : at + (1 if variable else step)])
-            if total.hexdigest() != one.attrs["sha256"]:
+            if total.hexdigest() != one.attrs[CHECKSUM]:
                 problems.append(f"its dataset {name} does not have its checksum")
 
     try:

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from jaxstyle.data.pictures import colour
+from jaxstyle.data.pictures import colour, tags
 from jaxstyle.data.pictures.colour import Encoding
 from jaxstyle.data.pictures.complete.boxes import Broken, boxes
 
@@ -38,7 +38,7 @@ def colours(image: Image.Image, file: BinaryIO, notes: list[str]) -> Colours:
         _note_exif(image, notes)
     elif isinstance(found, Encoding):
         notes.append("declared primaries and gamma converted to sRGB")
-    return found
+    return None if found == tags.srgb_profile() else found  # of our outputs, whose levels it must not change
 
 
 def _of_png(image: Image.Image, file: BinaryIO, profile: bytes | None) -> Colours:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jaxstyle.data.pictures import png16, tags
+from jaxstyle.data.pictures import png16, tags, tiff16
 from jaxstyle.data.pictures.kinds import GRAY, output_format
 from jaxstyle.data.pictures.metadata import HEADER
 from jaxstyle.errors import ImageError
@@ -41,7 +41,7 @@ def encode(
         format: Pillow's name of the format, as in `image.Header.format`.
         quality: 1 to 100, for the lossy formats.
         name: of the file; a PPM called .pgm or .pfm becomes that.
-        bits: of a channel, 8 or 16; 16 for PNG only.
+        bits: of a channel, 8 or 16; 16 for PNG and TIFF only.
         exif: as `metadata.carried` returns it; dropped if the format has no place for it.
         tagged: say that the colours are sRGB, see `tags.colour_options`.
 
@@ -49,11 +49,24 @@ def encode(
         ImageError: the encoder failed.
     """
     format = output_format(name, format)
-    if bits == 16:
-        assert format == "PNG"
-        chunks = [tags.PNG_SRGB] if tagged else []
-        chunks += [(b"eXIf", exif.removeprefix(HEADER))] if exif else []
-        return png16.encode(pixels, alpha, chunks)
+    try:
+        return (_encode16 if bits == 16 else _encode8)(pixels, alpha, format, quality, tagged, exif)
+    except Exception as error:  # the encoder is missing, out of memory, or has a size limit
+        raise ImageError(f"the result cannot be written as {format} ({type(error).__name__}: {error})") from error
+
+
+def _encode16(pixels: np.ndarray, alpha: np.ndarray | None, format: str, _: int, tagged: bool, exif: bytes) -> bytes:
+    if format == "TIFF":
+        return tiff16.encode(pixels, alpha, tags.srgb_profile() if tagged else b"", exif)
+    assert format == "PNG"
+    chunks = [tags.PNG_SRGB] if tagged else []
+    chunks += [(b"eXIf", exif.removeprefix(HEADER))] if exif else []
+    return png16.encode(pixels, alpha, chunks)
+
+
+def _encode8(
+    pixels: np.ndarray, alpha: np.ndarray | None, format: str, quality: int, tagged: bool, exif: bytes
+) -> bytes:
     array = to_bytes(pixels)
     if format == "PGM":
         array = to_bytes(pixels @ LUMINANCE)
@@ -72,8 +85,5 @@ def encode(
         options["exif"] = exif
         options.pop("compression", None)  # libtiff, which compresses, refuses EXIF from Pillow
     buffer = io.BytesIO()
-    try:
-        Image.fromarray(array).save(buffer, "PPM" if format in GRAY.values() else format, **options)
-    except Exception as error:  # the encoder is missing, out of memory, or has a size limit
-        raise ImageError(f"the result cannot be written as {format} ({type(error).__name__}: {error})") from error
+    Image.fromarray(array).save(buffer, "PPM" if format in GRAY.values() else format, **options)
     return buffer.getvalue()

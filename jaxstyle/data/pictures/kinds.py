@@ -14,9 +14,9 @@ GRAY = {"pgm": "PGM", "pfm": "PFM"}
 BITMAP = "pbm"
 """Extension of a format that holds black and white only."""
 
-WRITTEN = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
+WRITTEN = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP", "tiff": "TIFF"}
 """Formats that `output_format` names; with `keep` an output has its input's."""
-_ADDED = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}
+_ADDED = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "TIFF": ".tif"}
 
 EXTRAS = {"HEIC": ("heif", "pillow-heif", "pillow_heif"), "JPEG XL": ("jxl", "pillow-jxl-plugin", "pillow_jxl"),
           "camera RAW": ("raw", "rawpy", "rawpy")}  # fmt: skip
@@ -75,8 +75,8 @@ MAGIC_BYTES = 132
 
 
 def extension(name: str) -> str:
-    """Returns the extension of a name in lower case, without its dot; "" if it has none."""
-    return PurePosixPath(name).suffix.lower().removeprefix(".")
+    """Returns the extension of a name in folded case, without its dot; "" if it has none."""
+    return PurePosixPath(name).suffix.casefold().removeprefix(".")
 
 
 def by_content(start: bytes) -> str:

@@ -26,10 +26,12 @@ from jaxstyle.settings import RenderSettings
 SNIFFED = 16
 """Encoded pictures at the beginning of a dataset whose formats are looked at."""
 SUITABLE = (
-    "N x H x W x 3 (or 1, or 4) of uint8, uint16 or floats in [0, 1], or N encoded pictures of variable length (uint8)"
+    "N x H x W x 3 (or 1, or 4) or N x 3 x H x W (or 1, or 4) of uint8, uint16 or floats in [0, 1], or N encoded "
+    "pictures of variable length (uint8)"
 )
 """What can be images."""
 _MOST_16 = 65535
+_CHANNELS = (1, 3, 4)
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,16 @@ class Table:
     prefix: str
     extension: str
     length: int
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of an array."""
+        return _image_shape(self.found)
+
+    @property
+    def channels_first(self) -> bool:
+        """Whether arrays are N x channels x H x W."""
+        return _is_channels_first(self.found)
 
     def key(self, row: int) -> str:
         """The key of a row."""
@@ -121,7 +133,9 @@ class Hdf5Source:
         one, row = self._at(locator)
         with self._lock:
             values = one.rows[row]
-        return io.BytesIO(np.asarray(values, np.uint8).tobytes() if not one.length else png(_levels(values)))
+        if not one.length:
+            return io.BytesIO(np.asarray(values, np.uint8).tobytes())
+        return io.BytesIO(png(_levels(values.transpose(1, 2, 0) if one.channels_first else values)))
 
     def stamp(self, locator: Locator) -> Stamp:
         """Returns the row's length, 0 if it has a variable one, and the file's modification time (st_mtime_ns)."""
@@ -180,7 +194,20 @@ def _is_array(found: Found) -> bool:
     floats = found.dtype.kind == "f" and found.dtype.itemsize <= 8
     number = floats or found.dtype.newbyteorder("=") in (np.uint8, np.uint16)
     plain = number and h5py.check_enum_dtype(found.dtype) is None
-    return plain and len(found.shape) == 4 and found.shape[3] in (1, 3, 4) and min(found.shape[1:]) > 0
+    return (plain and len(found.shape) == 4 and min(found.shape[1:]) > 0
+            and not {found.shape[1], found.shape[3]}.isdisjoint(_CHANNELS))  # fmt: skip
+
+
+def _is_channels_first(found: Found) -> bool:
+    """Whether an array is N x channels x H x W; where both ends could be channels, they come last."""
+    return len(found.shape) == 4 and found.shape[3] not in _CHANNELS
+
+
+def _image_shape(found: Found) -> tuple[int, int, int]:
+    """Height, width and channels of an array."""
+    _, *sides = found.shape
+    height, width, channels = (*sides[1:], sides[0]) if _is_channels_first(found) else sides
+    return height, width, channels
 
 
 def _opened(path: Path, settings: RenderSettings) -> Table:
@@ -195,7 +222,8 @@ def _opened(path: Path, settings: RenderSettings) -> Table:
     encoded = _is_encoded(found)
     if not encoded:
         try:
-            check_size(found.shape[2], found.shape[1], settings.max_pixels)
+            height, width, _ = _image_shape(found)
+            check_size(width, height, settings.max_pixels)
         except ImageError as error:
             raise InputError(f"{what} {error.what}", error.remedy) from error
         if found.dtype.kind == "f" and settings.white_level is not None:
@@ -213,6 +241,8 @@ def _opened(path: Path, settings: RenderSettings) -> Table:
 def _chosen(path: Path, found: Sequence[Found], name: str | None) -> Found:
     """The dataset of this name, or the only one that can be images."""
     suitable = [one for one in found if _is_array(one) or _is_encoded(one)]
+    if name is None:  # a mask of N x 1 x H x W does not stand against N x H x W x 3
+        suitable = [one for one in suitable if not _is_channels_first(one)] or suitable
     listed = "; ".join(map(_described, suitable[:20])) + "; ..." * (len(suitable) > 20)
     if name is not None:
         one = next((one for one in found if one.name == name.strip("/")), None)
@@ -222,8 +252,7 @@ def _chosen(path: Path, found: Sequence[Found], name: str | None) -> Found:
                 f"It has these that can be images: {listed}." if suitable else f"Give a file that has {SUITABLE}.",
             )
         if one not in suitable:
-            last = " Channels come last." if len(one.shape) == 4 and one.shape[1] in (1, 3, 4) else ""
-            raise InputError(f"{_described(one)} in {printable(path)} holds no images", f"It must be {SUITABLE}.{last}")
+            raise InputError(f"{_described(one)} in {printable(path)} holds no images", f"It must be {SUITABLE}.")
         return one
     if len(suitable) != 1:
         have = "; ".join(map(_described, found[:20])) or "no dataset"
