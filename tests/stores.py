@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import fsspec
 from fsspec.implementations.memory import MemoryFileSystem
 
@@ -56,3 +59,44 @@ def install(patch):
     fsspec.register_implementation("memory", Faulty, clobber=True)
     patch.setattr("jaxstyle.data.stores.PAUSE", 0)
     return MemoryFileSystem(skip_instance_cache=True)
+
+
+class InFolder(fsspec.AbstractFileSystem):
+    """A store whose objects are files of a folder, so that they outlive a process; each appears when it is complete."""
+
+    protocol = "memory"
+    cachable = False
+    root = Path("store")
+
+    def _file(self, path):
+        return self.root / str(path).removeprefix("memory://").strip("/")
+
+    def info(self, path, **_):
+        found = self._file(path)
+        state = found.stat()
+        kind = "directory" if found.is_dir() else "file"
+        return {
+            "name": f"/{found.relative_to(self.root)}",
+            "type": kind,
+            "size": state.st_size,
+            "mtime": state.st_mtime,
+        }
+
+    def ls(self, path, detail=True, **_):
+        return [self.info(one.relative_to(self.root)) for one in self._file(path).iterdir() if one.suffix != ".part"]
+
+    def cat_file(self, path, start=None, end=None, **_):
+        return self._file(path).read_bytes()[start:end]
+
+    def pipe_file(self, path, value, **_):
+        found = self._file(path)
+        found.parent.mkdir(parents=True, exist_ok=True)
+        part = found.with_name(f"{found.name}-{os.getpid()}.part")
+        part.write_bytes(value)
+        os.replace(part, found)
+
+    def put_file(self, local, path, **_):
+        self.pipe_file(path, Path(local).read_bytes())
+
+    def rm_file(self, path):
+        self._file(path).unlink()

@@ -2,9 +2,6 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
 
 import h5py
 import numpy as np
@@ -16,7 +13,6 @@ from PIL import Image
 from whole_runs import QUICK
 
 from jaxstyle.data import hdf5
-from jaxstyle.data.layout import TEMPORARY
 from jaxstyle.data.packing import hdf5_file, pack
 from jaxstyle.data.sources.hdf5 import Hdf5Source
 from jaxstyle.engine.pipeline import render
@@ -252,21 +248,6 @@ def test_images_in_several_styles_have_their_label_several_times(place):
     with h5py.File(place / "new.h5") as file:
         assert file["train/labels"][:].tolist() == [11 * (n // 2) for n in range(12)]
         assert [*file["jaxstyle/styles"].asstr()] == ["a.png", "b.png"] * 6
-
-
-def test_a_killed_packing_leaves_no_file_and_the_next_one_tidies_up(place):
-    run(place)
-    code = (
-        "import os, signal; from pathlib import Path\n"
-        "from jaxstyle.data import packing; from jaxstyle.data.packing import hdf5_file\n"
-        "hdf5_file.differs = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "packing.pack(Path('out'), Path('new.h5'), source=Path('data.h5'))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], cwd=place, check=False).returncode == -signal.SIGKILL
-    left = [name for name in os.listdir(place) if name.startswith(TEMPORARY)]
-    assert len(left) == 1 and not (place / "new.h5").exists()
-    pack(place / "out", place / "new.h5", source=place / "data.h5")
-    assert not [name for name in os.listdir(place) if name.startswith(TEMPORARY)]
 
 
 def test_a_file_that_does_not_read_as_it_was_written_is_not_kept(place, monkeypatch):

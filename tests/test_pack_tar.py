@@ -4,13 +4,10 @@ import hashlib
 import json
 import os
 import pickle
-import subprocess
-import sys
 import tarfile
 from urllib.parse import unquote
 
 import numpy as np
-import packing_kills
 import pytest
 import webdataset
 import whole_runs
@@ -307,13 +304,6 @@ def test_a_source_that_changes_while_it_is_read_leaves_no_shard(place, monkeypat
     with pytest.raises(InputError, match=r"train-0\.tar changed while it was read"):
         packed(place)
     assert everything(place / "new") == {}
-
-
-def test_a_killed_packing_leaves_whole_shards_and_the_next_one_finishes(place):
-    run(place)
-    line = [sys.executable, packing_kills.__file__, "*.tar", "8", "2", "10"]
-    done = subprocess.run(line, cwd=place, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr + done.stdout
 
 
 def test_the_command(place, monkeypatch, capsys):

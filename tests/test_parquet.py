@@ -3,13 +3,11 @@
 import json
 import os
 import resource
-import subprocess
 import sys
 from pathlib import Path
 
 import h5py
 import numpy as np
-import packing_kills
 import pytest
 import whole_runs
 from command import run as command
@@ -419,13 +417,6 @@ def test_what_pack_refuses(place, monkeypatch):
     with pytest.raises(StorageError, match="does not have the checksum"):
         packed(place)
     assert everything(place / "new") == {}
-
-
-def test_a_killed_packing_leaves_whole_files_and_the_next_one_finishes(place):
-    run(place)
-    line = [sys.executable, packing_kills.__file__, "*.parquet", "5", "1", "5"]
-    done = subprocess.run(line, cwd=place, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr + done.stdout
 
 
 def test_content_is_on_the_disk_before_its_name(place, monkeypatch):
