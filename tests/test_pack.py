@@ -82,6 +82,8 @@ def test_labels_go_with_their_images(place, monkeypatch, block):
 
 def test_attributes_go_with_their_datasets(place):
     run(place)
+    with h5py.File(place / "data.h5", "r+", libver="latest") as file:
+        file.create_dataset("wide", data=np.arange(6))
     args = place / "out", place / "new.h5"
     pack(*args, source=place / "data.h5")
     when, given = os.stat(place / "data.h5"), {
@@ -91,10 +93,11 @@ def test_attributes_go_with_their_datasets(place):
     with h5py.File(place / "data.h5", "r+", libver="latest") as file:
         labels = file["train/labels"]
         labels.attrs.update(given)
-        file.create_dataset("wide", data=np.arange(6)).attrs["many"] = np.zeros(hdf5.MOST_ATTRIBUTE)
+        labels.attrs.create("kind", 1, dtype=h5py.enum_dtype({"a": 0, "b": 1}, "u1"))
+        file["wide"].attrs["many"] = np.zeros(hdf5.MOST_ATTRIBUTE)
         file["mean"].make_scale("mean")
         file["boxes"].dims[2].attach_scale(file["mean"])
-    os.utime(place / "data.h5", ns=(when.st_atime_ns, when.st_mtime_ns))
+    os.utime(place / "data.h5", ns=(when.st_atime_ns, when.st_mtime_ns))  # as if the attributes alone had changed
     made = pack(*args, source=place / "data.h5")
     assert made.written == 1 and made.left == [
         "mean", "boxes (attribute DIMENSION_LIST)", "wide (attribute many)",
@@ -102,6 +105,7 @@ def test_attributes_go_with_their_datasets(place):
     with h5py.File(place / "new.h5") as file, h5py.File(place / "data.h5") as old:
         check_labels(file, [*range(6)])
         new, before = file["train/labels"].attrs, old["train/labels"].attrs
+        assert h5py.check_enum_dtype(new.get_id("kind").dtype) == {"a": 0, "b": 1}
         for name in given.keys() - {"sha256"}:
             one, other = new.get_id(name), before.get_id(name)
             assert (one.dtype, one.shape) == (other.dtype, other.shape)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from jaxstyle.data.audit import MAX_PIXELS
 from jaxstyle.data.folder import Folder
@@ -79,8 +79,9 @@ def _pack(output: Path, target: Path, provider: Hdf5Source | None, allow_missing
     files = [target if per_file is None else _numbered(target, n) for n in range(len(groups))]
     _check_targets(files, target, table, per_file is not None)
     described: dict[str, dict[str, Attribute]] = {}
-    for one in carried if table is not None else ():
-        described[one.name], unread = attributes(table.rows.file[one.name])
+    source: Any = None if table is None else table.rows.file
+    for one in carried:
+        described[one.name], unread = attributes(source[one.name])
         left += [f"{one.name} (attribute {name})" for name in unread]
     channels_first = table is not None and table.channels_first
     made = Packed(files, 0, len(entries), len(missing), shape is not None, [one.name for one in carried], left)
@@ -93,7 +94,6 @@ def _pack(output: Path, target: Path, provider: Hdf5Source | None, allow_missing
         contents = Contents(named, shape, group, carried, told, channels_first, described)
         if hdf5_file.digest_of(path) == contents.digest and not hdf5_file.differs(path, contents.digest):
             continue
-        source = None if table is None else table.rows.file
         hdf5_file.write(path, contents, partial(base.read_output, folder), source)
         made.written += 1
     return made

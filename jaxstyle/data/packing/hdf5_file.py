@@ -55,7 +55,7 @@ class Contents(NamedTuple):
     def digest(self) -> str:
         """Checksum of everything that decides the file."""
         entries = [one[:5] for one in self.entries]  # files that were packed before have no `image`
-        told = [FORMAT, self.name, self.shape, entries, [(one.name, one.shape) for one in self.carried]]
+        told: list[Any] = [FORMAT, self.name, self.shape, entries, [(one.name, one.shape) for one in self.carried]]
         told += ["channels first"] * self.channels_first  # files that were packed before have channels last
         told += [self._described()] if any(self.described.values()) else []
         return hashlib.sha256(json.dumps([told, self.attributes], sort_keys=True).encode()).hexdigest()
