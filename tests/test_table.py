@@ -73,6 +73,14 @@ def test_json_lines_and_parquet_say_the_same(output):
     assert ours[1]["input_modified"] == FULL.input_modified  # a float64 would round it
 
 
+def test_content_is_on_the_disk_before_its_name(output, monkeypatch):
+    calls, fsync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: calls.append("sync") or fsync(handle))
+    monkeypatch.setattr(os, "replace", lambda old, new: calls.append(os.path.basename(new)) or replace(old, new))
+    written(output, "csv")
+    assert calls == ["sync", "rows.csv", "sync"]
+
+
 def test_a_spreadsheet_finds_no_formula(output):
     begun = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "'")
     keys = [f"{begin}cmd.jpg" for begin in begun]

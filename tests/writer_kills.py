@@ -142,11 +142,6 @@ class Manifest(Writer):
     def check(self, place, whole):
         super().check(place, whole | {n: d for n, d in self.found(place).items() if d == b"older"})
 
-    def tidy(self, place):
-        """Deletes temporary files: no later export does."""
-        for path in place.glob(".jaxstyle-partial-*"):
-            path.unlink()
-
 
 class Folder(Writer):
     """A run's own outputs and ledger."""
@@ -311,8 +306,6 @@ def run(name: str, kills: int, seed: int = 0) -> dict[str, int]:
                 killed, late = killed + (ended is None), late + (ended is not None)
                 writer.check(place, whole)
             assert forked(lambda: writer.write(place)) is not None  # noqa: B023
-            if hasattr(writer, "tidy"):
-                writer.tidy(place)
             assert writer.found(place) == whole, f"{place.name} ends with other files"
     return {"kills": killed, "too late": late, "rounds": number, "changes": total}
 

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
 from jaxstyle.data.audit import opened
+from jaxstyle.data.packing.base import rename, temporary
 from jaxstyle.data.parquet import modules
+from jaxstyle.data.problems import storage_error
 from jaxstyle.data.reading import LastRows
 from jaxstyle.data.rows import Row
 from jaxstyle.data.sources.base import printable
-from jaxstyle.data.writing import writing
+from jaxstyle.data.writing import finish
 from jaxstyle.errors import InputError
 
 Format = Literal["csv", "parquet", "jsonl"]
@@ -199,12 +201,17 @@ def _check_target(output: Path, target: Path, format: Format) -> None:
 
 @contextmanager
 def _text_or_bytes(target: Path | None, format: Format) -> Iterator[Any]:
-    """The open target: of bytes for Parquet, else of text in UTF-8."""
+    """The open target: of bytes for Parquet, else of text in UTF-8. What a killed export left of it is deleted."""
     if target is None:
         yield sys.stdout
         return
-    with writing(target) as file:
-        yield file if format == "parquet" else _Text(file)
+    try:
+        with temporary(target) as (file, name):
+            yield file if format == "parquet" else _Text(file)
+            finish(file)
+            rename(name, target)
+    except OSError as error:
+        raise storage_error(target, "written", error) from error
 
 
 class _Text:
