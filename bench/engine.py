@@ -33,9 +33,20 @@ def flops(size: Size, objective: Objective) -> int:
     return cost.evaluation_flops(size, objective)
 
 
-def bytes_by_model(size: Size, settings: StylizeSettings, batch: int) -> int:
-    """Returns the memory of a batch in bytes as the planning estimates it."""
-    return memory.fixed_bytes(settings) + batch * memory.lane_bytes(size, settings)
+def bytes_by_model(
+    size: Size, settings: StylizeSettings, batch: int, platform: str = "cpu", *, used: bool = False
+) -> int:
+    """Returns the memory of a batch on one device in bytes as the planning estimates it.
+
+    Args:
+        platform: JAX's name of it.
+        used: leave out the parameters of layers that the objective does not use, which no program gets.
+    """
+    network = settings.objective().architecture
+    unused = set(network.layers) - set(cost.layers_used(settings.objective())) if used else ()
+    shared = memory.fixed_bytes(settings, platform) - memory.parameter_bytes(network, unused)
+    tile = settings.tile if isinstance(settings.tile, int) else None
+    return shared + batch * memory.lane_bytes(size, settings, tile, platform)
 
 
 def divide_cpu() -> None:
