@@ -14,6 +14,7 @@ from jaxstyle.engine.device import CAREFUL_STEP, JaxDevice, _memory_errors
 from jaxstyle.engine.lanes import BatchScheduler
 from jaxstyle.engine.pipeline import render
 from jaxstyle.engine.queues import Queues
+from jaxstyle.planning import memory
 from jaxstyle.planning.contract import Group, OutOfMemory
 from jaxstyle.planning.painting import Painting
 from jaxstyle.planning.preflight import Ready
@@ -201,6 +202,24 @@ def test_memory_that_is_free_at_the_moment_decides_nothing(device, network, monk
             device.max_batch(bucket), device.preferred_batch(bucket), device.memory, device.count,
         )  # fmt: skip
     assert now.free == 1 and now.name == device.name
+
+
+def test_the_estimate_of_memory_is_that_of_the_platform(device, network, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    gpu = JaxDevice(dataclasses.replace(SETTINGS, precision="float32"), network, STYLE)
+    bucket, fixed = (512, 384), memory.fixed_bytes(gpu.settings, "gpu")
+    lane = memory.lane_bytes(bucket, gpu.settings, None, "gpu")
+    assert lane < memory.lane_bytes(bucket, gpu.settings) and fixed > memory.fixed_bytes(gpu.settings)
+
+    def with_room_for(lanes):
+        monkeypatch.setattr(gpu, "memory", gpu.count * int((fixed + lanes * lane) / (1 - memory.MARGIN)))
+
+    with_room_for(1.1)
+    assert gpu.memory_bytes(bucket, 3) == gpu.count * fixed + 3 * lane  # whole: a CPU would need tiles
+    with_room_for(40.5)
+    assert gpu.max_batch(bucket) == gpu.count * 40
+    monkeypatch.setattr(gpu, "_style_bytes", lane)  # of styles by lane
+    assert gpu.max_batch(bucket) == gpu.count * 20
 
 
 def test_what_devices_raise_when_memory_is_out_is_one_error():

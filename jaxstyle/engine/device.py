@@ -67,7 +67,8 @@ class JaxDevice:
         self.count = there if settings.devices == "all" else int(settings.devices)
         if self.count > there:
             raise SettingsError(f"devices is {self.count}", f"It must be at most {there}: JAX has no more here.")
-        self._cpu = jax.default_backend() == "cpu"
+        self._platform = jax.default_backend()
+        self._cpu = self._platform == "cpu"
         if self._cpu and settings.devices == "all" and not self._room(settings, there):
             self.count = 1
         with _memory_errors():
@@ -115,7 +116,7 @@ class JaxDevice:
         return self._tiled[of]
 
     def _tile(self, bucket: Size, settings: RenderSettings | None = None) -> int | None:
-        return memory.chosen_tile(bucket, settings or self.settings, self.memory // self.count)
+        return memory.chosen_tile(bucket, settings or self.settings, self.memory // self.count, self._platform)
 
     @staticmethod
     def _room(settings: RenderSettings, parts: int) -> bool:
@@ -143,13 +144,13 @@ class JaxDevice:
         return max(0, self.memory - self.count * used)
 
     def memory_bytes(self, bucket: Size, lanes: int) -> int:
-        each = memory.lane_bytes(bucket, self.settings, self._tile(bucket)) + self._style_bytes
-        return self.count * memory.fixed_bytes(self.settings) + lanes * each
+        each = memory.lane_bytes(bucket, self.settings, self._tile(bucket), self._platform) + self._style_bytes
+        return self.count * memory.fixed_bytes(self.settings, self._platform) + lanes * each
 
     def max_batch(self, bucket: Size) -> int:
         tile = self._tile(bucket)
-        most = memory.largest_batch(bucket, self.settings, self.memory // self.count, tile)
-        lane = memory.lane_bytes(bucket, self.settings, tile)
+        most = memory.largest_batch(bucket, self.settings, self.memory // self.count, tile, self._platform)
+        lane = memory.lane_bytes(bucket, self.settings, tile, self._platform)
         return self.count * max(1, most * lane // (lane + self._style_bytes))
 
     def preferred_batch(self, bucket: Size) -> int:
@@ -161,7 +162,7 @@ class JaxDevice:
     def worth_shrinking(self, group: Group, lanes: int, evaluations: int) -> bool:
         each = lanes if self._cpu else lanes / self.count  # the parts of a CPU share its cores
         flops = each * evaluations * cost.evaluation_flops(group.bucket, self.settings.objective())
-        return flops > COMPILE_FLOPS.get(jax.default_backend(), COMPILE_FLOPS_ACCELERATOR)
+        return flops > COMPILE_FLOPS.get(self._platform, COMPILE_FLOPS_ACCELERATOR)
 
     def batch(self, group: Group, size: int) -> Batch:
         step_scale = CAREFUL_STEP if group.careful else 1.0

@@ -1,13 +1,15 @@
 """Estimates the device memory of an image in bytes, from shapes alone. A bucket is (width, height) in pixels.
 
-The estimate counts the arrays that are alive at the peak of `Stylizer.advance`; tests/test_cost.py compares it with
-XLA's memory analysis of the compiled program on the CPU.
+The estimate counts the arrays that are alive at the peak of `Stylizer.advance`, which differ between platforms, since
+XLA has a compiler for each. tests/test_cost.py compares it with XLA's memory analysis of the program that is compiled
+for the CPU, tests/test_memory.py with recorded ones of programs that bench/aot.py has compiled for accelerators.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from jaxstyle.architecture import Architecture
 from jaxstyle.planning.cost import compared_layers, layers_used, map_size, positions, sorted_layers
@@ -18,16 +20,13 @@ from jaxstyle.style.solvers import SOLVERS
 
 IMAGES = 8
 """Float32 arrays of the image's size that are alive during an evaluation beside the solver's state: the trial image,
-the direction, total variation's differences. XLA's buffers hold 5 to 7."""
+the direction, total variation's differences. XLA's buffers hold 5 to 8."""
 GRAMS = {"gram": 2, "moments": 3, "w2": 8}
 """Arrays of a Gram matrix's size alive for each style layer, by style loss: its gradient, and the gradient plus its
 transpose; for "moments" also the covariance, and for "w2" the iterates of the matrix root."""
-SORTED = 4
-"""Float32 arrays of a feature map's size alive for each layer of the histogram term: sorted features, their places, the
-quantiles and the gradient."""
 MARGIN = 0.2
-"""Share of the memory that `largest_batch` leaves free: for the compiler, fragmentation, and differences between the
-CPU, on which the bytes were measured, and other devices."""
+"""Share of the memory that `largest_batch` leaves free: for fragmentation, for what libraries such as cuDNN take
+outside the compiler's account, and since no accelerator has run the programs whose bytes the estimate follows."""
 
 
 TILES = (1024, 512, 256, 128)
@@ -37,55 +36,101 @@ _FLOAT = 4
 """Bytes of a float32."""
 
 
+class Platform(NamedTuple):
+    """What the programs of a platform keep in memory during an evaluation.
+
+    Attributes:
+        early: whether the gradients that the terms give each feature map are computed before the backward pass, and
+            kept until it arrives there. Otherwise only those of a layer and the one before it are alive at a time.
+        spread: arrays of a feature map's size that the gradient of its pooling takes.
+        scratch: float32 arrays of the size of the largest feature map that convolutions take outside XLA's account.
+        channels: of which number the channels of feature maps are padded to a multiple.
+        copies: whether kernels in float32 are copied, too, into the order of axes that the convolutions want.
+        sorted: float32 arrays of a feature map's size for each layer of the histogram term: sorted features, their
+            places, the quantiles and the gradient.
+    """
+
+    early: bool
+    spread: int
+    scratch: int
+    channels: int
+    copies: bool
+    sorted: int
+
+
+PLATFORMS = {
+    # Convolutions take 60 to 90 float32 a pixel by the growth of the process at 256 pixels: the size of a padded copy
+    # of their largest input, which has 64 channels.
+    "cpu": Platform(early=True, spread=1, scratch=1, channels=1, copies=False, sorted=4),
+    # Compiled for H100, A100 and T4, see bench/REPORT.md: 0.9 to 1.0 of the estimate.
+    "gpu": Platform(early=False, spread=1, scratch=0, channels=1, copies=True, sorted=3),
+    # Compiled for v5e and v6e: 64 channels lie in 128 lanes, and the four parts of a pooling's gradient in arrays of
+    # their own. A batch of one lies otherwise and takes half.
+    "tpu": Platform(early=False, spread=6, scratch=0, channels=128, copies=True, sorted=3),
+}
+"""By JAX's name of the platform; other platforms are taken for a CPU."""
+
+
+def _of(platform: str) -> Platform:
+    return PLATFORMS.get(platform, PLATFORMS["cpu"])
+
+
 def parameter_bytes(network: Architecture, layers: Iterable[str]) -> int:
     """Returns the bytes of kernels, flipped kernels and biases of layers in float32."""
     return sum(_FLOAT * (2 * math.prod(network.kernel_shapes[name]) + network.channels(name)) for name in layers)
 
 
-def fixed_bytes(settings: StylizeSettings) -> int:
+def fixed_bytes(settings: StylizeSettings, platform: str = "cpu") -> int:
     """Returns the bytes that all lanes share: the parameters of all layers, used or not, and the style's Gram matrices.
 
-    In bfloat16 also the rounded kernels, which a program makes once a call; they are counted as float32, as the CPU
-    keeps them.
+    In bfloat16 also the rounded kernels, counted as float32, as the CPU keeps them; on some platforms also copies of
+    the kernels in float32.
+
+    Args:
+        platform: JAX's name of it.
     """
     objective = settings.objective()
     network = objective.architecture
     grams = max(1, settings.lane_regions) * _gram_bytes(objective)
-    rounded = parameter_bytes(network, layers_used(objective)) if settings.precision == "bfloat16" else 0
-    return parameter_bytes(network, network.layers) + rounded + grams
+    copied = settings.precision == "bfloat16" or _of(platform).copies
+    copies = parameter_bytes(network, layers_used(objective)) if copied else 0
+    return parameter_bytes(network, network.layers) + copies + grams
 
 
 def _gram_bytes(objective: Objective) -> int:
     return sum(_FLOAT * objective.architecture.channels(name) ** 2 for name in compared_layers(objective)[1])
 
 
-def lane_bytes(bucket: tuple[int, int], settings: StylizeSettings, tile: int | None = None) -> int:
+def lane_bytes(
+    bucket: tuple[int, int], settings: StylizeSettings, tile: int | None = None, platform: str = "cpu"
+) -> int:
     """Returns the peak bytes of one lane during `Stylizer.advance`, including its share of all temporaries.
 
     A line search under `vmap` (jaxopt-zoom) has the arrays of two evaluations alive, and parameters for every lane.
 
     Args:
         tile: longest side of a tile in pixels [default: the picture is computed whole]
+        platform: JAX's name of it.
     """
-    objective = settings.objective()
+    on, objective = _of(platform), settings.objective()
     number = 2 if settings.precision == "bfloat16" else _FLOAT
     image = 3 * bucket[0] * bucket[1] * _FLOAT
     kind = SOLVERS[settings.solver]
+    if kind.evaluations_at_once > 1:  # a loop of its own keeps the gradients for the next round
+        on = on._replace(early=True)
     state = kind.images(settings) * image
     network, used = objective.architecture, layers_used(objective)
     targets = number * sum(map_size(bucket, network, name) for name in compared_layers(objective)[0])
     cut = blocks(network, used, bucket[1], bucket[0], tile or max(bucket))
-
-    # The CPU's convolutions allocate scratch memory that XLA does not count: 60 to 90 float32 a pixel by the growth
-    # of the process at 256 pixels, the size of a padded copy of their largest input (64 channels).
     largest = max((math.prod(one.window) * network.channels(name) for one in cut for name in one.layers), default=0)
     grams = GRAMS[objective.style_loss] * _gram_bytes(objective)
-    evaluation = number * _evaluation(bucket, objective, cut) + grams + IMAGES * image
+    evaluation = number * _evaluation(bucket, objective, cut, on) + grams + IMAGES * image
     if kind.evaluations_at_once > 1:
         evaluation = kind.evaluations_at_once * evaluation + parameter_bytes(network, used)
     before = _FLOAT * 4 * bucket[0] * bucket[1] if objective.temporal_weight else 0  # the warped image and its weights
-    ordered = SORTED * _FLOAT * sum(map_size(bucket, network, name) for name in sorted_layers(objective))
-    return state + targets + evaluation + _FLOAT * largest + _region_bytes(bucket, settings) + before + ordered
+    ordered = on.sorted * _FLOAT * sum(map_size(bucket, network, name) for name in sorted_layers(objective))
+    scratch = on.scratch * _FLOAT * largest
+    return state + targets + evaluation + scratch + _region_bytes(bucket, settings) + before + ordered
 
 
 def _region_bytes(bucket: tuple[int, int], settings: StylizeSettings) -> int:
@@ -100,7 +145,7 @@ def _region_bytes(bucket: tuple[int, int], settings: StylizeSettings) -> int:
     return regions * (weights + weighted + (1 + GRAMS[objective.style_loss]) * _gram_bytes(objective))
 
 
-def _evaluation(bucket: tuple[int, int], objective: Objective, cut: Sequence[Block]) -> int:
+def _evaluation(bucket: tuple[int, int], objective: Objective, cut: Sequence[Block], on: Platform) -> int:
     """Returns the most values alive during one evaluation, in feature maps and their gradients only.
 
     The blocks with several tiles come first. Their inputs are alive throughout, and so are the maps that are read whole
@@ -112,10 +157,10 @@ def _evaluation(bucket: tuple[int, int], objective: Objective, cut: Sequence[Blo
     whole = [name for block in cut[len(tiled) :] for name in block.layers]
     held = 2 * sum(map_size(bucket, network, name) for block in tiled for name in block.layers if name in read_whole)
     inputs = [_input(network, block) for block in cut[: len(tiled) + 1]]
-    worst = _maps(objective, whole, lambda name: positions(bucket, name))
+    worst = _maps(objective, whole, lambda name: positions(bucket, name), on)
     for number, block in enumerate(tiled):
         area = dict.fromkeys(block.layers, math.prod(block.window))
-        worst = max(worst, sum(inputs[number : number + 2]) + _maps(objective, block.layers, area.__getitem__))
+        worst = max(worst, sum(inputs[number : number + 2]) + _maps(objective, block.layers, area.__getitem__, on))
     return held + (sum(inputs) if tiled else 0) + worst
 
 
@@ -124,39 +169,49 @@ def _input(network: Architecture, block: Block) -> int:
     return block.height * block.width * network.kernel_shapes[block.layers[0]][2]
 
 
-def _maps(objective: Objective, layers: Sequence[str], area: Callable[[str], int]) -> int:
+def _maps(objective: Objective, layers: Sequence[str], area: Callable[[str], int], on: Platform) -> int:
     """Returns the most values alive in these layers and their gradients.
 
-    When the backward pass reaches a layer, this layer and every earlier one keep their map, the map's gradient from the
-    Gram matrix, and its difference from the content's (XLA computes the last two early and keeps them). The incoming
+    When the backward pass reaches a layer, this layer and every earlier one keep their map, and where the platform
+    computes them early also the map's gradient from the Gram matrix and its difference from the content's. The incoming
     and the outgoing gradient of the layer are alive too.
 
     Args:
         area: number of positions of a layer.
     """
     network, (content, style) = objective.architecture, compared_layers(objective)
-    held = worst = 0
+    held = worst = below = 0
     for layer, after in zip(layers, (*layers[1:], ""), strict=False):  # without layers there is nothing to pair
-        own = area(layer) * network.channels(layer)
-        held += own * (1 + (layer in style) + (layer in content))
-        before = area(layer) * network.kernel_shapes[layer][2]
-        worst = max(worst, held + own + before)
+        own = area(layer) * _padded(network.channels(layer), on)
+        terms = own * ((layer in style) + (layer in content))
+        held += own + on.early * terms
+        before = area(layer) * _padded(network.kernel_shapes[layer][2], on)
+        late = 0 if on.early else max(terms, below)
+        worst = max(worst, held + own + before + late)
         if after.endswith("conv1"):
-            worst = max(worst, held + own + own // 4)
+            worst = max(worst, held + on.spread * own + own // 4 + late)
+        below = terms
     return worst
 
 
-def largest_batch(bucket: tuple[int, int], settings: StylizeSettings, memory: int, tile: int | None = None) -> int:
+def _padded(channels: int, on: Platform) -> int:
+    """Returns a number of channels as a platform pads it; images of three channels are not padded."""
+    return channels if channels == 3 else -(-channels // on.channels) * on.channels
+
+
+def largest_batch(
+    bucket: tuple[int, int], settings: StylizeSettings, memory: int, tile: int | None = None, platform: str = "cpu"
+) -> int:
     """Returns the most lanes of a bucket that fit in `memory` bytes less `MARGIN`; 0 if none fits.
 
     Args:
-        tile: see `lane_bytes`.
+        tile, platform: see `lane_bytes`.
     """
-    free = int(memory * (1 - MARGIN)) - fixed_bytes(settings)
-    return max(0, free // lane_bytes(bucket, settings, tile))
+    free = int(memory * (1 - MARGIN)) - fixed_bytes(settings, platform)
+    return max(0, free // lane_bytes(bucket, settings, tile, platform))
 
 
-def chosen_tile(bucket: tuple[int, int], settings: StylizeSettings, memory: int) -> int | None:
+def chosen_tile(bucket: tuple[int, int], settings: StylizeSettings, memory: int, platform: str = "cpu") -> int | None:
     """Returns the longest side in pixels of the tiles for a bucket; None if its pictures are computed whole.
 
     `settings.tile` decides, and for "auto" the memory: tiles if no lane fits whole, as large as fit, or the smallest if
@@ -164,10 +219,14 @@ def chosen_tile(bucket: tuple[int, int], settings: StylizeSettings, memory: int)
 
     Args:
         memory: bytes of one device.
+        platform: JAX's name of it.
     """
     if settings.tile == "none" or settings.lane_regions:  # regions are computed whole
         return None
-    if settings.tile == "auto" and largest_batch(bucket, settings, memory):
+    if settings.tile == "auto" and largest_batch(bucket, settings, memory, None, platform):
         return None
     sides = [side for side in (TILES if settings.tile == "auto" else (settings.tile,)) if side < max(bucket)]
-    return next((side for side in sides if largest_batch(bucket, settings, memory, side)), sides[-1] if sides else None)
+    return next(
+        (side for side in sides if largest_batch(bucket, settings, memory, side, platform)),
+        sides[-1] if sides else None,
+    )
