@@ -1,7 +1,7 @@
 """`python bench/report.py` writes bench/REPORT.md and bench/plots/ from the JSON in bench/results/.
 
 It uses the newest measurement of each bench on each machine. Files of bench/run.py have "results", files of
-bench/gpu.py have "sections"; other files are refused.
+bench/gpu.py have "sections", those of bench/aot.py "compiled"; other files are refused.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import report_aot
 import report_plots
 
 from jaxstyle.report.plot import number
@@ -145,7 +146,7 @@ def load(folder: Path) -> tuple[dict[str, list[Measured]], list[Measured]]:
     """Loads the newest measurements of every machine by bench, and the newest runs of the GPU program on GPUs.
 
     Raises:
-        ValueError: a file is neither of bench/run.py nor of bench/gpu.py.
+        ValueError: a file is of none of bench/run.py, bench/gpu.py and bench/aot.py.
     """
     benches: dict[tuple[str, tuple], Measured] = {}
     gpus: dict[tuple, Measured] = {}
@@ -162,8 +163,8 @@ def load(folder: Path) -> tuple[dict[str, list[Measured]], list[Measured]]:
             for name, results in by_name.items():
                 one = Measured(record["date"], record["machine"], results)
                 benches[name, one.identity] = one
-        else:
-            raise ValueError(f"{path.name} is no file of bench/run.py or bench/gpu.py")
+        elif "compiled" not in record:
+            raise ValueError(f"{path.name} is no file of bench/run.py, bench/gpu.py or bench/aot.py")
     found: dict[str, list[Measured]] = {}
     for (name, _), one in benches.items():
         found.setdefault(name, []).append(one)
@@ -244,6 +245,7 @@ def write(folder: Path, output: Path) -> Path:
             )
             lines += results(one)
         lines += [] if found else [UNMEASURED, ""]
+    lines += ["## Accelerators: compiled, not run", "", *report_aot.section(report_aot.cases(folder), table)]
     lines += ["## GPU", "", *([] if gpus else [NO_GPU, ""])]
     for one in gpus:
         lines += [one.about(), "", *illustrated(plots, "gpu", report_plots.gpu(one.results))]

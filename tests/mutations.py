@@ -371,6 +371,29 @@ TILES = _in(
      "tiles::a_run_uses_tiles_and_rows_say_so"),
 )  # fmt: skip
 
+ACCELERATORS = _in(
+    "",
+    ("memory-platform", "batches on a GPU are as small as if it were a CPU", "engine/device.py",
+     "largest_batch(bucket, self.settings, self.memory // self.count, tile, self._platform)",
+     "largest_batch(bucket, self.settings, self.memory // self.count, tile)",
+     "device::the_estimate_of_memory_is_that_of_the_platform"),
+    ("memory-late", "a GPU is expected to keep the gradients of all terms", "planning/memory.py",
+     "held += own + on.early * terms", "held += own + terms", "memory"),
+    ("memory-copies", "a GPU's copies of the kernels take no memory", "planning/memory.py",
+     'copied = settings.precision == "bfloat16" or _of(platform).copies', 'copied = settings.precision == "bfloat16"',
+     "memory::a_program_of_an_accelerator_copies_the_kernels"),
+    ("memory-tile-platform", "a picture that fits on a GPU is cut into tiles", "planning/memory.py",
+     "largest_batch(bucket, settings, memory, None, platform)", "largest_batch(bucket, settings, memory)",
+     "memory::what_fits_depends_on_the_platform"),
+)  # fmt: skip
+
+BENCH = [
+    Mutant("hlo-slices", "a slice of the history counts as the whole of it", "bench/traffic.py",
+           "if user.opcode in SLICES and user.operands[0] == value.name:", "if False:", ("test_hlo.py",)),
+    Mutant("aot-again", "an equal program is compiled again", "bench/aot.py",
+           'known.get(case, {}).get("digest") == digest', "False", ("test_compiled.py",)),
+]  # fmt: skip
+
 OUTPUTS = _in(
     "",
     ("output-name", "a.jpg.png has the output of a.jpg with --output-format png", "data/pictures/kinds.py",
@@ -1038,6 +1061,8 @@ MUTANTS = [
     *REGIONS,
     *PLANNING,
     *TILES,
+    *ACCELERATORS,
+    *BENCH,
     *OUTPUTS,
     *DATA,
     *FRAMES,
