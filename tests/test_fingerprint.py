@@ -169,16 +169,18 @@ def test_a_setting_of_a_newer_version_is_refused_unless_it_is_null(tmp_path):
         compare(tmp_path, run())
 
 
-@pytest.mark.parametrize(("solver", "unused"), [("lbfgs", "learning_rate"), ("jaxopt-zoom", "learning_rate"),
-                                                ("adam", "history")])  # fmt: skip
-def test_what_the_solver_does_not_use_is_neither_recorded_nor_compared(tmp_path, solver, unused):
-    values = {"learning_rate": 0.5, "history": 5}
+@pytest.mark.parametrize(("solver", "unused", "used"), [
+    ("lbfgs", "learning_rate", "history"), ("lbfgs", "averaging", "preconditioner"),
+    ("jaxopt-zoom", "learning_rate", "history"), ("jaxopt-zoom", "preconditioner", "history"),
+    ("adam", "history", "learning_rate"), ("adam", "preconditioner", "averaging"),
+])  # fmt: skip
+def test_what_the_solver_does_not_use_is_neither_recorded_nor_compared(tmp_path, solver, unused, used):
+    values = {"learning_rate": 0.5, "averaging": 0.5, "history": 5, "preconditioner": "pyramid"}
     write_fingerprint(tmp_path, run(solver=solver))
     assert unused not in content(tmp_path)["decides"]["settings"]
-    compare(tmp_path, run(solver=solver, **{unused: values.pop(unused)}))
-    [(used, value)] = values.items()
-    with pytest.raises(SettingsMismatch, match=rf"settings\.{used} is {value} now"):
-        compare(tmp_path, run(solver=solver, **{used: value}))
+    compare(tmp_path, run(solver=solver, **{unused: values[unused]}))
+    with pytest.raises(SettingsMismatch, match=rf"settings\.{used} is {values[used]!r} now"):
+        compare(tmp_path, run(solver=solver, **{used: values[used]}))
     edit(tmp_path, {unused: 77})  # as older versions recorded it
     compare(tmp_path, run(solver=solver))
 

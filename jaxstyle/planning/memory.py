@@ -80,7 +80,8 @@ def lane_bytes(bucket: tuple[int, int], settings: StylizeSettings, tile: int | N
     # of the process at 256 pixels, the size of a padded copy of their largest input (64 channels).
     largest = max((math.prod(one.window) * network.channels(name) for one in cut for name in one.layers), default=0)
     grams = GRAMS[objective.style_loss] * _gram_bytes(objective)
-    evaluation = number * _evaluation(bucket, objective, cut) + grams + IMAGES * image
+    images = IMAGES + kind.images_of_a_tick(settings)
+    evaluation = number * _evaluation(bucket, objective, cut) + grams + images * image
     if kind.evaluations_at_once > 1:
         evaluation = kind.evaluations_at_once * evaluation + parameter_bytes(network, used)
     before = _FLOAT * 4 * bucket[0] * bucket[1] if objective.temporal_weight else 0  # the warped image and its weights

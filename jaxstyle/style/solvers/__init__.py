@@ -23,12 +23,15 @@ class SolverKind:
         images: (settings) -> number of float32 arrays of the image's size that a lane holds between two ticks, its
             image included.
         evaluations_at_once: evaluations whose arrays are alive at the same time during a tick.
+        images_of_a_tick: (settings) -> number of float32 arrays of the image's size that are alive during a tick's
+            evaluation, beside those of every solver, see `planning.memory.IMAGES`.
     """
 
     place: str
     options: tuple[str, ...]
     images: Callable[[StylizeSettings], int]
     evaluations_at_once: int = 1
+    images_of_a_tick: Callable[[StylizeSettings], int] = lambda settings: 0
 
     def make(self, settings: StylizeSettings) -> Solver:
         """Imports the solver and passes it its options from the settings."""
@@ -38,7 +41,10 @@ class SolverKind:
 
 
 SOLVERS: dict[str, SolverKind] = {
-    "lbfgs": SolverKind("lbfgs:Lbfgs", ("history",), lambda settings: 2 + 2 * settings.history),
+    "lbfgs": SolverKind(
+        "lbfgs:Lbfgs", ("history", "preconditioner"), lambda settings: 2 + 2 * settings.history,
+        images_of_a_tick=lambda settings: int(settings.preconditioner != "none"),  # the direction of z
+    ),
     "adam": SolverKind("adam:Adam", ("learning_rate", "averaging"), lambda settings: 7 if settings.averaging else 5),
     "jaxopt-zoom": SolverKind("zoom:JaxoptZoom", ("history",), lambda settings: 3 + 2 * settings.history, 2),
-}
+}  # fmt: skip

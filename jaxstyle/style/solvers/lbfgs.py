@@ -4,6 +4,9 @@ The search direction is jaxopt's (Nocedal and Wright, "Numerical Optimization", 
 loop until the slowest lane of a batch has finished, which under vmap costs some 30 evaluations an iteration. So a tick
 evaluates one step of given length and then accepts or rejects it. jaxopt's `update` keeps five images for each
 history pair alive under XLA, so this module writes the history in place.
+
+With the preconditioner "pyramid" the gradient, the direction and the history are those of the variables z of
+`preconditioner`, and only a step's image is computed from them.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxstyle.style.solvers import preconditioner
 from jaxstyle.style.solvers.base import Evaluate, Image, Point, Scalar, Solver, Step, hold
 
 with warnings.catch_warnings():  # jaxopt warns at import that it is unmaintained
@@ -73,10 +77,15 @@ class Direction(NamedTuple):
     slope: Scalar
 
 
-def direction(state: State, memory: Memory) -> tuple[State, Direction]:
-    """Returns the L-BFGS direction. If it is no descent direction, clears the history and returns steepest descent."""
+def direction(state: State, memory: Memory, initial: Any = None) -> tuple[State, Direction]:
+    """Returns the L-BFGS direction. If it is no descent direction, clears the history and returns steepest descent.
+
+    Args:
+        initial: the initial inverse Hessian, as a factor on the image [default: `State.gamma`]
+    """
     gradient, row = memory.gradient, state.written % state.rho.shape[0]
-    towards = -inv_hessian_product(gradient, memory.s, memory.y, state.rho, state.gamma, row)
+    initial = state.gamma if initial is None else initial
+    towards = -inv_hessian_product(gradient, memory.s, memory.y, state.rho, initial, row)
     slope = jnp.vdot(gradient, towards)
     ascends = ~(slope < 0)
     state = hold(ascends, forget(state, gradient), state)
@@ -99,6 +108,19 @@ def along_gradient(state: State, gradient: Image) -> Scalar:
     """Returns the factor on the gradient that changes a value by `first_step` on average."""
     mean = jnp.sum(jnp.abs(gradient)) / state.values
     return state.first_step / jnp.maximum(mean, jnp.finfo(mean.dtype).tiny)
+
+
+def preconditioned(state: State, memory: Memory) -> tuple[State, Direction, Image]:
+    """Returns the direction of the variables z, and that of the image. Steepest descent is scaled so that the step
+    changes a value of the image by as much on average as `along_gradient` says of a value of z."""
+    rows = state.rho.shape[0]
+    initial = preconditioner.initial_inverse(memory.s, memory.y, state.rho, state.pairs, (state.written - 1) % rows)
+    state, along = direction(state, memory, initial)
+    move = preconditioner.image(along.direction)
+    tiny = jnp.finfo(move.dtype).tiny
+    ratio = jnp.sum(jnp.abs(along.direction)) / jnp.maximum(jnp.sum(jnp.abs(move)), tiny)
+    scale = jnp.where(state.pairs > 0, 1, ratio)
+    return state, Direction(scale * along.direction, scale * along.slope), scale * move
 
 
 class Verdict(NamedTuple):
@@ -139,9 +161,14 @@ def judge(before: Scalar, after: Scalar, slope: Scalar, s: Image, y: Image, firs
 
 @dataclass(frozen=True)
 class Lbfgs(Solver):
-    """L-BFGS with one evaluation a tick and a history of curvature pairs, each two float32 images."""
+    """L-BFGS with one evaluation a tick and a history of curvature pairs, each two float32 images.
+
+    Attributes:
+        preconditioner: see `StylizeSettings`.
+    """
 
     history: int = 10
+    preconditioner: str = "none"
     monotone = True
 
     def start(self, evaluate: Evaluate, start: Point, values: Any, step_scale: Any) -> Step:
@@ -168,10 +195,17 @@ class Lbfgs(Solver):
     ) -> Step:
         """Evaluates x' = x + t d, accepts or rejects x', keeps or drops its curvature pair, and chooses the next t."""
         del closing
-        state, along = direction(state, memory)
-        trial = jnp.where(first, at.image, at.image + state.step * along.direction)
-        (loss, terms), gradient = evaluate(trial)
-        s, y = trial - at.image, gradient - memory.gradient
+        if self.preconditioner == "none":
+            state, along = direction(state, memory)
+            trial = jnp.where(first, at.image, at.image + state.step * along.direction)
+            (loss, terms), gradient = evaluate(trial)
+            s = trial - at.image
+        else:
+            state, along, move = preconditioned(state, memory)
+            trial = jnp.where(first, at.image, at.image + state.step * move)
+            (loss, terms), gradient = evaluate(trial)
+            s, gradient = state.step * along.direction, preconditioner.variables(gradient)
+        y = gradient - memory.gradient
         verdict = judge(at.loss, loss, jnp.vdot(memory.gradient, s), s, y, first)
 
         state, memory = self._remember(state, memory, verdict, s, y, gradient)
