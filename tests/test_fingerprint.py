@@ -16,6 +16,7 @@ from jaxstyle.data.lock import locked
 from jaxstyle.data.mutex import mutex
 from jaxstyle.data.rows import Row
 from jaxstyle.errors import OutputLocked, SettingsMismatch, StorageError
+from jaxstyle.presets import DEFAULTS
 from jaxstyle.settings import NO_PIXELS, RenderSettings
 
 ABOUT = {"jaxstyle": "0.1.0", "style": "s.png"}
@@ -123,6 +124,14 @@ def test_a_folder_from_before_scales_resumes_without_and_refuses_scales(tmp_path
     compare(tmp_path, run(scales="none", coarse_content_weight=3.0, style_pixels=0))
     with pytest.raises(SettingsMismatch, match=r"settings\.scales is \[256, 512\] now and None there"):
         compare(tmp_path, run(scales="auto", style_pixels=0))
+
+
+def test_a_folder_from_before_preconditioners_refuses_one_that_a_preset_brings(tmp_path, monkeypatch):
+    (tmp_path / SETTINGS).write_text(VERSION_0_1)
+    monkeypatch.setitem(DEFAULTS, "preconditioner", "pyramid")
+    with pytest.raises(SettingsMismatch, match=r"settings\.preconditioner is 'pyramid' now and 'none' there"):
+        compare(tmp_path, run(style_pixels=0))
+    compare(tmp_path, run(style_pixels=0, preconditioner="none"))
 
 
 def test_a_setting_that_an_old_folder_does_not_have_equals_its_default(tmp_path):
