@@ -71,7 +71,7 @@ def lane_bytes(bucket: tuple[int, int], settings: StylizeSettings, tile: int | N
     number = 2 if settings.precision == "bfloat16" else _FLOAT
     image = 3 * bucket[0] * bucket[1] * _FLOAT
     kind = SOLVERS[settings.solver]
-    state = kind.images(settings) * image
+    state = math.ceil(kind.images(settings) * image)
     network, used = objective.architecture, layers_used(objective)
     targets = number * sum(map_size(bucket, network, name) for name in compared_layers(objective)[0])
     cut = blocks(network, used, bucket[1], bucket[0], tile or max(bucket))
@@ -81,7 +81,7 @@ def lane_bytes(bucket: tuple[int, int], settings: StylizeSettings, tile: int | N
     largest = max((math.prod(one.window) * network.channels(name) for one in cut for name in one.layers), default=0)
     grams = GRAMS[objective.style_loss] * _gram_bytes(objective)
     images = IMAGES + kind.images_of_a_tick(settings)
-    evaluation = number * _evaluation(bucket, objective, cut) + grams + images * image
+    evaluation = number * _evaluation(bucket, objective, cut) + grams + math.ceil(images * image)
     if kind.evaluations_at_once > 1:
         evaluation = kind.evaluations_at_once * evaluation + parameter_bytes(network, used)
     before = _FLOAT * 4 * bucket[0] * bucket[1] if objective.temporal_weight else 0  # the warped image and its weights

@@ -29,9 +29,9 @@ class SolverKind:
 
     place: str
     options: tuple[str, ...]
-    images: Callable[[StylizeSettings], int]
+    images: Callable[[StylizeSettings], float]
     evaluations_at_once: int = 1
-    images_of_a_tick: Callable[[StylizeSettings], int] = lambda settings: 0
+    images_of_a_tick: Callable[[StylizeSettings], float] = lambda settings: 0
 
     def make(self, settings: StylizeSettings) -> Solver:
         """Imports the solver and passes it its options from the settings."""
@@ -40,10 +40,18 @@ class SolverKind:
         return getattr(import_module(f"jaxstyle.style.solvers.{module}"), name)(**options)
 
 
+PYRAMID = 4 / 3
+"""Values of all levels of a pyramid / those of the image, with the preconditioner pyramid."""
+
+
+def _lbfgs_images(settings: StylizeSettings) -> float:
+    return 1 + (1 + 2 * settings.history) * (1 if settings.preconditioner == "none" else PYRAMID)
+
+
 SOLVERS: dict[str, SolverKind] = {
     "lbfgs": SolverKind(
-        "lbfgs:Lbfgs", ("history", "preconditioner"), lambda settings: 2 + 2 * settings.history,
-        images_of_a_tick=lambda settings: int(settings.preconditioner != "none"),  # the direction of z
+        "lbfgs:Lbfgs", ("history", "preconditioner"), _lbfgs_images,
+        images_of_a_tick=lambda settings: 0 if settings.preconditioner == "none" else PYRAMID,  # the direction
     ),
     "adam": SolverKind("adam:Adam", ("learning_rate", "averaging"), lambda settings: 7 if settings.averaging else 5),
     "jaxopt-zoom": SolverKind("zoom:JaxoptZoom", ("history",), lambda settings: 3 + 2 * settings.history, 2),

@@ -6,7 +6,7 @@ evaluates one step of given length and then accepts or rejects it. jaxopt's `upd
 history pair alive under XLA, so this module writes the history in place.
 
 With the preconditioner "pyramid" the gradient, the direction and the history are those of the variables z of
-`preconditioner`, and only a step's image is computed from them.
+`preconditioner`, and the image moves by what a step of z stands for.
 """
 
 from __future__ import annotations
@@ -38,6 +38,10 @@ CURVED = 1e-8
 """Least cosine of the angle between s and y for a pair to be kept."""
 
 
+Values = Float[Array, "..."]
+"""An image, or under a preconditioner its `preconditioner.Variables`."""
+
+
 class State(NamedTuple):
     """The scalars of a lane's solver.
 
@@ -63,17 +67,17 @@ class State(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """The gradient at the lane's image, and the history: steps s and changes of the gradient y."""
+    """The gradient at the lane's image, and the history of m pairs: steps s and changes of the gradient y."""
 
-    gradient: Image
-    s: Float[Array, "m H W 3"]
-    y: Float[Array, "m H W 3"]
+    gradient: Values
+    s: Float[Array, "m ..."]
+    y: Float[Array, "m ..."]
 
 
 class Direction(NamedTuple):
     """A search direction, and the slope of the loss along it: negative, or 0 if the gradient is 0."""
 
-    direction: Image
+    direction: Values
     slope: Scalar
 
 
@@ -81,7 +85,7 @@ def direction(state: State, memory: Memory, initial: Any = None) -> tuple[State,
     """Returns the L-BFGS direction. If it is no descent direction, clears the history and returns steepest descent.
 
     Args:
-        initial: the initial inverse Hessian, as a factor on the image [default: `State.gamma`]
+        initial: the initial inverse Hessian, a scalar or a diagonal [default: `State.gamma`]
     """
     gradient, row = memory.gradient, state.written % state.rho.shape[0]
     initial = state.gamma if initial is None else initial
@@ -93,7 +97,7 @@ def direction(state: State, memory: Memory, initial: Any = None) -> tuple[State,
     return state, hold(ascends, steepest, Direction(towards, slope))
 
 
-def forget(state: State, gradient: Image) -> State:
+def forget(state: State, gradient: Values) -> State:
     """Clears the history: the next step is a steepest-descent step."""
     return state._replace(
         rho=jnp.zeros_like(state.rho),
@@ -104,19 +108,19 @@ def forget(state: State, gradient: Image) -> State:
     )
 
 
-def along_gradient(state: State, gradient: Image) -> Scalar:
+def along_gradient(state: State, gradient: Values) -> Scalar:
     """Returns the factor on the gradient that changes a value by `first_step` on average."""
     mean = jnp.sum(jnp.abs(gradient)) / state.values
     return state.first_step / jnp.maximum(mean, jnp.finfo(mean.dtype).tiny)
 
 
-def preconditioned(state: State, memory: Memory) -> tuple[State, Direction, Image]:
+def preconditioned(state: State, memory: Memory, height: int, width: int) -> tuple[State, Direction, Image]:
     """Returns the direction of the variables z, and that of the image. Steepest descent is scaled so that the step
     changes a value of the image by as much on average as `along_gradient` says of a value of z."""
-    rows = state.rho.shape[0]
-    initial = preconditioner.initial_inverse(memory.s, memory.y, state.rho, state.pairs, (state.written - 1) % rows)
+    last = (state.written - 1) % state.rho.shape[0]
+    initial = preconditioner.initial_inverse(memory.s, memory.y, state.rho, state.pairs, last, height, width)
     state, along = direction(state, memory, initial)
-    move = preconditioner.image(along.direction)
+    move = preconditioner.image(along.direction, height, width)
     tiny = jnp.finfo(move.dtype).tiny
     ratio = jnp.sum(jnp.abs(along.direction)) / jnp.maximum(jnp.sum(jnp.abs(move)), tiny)
     scale = jnp.where(state.pairs > 0, 1, ratio)
@@ -141,7 +145,7 @@ class Verdict(NamedTuple):
     shorter: Scalar
 
 
-def judge(before: Scalar, after: Scalar, slope: Scalar, s: Image, y: Image, first: Bool[Array, ""]) -> Verdict:
+def judge(before: Scalar, after: Scalar, slope: Scalar, s: Values, y: Values, first: Bool[Array, ""]) -> Verdict:
     """Accepts a step by Armijo's condition, and its curvature pair if the loss curves upwards along it.
 
     Args:
@@ -181,8 +185,9 @@ class Lbfgs(Solver):
 
     def memory(self, image: Image) -> Memory:
         """Allocates one image for the gradient and two for each pair."""
-        history = jnp.zeros((self.history, *image.shape), image.dtype)
-        return Memory(jnp.zeros_like(image), history, history)
+        gradient = jnp.zeros_like(image) if self.preconditioner == "none" else preconditioner.variables(0 * image)
+        history = jnp.zeros((self.history, *gradient.shape), image.dtype)
+        return Memory(gradient, history, history)
 
     def tick(
         self,
@@ -201,7 +206,7 @@ class Lbfgs(Solver):
             (loss, terms), gradient = evaluate(trial)
             s = trial - at.image
         else:
-            state, along, move = preconditioned(state, memory)
+            state, along, move = preconditioned(state, memory, *at.image.shape[:2])
             trial = jnp.where(first, at.image, at.image + state.step * move)
             (loss, terms), gradient = evaluate(trial)
             s, gradient = state.step * along.direction, preconditioner.variables(gradient)
@@ -227,7 +232,7 @@ class Lbfgs(Solver):
         )
 
     def _remember(
-        self, state: State, memory: Memory, verdict: Verdict, s: Image, y: Image, gradient: Image
+        self, state: State, memory: Memory, verdict: Verdict, s: Values, y: Values, gradient: Values
     ) -> tuple[State, Memory]:
         """Stores the gradient of an accepted step, and writes its pair over the oldest row of the history if kept."""
         row = state.written % self.history
