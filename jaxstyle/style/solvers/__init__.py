@@ -41,7 +41,8 @@ class SolverKind:
 
 
 PYRAMID = 4 / 3
-"""Values of all levels of a pyramid / those of the image, with the preconditioner pyramid."""
+"""Values of all levels of a pyramid / those of the image, with the preconditioner pyramid. During a tick two arrays of
+this size take the place of one image (XLA for the CPU)."""
 
 
 def _lbfgs_images(settings: StylizeSettings) -> float:
@@ -51,7 +52,7 @@ def _lbfgs_images(settings: StylizeSettings) -> float:
 SOLVERS: dict[str, SolverKind] = {
     "lbfgs": SolverKind(
         "lbfgs:Lbfgs", ("history", "preconditioner"), _lbfgs_images,
-        images_of_a_tick=lambda settings: 0 if settings.preconditioner == "none" else PYRAMID,  # the direction
+        images_of_a_tick=lambda settings: 0 if settings.preconditioner == "none" else 2 * PYRAMID - 1,
     ),
     "adam": SolverKind("adam:Adam", ("learning_rate", "averaging"), lambda settings: 7 if settings.averaging else 5),
     "jaxopt-zoom": SolverKind("zoom:JaxoptZoom", ("history",), lambda settings: 3 + 2 * settings.history, 2),
