@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
 import time
 from collections.abc import Iterator
@@ -106,9 +107,9 @@ def table(found: list[dict[str, Any]]) -> Iterator[str]:
             ratios = [reached(one["losses"], without[key(one)], goal) for one in own]
             sorted_ratios = np.sort([ratio for ratio in ratios if ratio is not None])
             if len(sorted_ratios):
-                low, middle, high = np.quantile(sorted_ratios, (0.25, 0.5, 0.75), method="nearest")
+                low, high = np.quantile(sorted_ratios, (0.25, 0.75), method="nearest")
                 yield (f"| {group[0]}, {group[1]} px, {group[2]} | {group[3]} | {len(sorted_ratios)} | {goal} "
-                       f"| {middle:.2f} | {low:.2f} to {high:.2f} | {sorted_ratios[-1]:.2f} |")  # fmt: skip
+                       f"| {statistics.median(sorted_ratios):.2f} | {low:.2f} to {high:.2f} | {sorted_ratios[-1]:.2f} |")  # fmt: skip
 
 
 def main() -> None:
