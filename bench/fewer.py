@@ -50,9 +50,9 @@ def curve(settings: StylizeSettings, content: np.ndarray, style: np.ndarray, nam
 
 
 def reached(with_it: list[float], without: list[float], goal: int) -> float | None:
-    """Returns evaluations with the preconditioner / `goal` to the loss without one after `goal` evaluations.
+    """Returns evaluations with the preconditioner to the loss without one after `goal` evaluations / `goal`.
 
-    Where the curve ends above that loss, infinity; None if one of the curves is too short to tell.
+    It is infinite where the curve with it ends above that loss, and None if the one without is too short.
     """
     if len(without) < goal:
         return None
@@ -101,15 +101,18 @@ def table(found: list[dict[str, Any]]) -> Iterator[str]:
     without = {key(one): one["losses"] for one in found if one["preconditioner"] == "none"}
     yield "| preset, size, start | preconditioner | pairs | evaluations without | median | quartiles | worst |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
-    for group in sorted({(*key(one)[:3], one["preconditioner"]) for one in found} - {("none",)}):
-        own = [one for one in found if (*key(one)[:3], one["preconditioner"]) == group and key(one) in without]
-        for goal in GOALS if group[3] != "none" else ():
-            ratios = [reached(one["losses"], without[key(one)], goal) for one in own]
-            sorted_ratios = np.sort([ratio for ratio in ratios if ratio is not None])
-            if len(sorted_ratios):
-                low, high = np.quantile(sorted_ratios, (0.25, 0.75), method="nearest")
-                yield (f"| {group[0]}, {group[1]} px, {group[2]} | {group[3]} | {len(sorted_ratios)} | {goal} "
-                       f"| {statistics.median(sorted_ratios):.2f} | {low:.2f} to {high:.2f} | {sorted_ratios[-1]:.2f} |")  # fmt: skip
+    measured = [one for one in found if one["preconditioner"] != "none" and key(one) in without]
+    for *group, name in sorted({(*key(one)[:3], one["preconditioner"]) for one in measured}):
+        own = [one for one in measured if [*key(one)[:3], one["preconditioner"]] == [*group, name]]
+        for goal in GOALS:
+            every = [reached(one["losses"], without[key(one)], goal) for one in own]
+            ratios = sorted(ratio for ratio in every if ratio is not None)
+            if ratios:
+                low, high = np.quantile(ratios, (0.25, 0.75), method="nearest")
+                yield (
+                    f"| {group[0]}, {group[1]} px, {group[2]} | {name} | {len(ratios)} | {goal} "
+                    f"| {statistics.median(ratios):.2f} | {low:.2f} to {high:.2f} | {ratios[-1]:.2f} |"
+                )
 
 
 def main() -> None:
