@@ -58,6 +58,9 @@ class StylizeSettings:
         evaluations: most evaluations of loss and gradient for an image; at several scales each gets an equal part, or
             its own number, as "120,80".
         history: curvature pairs that L-BFGS keeps; each takes 24 bytes a pixel (two float32 images of three channels).
+        preconditioner: variables of L-BFGS: none takes the pixels; pyramid takes variables in which the loss curves
+            more equally over spatial frequencies and places, so that fewer evaluations reach the same loss; preset is
+            what the preset has.
         tolerance: an image is done when its loss falls by less than this fraction in 10 evaluations; 0 turns this off.
         learning_rate: learning rate of adam, in units of the pixel range.
         averaging: decay of the average of adam's images, which is then the result, such as 0.99; 0 turns this off.
@@ -94,6 +97,7 @@ class StylizeSettings:
     solver: Literal["lbfgs", "adam", "jaxopt-zoom"] = "lbfgs"
     evaluations: int | str = 200
     history: int = 10
+    preconditioner: Literal["none", "pyramid", "preset"] = OF_THE_PRESET
     tolerance: float = 0.0
     learning_rate: float = 0.02
     averaging: float = 0.0

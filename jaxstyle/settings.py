@@ -290,7 +290,7 @@ class RenderSettings(StylizeSettings):
         }
 
 
-BEFORE = {"style_pixels": 0}
+BEFORE = {"style_pixels": 0, "preconditioner": "none"}
 """What versions without a setting did, where that is not its default."""
 NO_PIXELS = ("batch", "tail", "devices", "tile", "existing", "retry_failed", "limit", "shard", "workers",
              "max_failures", "max_duration", "stall_timeout", "max_pixels", "weights", "styles", "regions",
@@ -301,5 +301,7 @@ NO_PIXELS = ("batch", "tail", "devices", "tile", "existing", "retry_failed", "li
 
 def deciding(resolved: Mapping[str, Any]) -> dict[str, Any]:
     """Drops the settings that do not change the pixels: `NO_PIXELS`, and those that the solver does not use."""
-    unused = ("history",) if resolved.get("solver") == "adam" else ("learning_rate", "averaging")
+    unused = {"adam": ("history", "preconditioner"), "lbfgs": ("learning_rate", "averaging")}.get(
+        resolved.get("solver", ""), ("learning_rate", "averaging", "preconditioner")
+    )
     return {name: value for name, value in resolved.items() if name not in (*NO_PIXELS, *unused)}

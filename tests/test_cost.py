@@ -143,6 +143,11 @@ def test_a_pair_of_the_history_costs_two_images():
     assert six - five == 2 * 96 * 64 * 3 * 4
 
 
+def test_a_preconditioner_costs_a_third_more_for_the_history_and_a_direction():
+    plain, other = (memory.lane_bytes((96, 64), StylizeSettings(preconditioner=p)) for p in ("none", "pyramid"))
+    assert other - plain == pytest.approx(96 * 64 * 3 * 4 * (21 / 3 + 2 * 4 / 3 - 1), abs=2)
+
+
 def test_xla_keeps_two_images_a_pair_and_no_copy_of_the_history():
     """Beside the history itself, which is an argument that is written in place, it takes no memory."""
     sizes = {}

@@ -16,6 +16,7 @@ from jaxstyle.data.lock import locked
 from jaxstyle.data.mutex import mutex
 from jaxstyle.data.rows import Row
 from jaxstyle.errors import OutputLocked, SettingsMismatch, StorageError
+from jaxstyle.presets import DEFAULTS
 from jaxstyle.settings import NO_PIXELS, RenderSettings
 
 ABOUT = {"jaxstyle": "0.1.0", "style": "s.png"}
@@ -125,6 +126,14 @@ def test_a_folder_from_before_scales_resumes_without_and_refuses_scales(tmp_path
         compare(tmp_path, run(scales="auto", style_pixels=0))
 
 
+def test_a_folder_from_before_preconditioners_refuses_one_that_a_preset_brings(tmp_path, monkeypatch):
+    (tmp_path / SETTINGS).write_text(VERSION_0_1)
+    monkeypatch.setitem(DEFAULTS, "preconditioner", "pyramid")
+    with pytest.raises(SettingsMismatch, match=r"settings\.preconditioner is 'pyramid' now and 'none' there"):
+        compare(tmp_path, run(style_pixels=0))
+    compare(tmp_path, run(style_pixels=0, preconditioner="none"))
+
+
 def test_a_setting_that_an_old_folder_does_not_have_equals_its_default(tmp_path):
     write_fingerprint(tmp_path, run())
     compare(tmp_path, run(LaterSettings()))
@@ -183,16 +192,18 @@ def test_a_layout_of_a_newer_version_is_refused_and_a_file_without_a_number_is_n
     assert content(tmp_path)["format"] == 1
 
 
-@pytest.mark.parametrize(("solver", "unused"), [("lbfgs", "learning_rate"), ("jaxopt-zoom", "learning_rate"),
-                                                ("adam", "history")])  # fmt: skip
-def test_what_the_solver_does_not_use_is_neither_recorded_nor_compared(tmp_path, solver, unused):
-    values = {"learning_rate": 0.5, "history": 5}
+@pytest.mark.parametrize(("solver", "unused", "used"), [
+    ("lbfgs", "learning_rate", "history"), ("lbfgs", "averaging", "preconditioner"),
+    ("jaxopt-zoom", "learning_rate", "history"), ("jaxopt-zoom", "preconditioner", "history"),
+    ("adam", "history", "learning_rate"), ("adam", "preconditioner", "averaging"),
+])  # fmt: skip
+def test_what_the_solver_does_not_use_is_neither_recorded_nor_compared(tmp_path, solver, unused, used):
+    values = {"learning_rate": 0.5, "averaging": 0.5, "history": 5, "preconditioner": "pyramid"}
     write_fingerprint(tmp_path, run(solver=solver))
     assert unused not in content(tmp_path)["decides"]["settings"]
-    compare(tmp_path, run(solver=solver, **{unused: values.pop(unused)}))
-    [(used, value)] = values.items()
-    with pytest.raises(SettingsMismatch, match=rf"settings\.{used} is {value} now"):
-        compare(tmp_path, run(solver=solver, **{used: value}))
+    compare(tmp_path, run(solver=solver, **{unused: values[unused]}))
+    with pytest.raises(SettingsMismatch, match=rf"settings\.{used} is {values[used]!r} now"):
+        compare(tmp_path, run(solver=solver, **{used: values[used]}))
     edit(tmp_path, {unused: 77})  # as older versions recorded it
     compare(tmp_path, run(solver=solver))
 

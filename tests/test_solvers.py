@@ -305,8 +305,8 @@ def quadratic_of_any_size(x):
 
 
 def test_a_solver_takes_its_own_options_from_the_settings():
-    settings = StylizeSettings(history=3, learning_rate=0.5)
-    assert SOLVERS["lbfgs"].make(settings) == Lbfgs(history=3)
+    settings = StylizeSettings(history=3, learning_rate=0.5, preconditioner="pyramid")
+    assert SOLVERS["lbfgs"].make(settings) == Lbfgs(history=3, preconditioner="pyramid")
     assert SOLVERS["adam"].make(settings) == Adam(learning_rate=0.5)
     assert SOLVERS["jaxopt-zoom"].make(settings) == JaxoptZoom(history=3)
 

@@ -118,13 +118,14 @@ def lane_bytes(
     kind = SOLVERS[settings.solver]
     if kind.evaluations_at_once > 1:  # a loop of its own keeps the gradients for the next round
         on = on._replace(early=True)
-    state = kind.images(settings) * image
+    state = math.ceil(kind.images(settings) * image)
     network, used = objective.architecture, layers_used(objective)
     targets = number * sum(map_size(bucket, network, name) for name in compared_layers(objective)[0])
     cut = blocks(network, used, bucket[1], bucket[0], tile or max(bucket))
     largest = max((math.prod(one.window) * network.channels(name) for one in cut for name in one.layers), default=0)
     grams = GRAMS[objective.style_loss] * _gram_bytes(objective)
-    evaluation = number * _evaluation(bucket, objective, cut, on) + grams + IMAGES * image
+    images = IMAGES + kind.images_of_a_tick(settings)
+    evaluation = number * _evaluation(bucket, objective, cut, on) + grams + math.ceil(images * image)
     if kind.evaluations_at_once > 1:
         evaluation = kind.evaluations_at_once * evaluation + parameter_bytes(network, used)
     before = _FLOAT * 4 * bucket[0] * bucket[1] if objective.temporal_weight else 0  # the warped image and its weights

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from jaxstyle import toml_file
 from jaxstyle.architecture import ARCHITECTURES, Architecture, Network
@@ -96,14 +96,14 @@ class Preset:
 BY_THE_WEIGHTS = "by the weights"
 """`feature_gain` of None in a file, since TOML has no null."""
 
-OF_THE_PRESET = "preset"
+OF_THE_PRESET: Final = "preset"
 """Value of a setting in `RUN` that the preset decides."""
 
-RUN = {"init": str, "scales": str}
+RUN = {"init": str, "scales": str, "preconditioner": Literal["none", "pyramid"]}
 """Settings outside the objective that a preset may hold, with their types. Each is a field of `StylizeSettings` or
 `RenderSettings` whose default is `OF_THE_PRESET`."""
 
-DEFAULTS = {"init": "matched", "scales": "none"}
+DEFAULTS = {"init": "matched", "scales": "none", "preconditioner": "none"}
 """Values of `RUN` under presets that do not hold them."""
 
 

@@ -23,12 +23,15 @@ class SolverKind:
         images: (settings) -> number of float32 arrays of the image's size that a lane holds between two ticks, its
             image included.
         evaluations_at_once: evaluations whose arrays are alive at the same time during a tick.
+        images_of_a_tick: (settings) -> number of float32 arrays of the image's size that are alive during a tick's
+            evaluation, beside those of every solver, see `planning.memory.IMAGES`.
     """
 
     place: str
     options: tuple[str, ...]
-    images: Callable[[StylizeSettings], int]
+    images: Callable[[StylizeSettings], float]
     evaluations_at_once: int = 1
+    images_of_a_tick: Callable[[StylizeSettings], float] = lambda settings: 0
 
     def make(self, settings: StylizeSettings) -> Solver:
         """Imports the solver and passes it its options from the settings."""
@@ -37,8 +40,20 @@ class SolverKind:
         return getattr(import_module(f"jaxstyle.style.solvers.{module}"), name)(**options)
 
 
+PYRAMID = 4 / 3
+"""Values of all levels of a pyramid / those of the image, with the preconditioner pyramid. During a tick two arrays of
+this size take the place of one image (XLA for the CPU)."""
+
+
+def _lbfgs_images(settings: StylizeSettings) -> float:
+    return 1 + (1 + 2 * settings.history) * (1 if settings.preconditioner == "none" else PYRAMID)
+
+
 SOLVERS: dict[str, SolverKind] = {
-    "lbfgs": SolverKind("lbfgs:Lbfgs", ("history",), lambda settings: 2 + 2 * settings.history),
+    "lbfgs": SolverKind(
+        "lbfgs:Lbfgs", ("history", "preconditioner"), _lbfgs_images,
+        images_of_a_tick=lambda settings: 0 if settings.preconditioner == "none" else 2 * PYRAMID - 1,
+    ),
     "adam": SolverKind("adam:Adam", ("learning_rate", "averaging"), lambda settings: 7 if settings.averaging else 5),
     "jaxopt-zoom": SolverKind("zoom:JaxoptZoom", ("history",), lambda settings: 3 + 2 * settings.history, 2),
-}
+}  # fmt: skip

@@ -4,6 +4,9 @@ The search direction is jaxopt's (Nocedal and Wright, "Numerical Optimization", 
 loop until the slowest lane of a batch has finished, which under vmap costs some 30 evaluations an iteration. So a tick
 evaluates one step of given length and then accepts or rejects it. jaxopt's `update` keeps five images for each
 history pair alive under XLA, so this module writes the history in place.
+
+With the preconditioner "pyramid" the gradient, the direction and the history are those of the variables z of
+`preconditioner`, and the image moves by what a step of z stands for.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxstyle.style.solvers import preconditioner
 from jaxstyle.style.solvers.base import Evaluate, Image, Point, Scalar, Solver, Step, hold
 
 with warnings.catch_warnings():  # jaxopt warns at import that it is unmaintained
@@ -32,6 +36,10 @@ REJECTIONS = 8
 """Rejected steps in a row after which the history is cleared; if it is empty, the lane has stalled."""
 CURVED = 1e-8
 """Least cosine of the angle between s and y for a pair to be kept."""
+
+
+Values = Float[Array, "..."]
+"""An image, or under a preconditioner its `preconditioner.Variables`."""
 
 
 class State(NamedTuple):
@@ -59,24 +67,29 @@ class State(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """The gradient at the lane's image, and the history: steps s and changes of the gradient y."""
+    """The gradient at the lane's image, and the history of m pairs: steps s and changes of the gradient y."""
 
-    gradient: Image
-    s: Float[Array, "m H W 3"]
-    y: Float[Array, "m H W 3"]
+    gradient: Values
+    s: Float[Array, "m ..."]
+    y: Float[Array, "m ..."]
 
 
 class Direction(NamedTuple):
     """A search direction, and the slope of the loss along it: negative, or 0 if the gradient is 0."""
 
-    direction: Image
+    direction: Values
     slope: Scalar
 
 
-def direction(state: State, memory: Memory) -> tuple[State, Direction]:
-    """Returns the L-BFGS direction. If it is no descent direction, clears the history and returns steepest descent."""
+def direction(state: State, memory: Memory, initial: Any = None) -> tuple[State, Direction]:
+    """Returns the L-BFGS direction. If it is no descent direction, clears the history and returns steepest descent.
+
+    Args:
+        initial: the initial inverse Hessian, a scalar or a diagonal [default: `State.gamma`]
+    """
     gradient, row = memory.gradient, state.written % state.rho.shape[0]
-    towards = -inv_hessian_product(gradient, memory.s, memory.y, state.rho, state.gamma, row)
+    initial = state.gamma if initial is None else initial
+    towards = -inv_hessian_product(gradient, memory.s, memory.y, state.rho, initial, row)
     slope = jnp.vdot(gradient, towards)
     ascends = ~(slope < 0)
     state = hold(ascends, forget(state, gradient), state)
@@ -84,7 +97,7 @@ def direction(state: State, memory: Memory) -> tuple[State, Direction]:
     return state, hold(ascends, steepest, Direction(towards, slope))
 
 
-def forget(state: State, gradient: Image) -> State:
+def forget(state: State, gradient: Values) -> State:
     """Clears the history: the next step is a steepest-descent step."""
     return state._replace(
         rho=jnp.zeros_like(state.rho),
@@ -95,10 +108,23 @@ def forget(state: State, gradient: Image) -> State:
     )
 
 
-def along_gradient(state: State, gradient: Image) -> Scalar:
+def along_gradient(state: State, gradient: Values) -> Scalar:
     """Returns the factor on the gradient that changes a value by `first_step` on average."""
     mean = jnp.sum(jnp.abs(gradient)) / state.values
     return state.first_step / jnp.maximum(mean, jnp.finfo(mean.dtype).tiny)
+
+
+def preconditioned(state: State, memory: Memory, height: int, width: int) -> tuple[State, Direction, Image]:
+    """Returns the direction of the variables z, and that of the image. Steepest descent is scaled so that the step
+    changes a value of the image by as much on average as `along_gradient` says of a value of z."""
+    last = (state.written - 1) % state.rho.shape[0]
+    initial = preconditioner.initial_inverse(memory.s, memory.y, state.rho, state.pairs, last, height, width)
+    state, along = direction(state, memory, initial)
+    move = preconditioner.image(along.direction, height, width)
+    tiny = jnp.finfo(move.dtype).tiny
+    ratio = jnp.sum(jnp.abs(along.direction)) / jnp.maximum(jnp.sum(jnp.abs(move)), tiny)
+    scale = jnp.where(state.pairs > 0, 1, ratio)
+    return state, Direction(scale * along.direction, scale * along.slope), scale * move
 
 
 class Verdict(NamedTuple):
@@ -119,7 +145,7 @@ class Verdict(NamedTuple):
     shorter: Scalar
 
 
-def judge(before: Scalar, after: Scalar, slope: Scalar, s: Image, y: Image, first: Bool[Array, ""]) -> Verdict:
+def judge(before: Scalar, after: Scalar, slope: Scalar, s: Values, y: Values, first: Bool[Array, ""]) -> Verdict:
     """Accepts a step by Armijo's condition, and its curvature pair if the loss curves upwards along it.
 
     Args:
@@ -139,9 +165,14 @@ def judge(before: Scalar, after: Scalar, slope: Scalar, s: Image, y: Image, firs
 
 @dataclass(frozen=True)
 class Lbfgs(Solver):
-    """L-BFGS with one evaluation a tick and a history of curvature pairs, each two float32 images."""
+    """L-BFGS with one evaluation a tick and a history of curvature pairs, each two float32 images.
+
+    Attributes:
+        preconditioner: see `StylizeSettings`.
+    """
 
     history: int = 10
+    preconditioner: str = "none"
     monotone = True
 
     def start(self, evaluate: Evaluate, start: Point, values: Any, step_scale: Any) -> Step:
@@ -154,8 +185,9 @@ class Lbfgs(Solver):
 
     def memory(self, image: Image) -> Memory:
         """Allocates one image for the gradient and two for each pair."""
-        history = jnp.zeros((self.history, *image.shape), image.dtype)
-        return Memory(jnp.zeros_like(image), history, history)
+        gradient = jnp.zeros_like(image) if self.preconditioner == "none" else preconditioner.variables(0 * image)
+        history = jnp.zeros((self.history, *gradient.shape), image.dtype)
+        return Memory(gradient, history, history)
 
     def tick(
         self,
@@ -168,10 +200,17 @@ class Lbfgs(Solver):
     ) -> Step:
         """Evaluates x' = x + t d, accepts or rejects x', keeps or drops its curvature pair, and chooses the next t."""
         del closing
-        state, along = direction(state, memory)
-        trial = jnp.where(first, at.image, at.image + state.step * along.direction)
-        (loss, terms), gradient = evaluate(trial)
-        s, y = trial - at.image, gradient - memory.gradient
+        if self.preconditioner == "none":
+            state, along = direction(state, memory)
+            trial = jnp.where(first, at.image, at.image + state.step * along.direction)
+            (loss, terms), gradient = evaluate(trial)
+            s = trial - at.image
+        else:
+            state, along, move = preconditioned(state, memory, *at.image.shape[:2])
+            trial = jnp.where(first, at.image, at.image + state.step * move)
+            (loss, terms), gradient = evaluate(trial)
+            s, gradient = state.step * along.direction, preconditioner.variables(gradient)
+        y = gradient - memory.gradient
         verdict = judge(at.loss, loss, jnp.vdot(memory.gradient, s), s, y, first)
 
         state, memory = self._remember(state, memory, verdict, s, y, gradient)
@@ -193,7 +232,7 @@ class Lbfgs(Solver):
         )
 
     def _remember(
-        self, state: State, memory: Memory, verdict: Verdict, s: Image, y: Image, gradient: Image
+        self, state: State, memory: Memory, verdict: Verdict, s: Values, y: Values, gradient: Values
     ) -> tuple[State, Memory]:
         """Stores the gradient of an accepted step, and writes its pair over the oldest row of the history if kept."""
         row = state.written % self.history

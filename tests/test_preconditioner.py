@@ -1,0 +1,151 @@
+"""The preconditioner of L-BFGS: its variables as a matrix, the tick against NumPy in float64, and what it is for."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.fft import dctn
+from test_solvers import evaluate, started
+
+from jaxstyle.settings import StylizeSettings
+from jaxstyle.style.solvers import base, preconditioner
+from jaxstyle.style.solvers.lbfgs import Lbfgs
+
+ENGINE = Lbfgs(history=4, preconditioner="pyramid")
+SHAPE = (9, 6, 3)
+START = np.random.default_rng(4).uniform(-0.5, 0.5, SHAPE).astype(np.float32)
+CURVED = np.linspace(1, 20, START.size).reshape(SHAPE).astype(np.float32)
+DIAGONAL = jax.jit(preconditioner.diagonal, static_argnums=(4, 5))
+
+
+def matrix(height, width):
+    """B: (pixels x 3) x variables."""
+    number = 3 * sum(h * w for h, w in preconditioner.sizes(height, width))
+    columns = jax.jit(jax.vmap(partial(preconditioner.image, height=height, width=width)))(
+        np.eye(number, dtype=np.float32)
+    )
+    return np.asarray(columns, np.float64).reshape(number, -1).T
+
+
+@pytest.fixture(scope="module")
+def b():
+    assert preconditioner.sizes(9, 6) == [(9, 6), (5, 3)]
+    return matrix(9, 6)
+
+
+def test_the_gradient_of_the_variables_is_the_adjoint_at_odd_sizes_too(b):
+    found = jax.jit(preconditioner.variables)(START)
+    np.testing.assert_allclose(found, b.T @ START.ravel(), atol=1e-6)
+
+
+def test_low_frequencies_are_amplified_by_a_power_law_which_evens_out_the_curvature():
+    side = 16
+    b = matrix(side, side)
+    luminance = b.reshape(side**2, 3, -1, 3)[:, :, :, 0].sum(1) / np.sqrt(3)
+    product = luminance @ luminance.T
+    waves = np.kron(*[dctn(np.eye(side), axes=0, norm="ortho")] * 2)
+    gains = np.sum((waves @ product) * waves, 1).reshape(side, side)
+    # 1, 2 and 4 half waves a side; at higher frequencies the filters of the levels overlap more
+    np.testing.assert_allclose(gains[[1, 2], 0] / gains[[2, 4], 0], 2**preconditioner.EXPONENT, rtol=0.2)
+    frequency = np.maximum(np.hypot(np.arange(side)[:, None], np.arange(side)), 1).ravel()
+    curvature = waves.T @ np.diag(frequency**1.5) @ waves
+    both = np.linalg.eigvals(product @ curvature).real
+    assert both.max() / both.min() < 0.2 * np.linalg.cond(curvature)
+
+
+def narrow(x):
+    """So steep that the first steps are refused."""
+    return jnp.sum(CURVED * (x + 100 * x**4))
+
+
+def halving(height, width):
+    """The matrix that halves a picture of one channel in size twice."""
+    pixels = np.eye(height * width, dtype=np.float32).reshape(height, width, -1)
+    found = jax.jit(lambda x: preconditioner.half(preconditioner.half(x)))(pixels)
+    return np.asarray(found, np.float64).reshape(-1, height * width)
+
+
+def numpy_ticks(function, b, x, ticks, history):
+    """L-BFGS in z with the initial inverse Hessian gamma D, in float64: (images, losses, accepted or not)."""
+    value_and_grad = jax.jit(jax.value_and_grad(function))
+    grids = (halving(9, 6), slice(0, 162)), (halving(5, 3), slice(162, 207))
+
+    def evaluated(x):
+        loss, gradient = value_and_grad(jnp.asarray(x, jnp.float64))
+        return np.float64(loss), b.T @ np.float64(gradient).ravel()
+
+    def d_of(pairs):
+        """Level by level: 54 and 15 places of three colours."""
+        found = []
+        for grid, level in grids:
+            squares = [grid @ sum(pair[k][level] ** 2 / (pair[0] @ pair[1]) for pair in pairs).reshape(-1, 3)
+                       for k in (0, 1)]  # fmt: skip
+            steps, changes = (one + 1e-4 * one.mean() for one in squares)
+            found.append(16 * grid.T @ np.sqrt(steps / changes))
+        return np.concatenate([one.ravel() for one in found])
+
+    x, pairs, told, t = np.float64(x), [], [], 1.0
+    f, g = evaluated(x)
+    told.append((x, f, True))
+    for _ in range(ticks - 1):
+        q, alphas = g.copy(), []
+        for s, y in reversed(pairs):
+            alphas.append(s @ q / (s @ y))
+            q -= alphas[-1] * y
+        if pairs:
+            (s, y), d = pairs[-1], d_of(pairs)
+            q *= s @ y / (y @ (d * y)) * d
+        for (s, y), alpha in zip(pairs, reversed(alphas), strict=True):
+            q += (alpha - y @ q / (s @ y)) * s
+        s = -t * q * (1 if pairs else 0.02 / np.abs(b @ q).mean())
+        moved = x + (b @ s).reshape(SHAPE)
+        after, gradient = evaluated(moved)
+        slope, y = g @ s, gradient - g
+        accepted = after <= f + 1e-4 * slope
+        if accepted:
+            pairs = [*pairs, (s, y)][-history:]
+            x, f, g, t = moved, after, gradient, 1.0
+        else:
+            t *= np.clip(-slope / (2 * (after - f - slope)), 0.1, 0.5)
+        told.append((x, f, accepted))
+    return told
+
+
+def test_the_tick_is_l_bfgs_of_the_variables_beside_any_other_lane(b):
+    with jax.enable_x64(True):
+        expected = numpy_ticks(narrow, b, START, 12, ENGINE.history)
+    assert 1 <= sum(not accepted for *_, accepted in expected) <= 6
+    lanes = [started(ENGINE, evaluate(narrow), jnp.asarray(start), 100) for start in (START, np.full_like(START, 3))]
+    both = jax.tree.map(lambda *leaves: jnp.stack(leaves), *lanes)
+    tick = jax.jit(jax.vmap(lambda lane: base.tick(ENGINE, evaluate(narrow), lane, 0.0)))
+    for n, (image, loss, _) in enumerate(expected):
+        both = tick(both)
+        # float32 against float64: rounding grows by about 2 a step
+        np.testing.assert_allclose(both.point.loss[0], loss, rtol=2e-4, err_msg=f"tick {n}")
+        np.testing.assert_allclose(both.point.image[0], image, atol=2e-3, err_msg=f"tick {n}")
+
+
+def test_nothing_of_it_is_computed_without_it(monkeypatch):
+    monkeypatch.setattr(preconditioner, "half", None)
+    lane = started(Lbfgs(), evaluate(narrow), jnp.asarray(START), 100)
+    jax.make_jaxpr(lambda lane: base.tick(Lbfgs(), evaluate(narrow), lane, 0.0))(lane)
+
+
+def test_a_place_where_nothing_changes_has_a_finite_d():
+    s = np.ones((2, 207), np.float32)
+    s[:, :90] = 0  # as in the padding of a picture
+    found = DIAGONAL(s, 4 * s, jnp.ones(2), jnp.int32(2), 9, 6)
+    np.testing.assert_allclose(found, 0.25, rtol=1e-5)
+
+
+def test_without_pairs_what_an_earlier_image_left_does_not_count():
+    left = np.random.default_rng(0).normal(size=(2, 207)).astype(np.float32)
+    np.testing.assert_array_equal(DIAGONAL(left, left, jnp.zeros(2), jnp.int32(0), 9, 6), 1)
+
+
+def test_a_preset_may_hold_it(tmp_path):
+    (tmp_path / "mine.toml").write_text('preconditioner = "pyramid"\n')
+    assert StylizeSettings(preset=str(tmp_path / "mine.toml")).preconditioner == "pyramid"
+    assert StylizeSettings().preconditioner == "none"
