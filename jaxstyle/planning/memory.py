@@ -51,7 +51,7 @@ def fixed_bytes(settings: StylizeSettings) -> int:
     objective = settings.objective()
     network = objective.architecture
     grams = max(1, settings.lane_regions) * _gram_bytes(objective)
-    rounded = parameter_bytes(network, layers_used(objective)) if settings.precision == "bfloat16" else 0
+    rounded = parameter_bytes(network, layers_used(objective)) if settings.precision in ("bfloat16", "mixed") else 0
     return parameter_bytes(network, network.layers) + rounded + grams
 
 
