@@ -40,7 +40,7 @@ LEAST_SIZE = 128
 """Sizes below it, in pixels, are computed in float32: they take little time, and are not measured."""
 GAIN = 1.1
 """A form is chosen if its rate is at least this much higher than the convolution's in float32."""
-OPERATIONS = 1.5e9
+OPERATIONS = 4e9
 """Most floating-point operations of a convolution that is timed; larger maps are cut to fewer rows."""
 ROUNDS, REPEATS = 2, 3
 """Convolutions in one timed call, and timed calls of each form, which take turns; the fastest counts."""
@@ -106,9 +106,9 @@ def checked(choice: Any, network: Architecture) -> Choice:
     """
     known = {"float32", *FORMS}
     try:
-        good = all(
-            int(size) > 0 and name in network.layers[1:] and len(forms) == 2 and known.issuperset(forms)
-            for size, layers in choice.items()
+        good = all(int(size) > 0 and layers for size, layers in choice.items()) and all(
+            name in network.layers[1:] and len(forms) == 2 and known.issuperset(forms)
+            for layers in choice.values()
             for name, forms in layers.items()
         )
     except (AttributeError, TypeError, ValueError):
