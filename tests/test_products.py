@@ -19,6 +19,7 @@ from jaxstyle.architecture import VGG16
 from jaxstyle.data.fingerprint import recorded_products
 from jaxstyle.engine import device, pipeline
 from jaxstyle.engine.device import JaxDevice
+from jaxstyle.engine.replay import replay
 from jaxstyle.errors import SettingsError, SettingsMismatch
 from jaxstyle.model import choice, ops
 from jaxstyle.model.products import FORMS
@@ -237,6 +238,12 @@ def test_a_resumed_run_computes_as_the_first_did_whatever_it_measures_itself(run
     assert later.products == CHOICE and later.put
     rows = [json.loads(line) for line in (run.output / "manifest.jsonl").read_text().splitlines()]
     assert [row["precision"] for row in rows] == ["mixed", "mixed"]
+
+
+def test_a_replay_computes_as_the_run_did(run, monkeypatch):
+    run(CHOICE)
+    devices = stub.install(monkeypatch.setattr, products=OTHER)
+    assert replay(run.output, "a.png").equal and devices[0].products == CHOICE
 
 
 @pytest.mark.parametrize("first, then", [(None, CHOICE), (CHOICE, None)])

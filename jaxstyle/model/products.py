@@ -32,9 +32,10 @@ Maps = Float[Array, "h w i"]
 Kernel = Float[Array, "3 3 i o"]
 
 
-def _product(a: Float[Array, "... k"], b: Float[Array, "k o"]) -> Float[Array, "... o"]:
-    a, b = a.astype(jnp.bfloat16), b.astype(jnp.bfloat16)
-    return jnp.matmul(a, b, precision=lax.Precision.DEFAULT, preferred_element_type=jnp.float32)
+def _product(a: Float[Array, "r v k"], b: Float[Array, "k o"]) -> Float[Array, "r v o"]:
+    flat, b = a.astype(jnp.bfloat16).reshape(-1, a.shape[2]), b.astype(jnp.bfloat16)
+    y = jnp.matmul(flat, b, precision=lax.Precision.DEFAULT, preferred_element_type=jnp.float32)
+    return y.reshape(*a.shape[:2], -1)
 
 
 def _neighbours(x: Float[Array, "h v i"]) -> Float[Array, "h w j"]:
@@ -103,9 +104,11 @@ def _by_strips(strip: Callable[[Array], Array], x: Maps, width: int) -> Float[Ar
     h, w = x.shape[:2]
     number = -(-h // STRIP)
     x = jnp.pad(x, ((1, 1 + number * STRIP - h), (1, 1 + width - w), (0, 0)))
-    _, y = lax.scan(
-        lambda _, k: (None, strip(lax.dynamic_slice_in_dim(x, k * STRIP, STRIP + 2))), None, jnp.arange(number)
-    )
+
+    def step(_, k):
+        return None, strip(lax.optimization_barrier(lax.dynamic_slice_in_dim(x, k * STRIP, STRIP + 2)))
+
+    y = lax.scan(step, None, jnp.arange(number))[1]
     return y.reshape(number * STRIP, width, -1)[:h, :w]
 
 
