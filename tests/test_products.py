@@ -182,11 +182,14 @@ def test_the_device_computes_as_was_chosen_and_careful_tries_in_float32(network,
     engine = mixed._engine(group)
     jax.eval_shape(lambda: engine.style_targets(painting() / 255))
     assert used == []  # a style's targets are those of float32, whatever the photograph's size
-    batch = mixed.batch(group, 1)
-    batch.put(0, lane_inputs(*[photo(64, 32).astype(np.float32) / 255] * 2, 32, 64), 4, style)
-    batch.advance(4)
-    assert {*used} == {"rows", "tall"} and batch.result(0).precision == "mixed"
-    assert batch.result(0).loss < batch.result(0).start_loss
+    inputs = lane_inputs(*[photo(64, 32).astype(np.float32) / 255] * 2, 32, 64)
+    one = jax.eval_shape(lambda: engine.start(inputs, engine.no_targets()))
+    picture = jax.ShapeDtypeStruct((32, 64, 3), np.float32)
+    jax.eval_shape(lambda one, x: engine.evaluate(engine.variables, one.targets, one.inside)(x), one, picture)
+    assert {*used} == {"rows", "tall"}
+    point = SimpleNamespace(image=None, loss=1.0, terms={})
+    row = SimpleNamespace(settings=engine.settings, precision=engine.precision, result=lambda *_: (point, 2.0))
+    assert device._JaxBatch(row, None, None, 0.0, 1.0).result(0).precision == "mixed"
 
     given = JaxDevice(settings, network, style, {})
     assert given.precision == "float32" and len(asked) == 1
