@@ -36,7 +36,7 @@ def _convolve(x, kernel, pad):
     return lax.conv_general_dilated(x[None], kernel, (1, 1), [(pad, pad)] * 2, dimension_numbers=dimensions)[0]
 
 
-def _conv_relu(x, kernel, flipped, bias, inside=None, *, replicate=False, relu: Callable, own_gradient: bool):
+def _conv_relu(x, kernel, flipped, bias, inside=None, *, replicate=False, relu: Callable, own_gradient: bool, **_):
     pad, back = (0, 2) if replicate else (1, 1)
     x = jnp.pad(x, ((1, 1), (1, 1), (0, 0)), mode="edge") if replicate else x
     convolution = jax.custom_vjp(lambda x: _convolve(x, kernel, pad))
@@ -56,9 +56,9 @@ def _relu(residual: Callable) -> Callable:
 _SHIPPED = ops.conv_relu
 
 
-def everywhere(x, kernel, flipped, bias, inside=None, *, replicate=False):
+def everywhere(x, kernel, flipped, bias, inside=None, **how):
     """Runs the renderer's network without the mask of the picture."""
-    return _SHIPPED(x, kernel, flipped, bias, None, replicate=replicate)
+    return _SHIPPED(x, kernel, flipped, bias, None, **how)
 
 
 def _windows(x):

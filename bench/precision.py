@@ -8,11 +8,15 @@ import numpy as np
 from harness import Asked, Results, result
 from lanes import batch_of, evaluation, starts
 
+from jaxstyle.architecture import VGG16
+from jaxstyle.model.products import Forms
 from jaxstyle.settings import StylizeSettings
 from jaxstyle.style.stylizer import stylizer
 
 PAIRS, LANES, SIZE, EVALUATIONS, FINISH = 16, 8, 64, 120, 20
 """Number of pairs, lanes of a batch, size in pixels, evaluations of each pair, and those of a float32 finish."""
+MIXED: Forms = tuple((name, *2 * (("tall" if name > "block4" else "winograd"),)) for name in VGG16.layers[1:])  # type: ignore[misc]
+"""Every layer but the first in products of bfloat16, as no measurement would choose more of them."""
 
 
 def _noise(asked: Asked) -> Results:
@@ -35,7 +39,9 @@ def _quality(asked: Asked) -> Results:
     number, evaluations, finish = asked.pick((2, 20, 10), (PAIRS, EVALUATIONS, FINISH))
     contents, styles = asked.photographs(SIZE, number), asked.all_styles(SIZE)
     exact, coarse = (stylizer(StylizeSettings(precision=p)) for p in ("float32", "bfloat16"))
-    losses: dict[str, list[float]] = {name: [] for name in ("float32", "float32 moved", "bfloat16", "float32 finish")}
+    mixed = stylizer(StylizeSettings(precision="float32"), forms=MIXED)
+    names = ("float32", "float32 moved", "bfloat16", "float32 finish", "mixed")
+    losses: dict[str, list[float]] = {name: [] for name in names}
     for k, first in enumerate(range(0, number, LANES)):
         group, style = contents[first : first + LANES], styles[k % len(styles)]
         score = evaluation(exact, batch_of(exact, group, style))
@@ -48,6 +54,7 @@ def _quality(asked: Asked) -> Results:
         inits = starts(group, style)
         moved = inits + 1e-3 * np.random.default_rng(k).standard_normal(inits.shape).astype(np.float32)
         after("float32", exact, batch_of(exact, group, style), evaluations)
+        after("mixed", mixed, batch_of(mixed, group, style), evaluations)
         after("float32 moved", exact, batch_of(exact, group, style, inits=moved), evaluations)
         rough = coarse.advance(batch_of(coarse, group, style), evaluations - finish)
         # the finish goes on from the image, with a history of its own
@@ -56,6 +63,7 @@ def _quality(asked: Asked) -> Results:
         after("bfloat16", coarse, rough, finish)
     for name, words in (
         ("bfloat16", "bfloat16"),
+        ("mixed", "products of bfloat16 in all layers but the first"),
         ("float32 finish", f"bfloat16 with {FINISH} evaluations of float32 at the end"),
         ("float32 moved", "float32 from a start moved by 0.001 (the scatter of single runs)"),
     ):

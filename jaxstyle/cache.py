@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 
 from jaxstyle.errors import SettingsError
@@ -25,6 +26,17 @@ def cache_directory() -> Path:
         raise SettingsError(
             "there is no home folder, and HOME is not set", "Set JAXSTYLE_CACHE to a folder."
         ) from error
+
+
+def cpu_facts() -> tuple[str, ...]:
+    """Returns what tells this CPU from others: machine, processor, and on Linux its model and flags."""
+    about = [platform.machine(), platform.processor()]
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        about += sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))})
+    except OSError:  # not Linux: only machine and processor are known
+        pass
+    return tuple(about)
 
 
 def has_cache() -> bool:

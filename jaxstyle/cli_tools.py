@@ -37,7 +37,7 @@ def bench(
     output: Annotated[Path, Parameter(name=("--output", "-o"))] = Path("jaxstyle-bench"),
     full: bool = False,
     json: Json = False,
-    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    precision: Literal["auto", "float32", "bfloat16", "mixed"] = "auto",
 ) -> int:
     """Measure how fast this device renders: images/s by size and batch, compile time, memory, a whole run.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -23,7 +24,7 @@ from jaxstyle.engine.device import JaxDevice
 from jaxstyle.engine.events import Silent
 from jaxstyle.engine.pipeline import render
 from jaxstyle.errors import DeviceError, JaxstyleError
-from jaxstyle.model import weights
+from jaxstyle.model import choice, weights
 from jaxstyle.planning.host import cores
 from jaxstyle.planning.painting import Painting
 from jaxstyle.settings import RenderSettings
@@ -118,9 +119,25 @@ def _of_device(device: JaxDevice) -> Iterator[Finding]:
     else:
         yield Finding("devices", cpu)
     yield Finding("precision", f"{settings.precision} convolutions, all else float32")
+    if backend == "cpu":
+        yield _products(device)
     shape = (settings.size, settings.size)
     room = f"{device.memory / 2**30:.1f} GiB, for batches of up to {device.max_batch(shape)} of {shape[0]} x {shape[1]}"
     yield Finding("memory", f"{room}; auto takes {device.preferred_batch(shape)}")
+
+
+def _products(device: JaxDevice) -> Finding:
+    """Reports whether the CPU's bfloat16 units are used, and in how many layers by which form."""
+    part, names = "bfloat16 products", choice.units()
+    if device.settings.precision == "float32" and (why := choice.obstacle()):
+        return Finding(part, f"none: {why}" + (f" (units: {names})" if names else ""))
+    told = []
+    for size, layers in device.products.items():
+        number = Counter(form for forms in layers.values() for form in forms)
+        counts = ", ".join(f"{form} {times}" for form, times in sorted(number.items()))
+        told.append(f"at {size} pixels {len(layers)} layers, their convolutions and gradients by {counts}")
+    none = "in no layer, since none was measured to be faster"
+    return Finding(part, f"{'; '.join(told) or none} (units: {names or 'none known'})")
 
 
 def _programs() -> Finding:

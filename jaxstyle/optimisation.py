@@ -64,8 +64,10 @@ class StylizeSettings:
         tolerance: an image is done when its loss falls by less than this fraction in 10 evaluations; 0 turns this off.
         learning_rate: learning rate of adam, in units of the pixel range.
         averaging: decay of the average of adam's images, which is then the result, such as 0.99; 0 turns this off.
-        precision: number type of the convolutions; auto is float32 on the CPU and on NVIDIA GPUs below compute
-            capability 8, bfloat16 on other accelerators. Image, gradient, history and loss are always float32.
+        precision: number type of the convolutions: float32, bfloat16, or mixed, which is float32 with matrix products
+            in bfloat16 in those layers in which this CPU is measured to be faster with them. auto is mixed on CPUs with
+            units for bfloat16 if the size is 128 pixels or more, and float32 on others; bfloat16 on accelerators, but
+            float32 on NVIDIA GPUs below compute capability 8. Image, gradient, history and loss are always float32.
         tile: longest side of a tile in pixels, a multiple of 16. The network then works on one tile after the other,
             for pictures whose feature maps memory cannot hold; the result is the same up to rounding, and takes up to
             1.5 times as long. none computes each picture whole; auto takes tiles for a picture that does not fit, and
@@ -101,7 +103,7 @@ class StylizeSettings:
     tolerance: float = 0.0
     learning_rate: float = 0.02
     averaging: float = 0.0
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "mixed"] = "auto"
     tile: int | Literal["auto", "none"] = "auto"
     network: Network = Objective.network
     weights: Path | None = None

@@ -67,7 +67,9 @@ class RenderSettings(StylizeSettings):
             Another number gives the same picture up to rounding, which long runs amplify.
         tail: the last images of a shape: same keeps the batch as large as it was, so that an output does not depend on
             what else there is to do; shrink moves them to smaller batches, which is faster and rounds differently.
-        devices: number of this machine's devices that share the work; a CPU of several cores counts as two.
+        devices: number of this machine's devices that share the work; a CPU counts as cpu_devices.
+        cpu_devices: devices of JAX that a command divides the CPU into, 1 to 64, each with lanes of its own; auto is
+            one for every four cores, at least 2 and at most 16, or 1 on one core. More than 2 are unmeasured.
         existing: treatment of results in the output folder: resume keeps them, overwrite renders all inputs again,
             error refuses the folder; continue keeps them too, and optimises each that spent fewer evaluations than
             are given now, from its output on, until it has spent as many.
@@ -124,6 +126,7 @@ class RenderSettings(StylizeSettings):
     batch: int | Literal["auto"] = "auto"
     tail: Literal["same", "shrink"] = "same"
     devices: int | Literal["all"] = "all"
+    cpu_devices: int | Literal["auto"] = "auto"
     existing: Literal["resume", "overwrite", "error", "continue"] = "resume"
     retry_failed: bool = False
     dataset: str | None = None
@@ -163,6 +166,8 @@ class RenderSettings(StylizeSettings):
         _check(self.batch == "auto" or 1 <= int(self.batch) <= 4096, "batch", self.batch, "auto, or 1 to 4096")
         _check(self.devices == "all" or 1 <= int(self.devices) <= 4096, "devices", self.devices, "all, or 1 to 4096")
         _check(self.dataset is None or bool(self.dataset.strip("/")), "dataset", self.dataset, "the name of a dataset")
+        _check(self.cpu_devices == "auto" or 1 <= int(self.cpu_devices) <= 64, "cpu_devices", self.cpu_devices,
+               "auto, or 1 to 64")  # fmt: skip
         _check(self.member is None or re.fullmatch(r"[^./][^/]*", self.member) is not None, "member", self.member,
                "an extension, without the dot before it")  # fmt: skip
         kinds, one = (".json", ".csv", ".tsv", ".jsonl"), self.annotations
@@ -292,10 +297,10 @@ class RenderSettings(StylizeSettings):
 
 BEFORE = {"style_pixels": 0, "preconditioner": "none"}
 """What versions without a setting did, where that is not its default."""
-NO_PIXELS = ("batch", "tail", "devices", "tile", "existing", "retry_failed", "limit", "shard", "workers",
+NO_PIXELS = ("batch", "tail", "devices", "cpu_devices", "tile", "existing", "retry_failed", "limit", "shard", "workers",
              "max_failures", "max_duration", "stall_timeout", "max_pixels", "weights", "styles", "regions",
              "save_every", "dataset", "member", "path_column", "annotations")  # fmt: skip
-"""Settings that do not change the pixels: `batch`, `tail`, `devices` and `tile` change rounding, which rows and
+"""Settings that do not change the pixels: `batch`, `tail`, `tile` and the devices change rounding, which rows and
 `planning.description.ROUNDING` tell. The fingerprint has the checksums of the weights and of blended styles."""
 
 

@@ -13,6 +13,7 @@ from whole_runs import PROVIDED
 
 from jaxstyle.architecture import VGG19
 from jaxstyle.engine import jax_setup
+from jaxstyle.model import choice
 from jaxstyle.model.weights_file import Weights
 
 WORTH_KEEPING = 0.2
@@ -50,6 +51,7 @@ def cache(tmp_path_factory):
     folder.mkdir(mode=0o700, exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAXSTYLE_CACHE", str(folder))
+        patch.setattr(choice, "units", lambda: "")  # float32 on every machine
         jax_setup.enable_cache()  # what one test has compiled no other compiles again
         jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTH_KEEPING)
         jax.devices()  # begins JAX's work with one CPU device, whichever test comes first

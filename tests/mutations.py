@@ -211,7 +211,8 @@ ENGINE = _in(
      "self._most_pixels // (bucket[0] * bucket[1]) // count * count", "self._wanted(bucket)",
      "runs::a_bucket_after_one_that_ran_out_of_memory_begins_with_no_more_pixels"),
     ("precision", "the precision of the device is not recorded", "stages.py",
-     "record_precision(folder, self._device.precision, self._device.name)", "self._device.name",
+     "record_precision(folder, own.precision, own.name, own.products, adopt=auto)",
+     "__import__('jaxstyle.data.fingerprint').data.fingerprint.Begun(own.name, own.precision, own.products)",
      "engine::the_precision_that_auto_has_come_to_is_recorded"),
     ("second-try", "what comes out wrong is not tried again", "publish.py",
      "return None if job.first_problem else job.second_try(wrong)", "return None",
@@ -1070,6 +1071,27 @@ TERMINAL = _in(
      "fingerprint::a_layout_of_a_newer_version_is_refused_and_a_file_without_a_number_is_not"),
 )  # fmt: skip
 
+PRODUCTS = _in(
+    "",
+    ("products-gain", "a form that is hardly faster than the convolution is chosen", "model/choice.py",
+     'rates[best] >= GAIN * rates["float32"]', 'rates[best] >= rates["float32"]',
+     "products::the_fastest_form_is_chosen_by_layer_and_size_and_measured_once_on_a_machine"),
+    ("products-remembered", "a resumed run computes as it measures itself", "data/fingerprint.py",
+     'products = about["products"]', "pass",
+     "products::a_resumed_run_computes_as_the_first_did_whatever_it_measures_itself"),
+    ("products-adopted", "a CPU with units refuses a folder in float32", "data/fingerprint.py",
+     'if adopt and {there, precision} == {"float32", "mixed"}:', "if False:",
+     "products::a_cpu_with_units_goes_on_as_one_without_and_the_other_way_round"),
+    ("products-careful", "second tries are computed in bfloat16 products too", "engine/device.py",
+     "whole = tile is None and not group.careful", "whole = tile is None",
+     "products::the_device_computes_as_was_chosen_and_careful_tries_in_float32"),
+    ("products-gradient", "the input gradient has the form of the convolution", "model/ops.py",
+     "dx = FORMS[forms[1]](dz, flipped)", "dx = FORMS[forms[0]](dz, flipped)",
+     "products::the_device_computes_as_was_chosen_and_careful_tries_in_float32"),
+    ("cpu-devices", "a CPU of 64 cores is two devices", "engine/jax_setup.py",
+     "min(max(number // CORES_A_DEVICE, FEWEST), MOST)", "FEWEST", "jax_setup::a_cpu_is_divided_by_its_cores"),
+)  # fmt: skip
+
 MUTANTS = [
     *SOLVERS,
     *OBJECTIVE,
@@ -1094,4 +1116,5 @@ MUTANTS = [
     *STORES,
     *READING,
     *TERMINAL,
+    *PRODUCTS,
 ]

@@ -12,6 +12,7 @@ Run as a program it is the command line over this renderer. Switches are environ
     STUB_BLACK=text     come out black
     STUB_HANG=n         the n-th chunk never ends
     STUB_CRASH=n        the n-th chunk ends the process with signal 11
+    products            argument only: it is a CPU whose measurement chose these
     STUB_SECONDS=s      of ten ticks (0.001 unless set)
 """
 
@@ -49,7 +50,7 @@ class StubDevice:
         inputs, styles: what was put, if asked for.
     """
 
-    precision, memory, free, name = "float32", 2**30, 2**30, "a stub"
+    precision, products, memory, free, name = "float32", {}, 2**30, 2**30, "a stub"
 
     def __init__(self, record=False, **switches):
         self.made, self.chunks, self.ticks, self.put = set(), 0, [], Counter()
@@ -58,10 +59,15 @@ class StubDevice:
         self.switches = {name[5:].lower(): value for name, value in os.environ.items() if name.startswith("STUB_")}
         self.switches |= switches
         self.count = int(self.switches.get("count", 1))
+        if "products" in self.switches:
+            self.take("mixed", self.switches["products"])
 
     @property
     def n_compiled(self):
         return len(self.made)
+
+    def take(self, precision, products):
+        self.precision, self.products = precision, products
 
     def memory_bytes(self, bucket, lanes):
         return lanes * 2**20
@@ -139,7 +145,7 @@ class StubBatch:
     def result(self, lane):
         image = self._image(lane)
         terms = {"content": float(np.mean(image)), "style": 1.0, "tv": 0.0}
-        return Result(image, sum(terms.values()), terms, 4.0, "float32")
+        return Result(image, sum(terms.values()), terms, 4.0, self.device.precision)
 
     def select(self, lanes, size):
         self.device.room("select", len(self.images))

@@ -161,13 +161,13 @@ print(json.dumps(found))
 @pytest.mark.parametrize(
     "cores, flags, expected",
     [
-        (4, "", {(8, "all"): [2, 2, 2, 4], (1.5, "all"): [2, 1, 1, 2],  # half of it has no room for 512 x 512
-                 (8, 1): [2, 1, 1, 2]}),
+        (16, "", {(8, "all"): [4, 4, 4, 8], (3, "all"): [4, 2, 2, 4],  # a quarter of it has no room for 512 x 512
+                  (1.5, "all"): [4, 1, 1, 2], (8, 1): [4, 1, 1, 2]}),
         (1, "", {(8, "all"): [1, 1, 1, 2]}),
         (4, "--xla_force_host_platform_device_count=3", {(8, "all"): [3, 3, 3, 6]}),
     ],
 )  # fmt: skip
-def test_a_cpu_of_several_cores_is_two_devices_unless_jax_was_told(network, cache, cores, flags, expected):
+def test_a_cpu_of_several_cores_is_several_devices_unless_jax_was_told(network, cache, cores, flags, expected):
     """Expected of (memory in GiB, setting `devices`): devices of JAX, devices in use, batches of two shapes."""
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", DIVIDED, str(Path(__file__).parent), str(cores), json.dumps([*expected])]

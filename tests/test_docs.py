@@ -110,7 +110,7 @@ EXAMPLES = blocks("python", where=[name for name in TEXTS if name != "CONTRIBUTI
 @pytest.mark.parametrize(("name", "code"), EXAMPLES, ids=[name for name, _ in EXAMPLES])
 def test_every_python_example_runs(name, code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("jaxstyle.engine.jax_setup.set_up", lambda: None)  # of other tests' process
+    monkeypatch.setattr("jaxstyle.engine.jax_setup.set_up", lambda *_: None)  # of other tests' process
     prepared(tmp_path)
     shortened = re.sub(r"evaluations=\d+", QUICKLY, re.sub(r"size=\d+", "size=32", code))
     exec(compile(shortened, name, "exec"), {})

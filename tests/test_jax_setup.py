@@ -8,6 +8,7 @@ import jax
 import pytest
 
 from jaxstyle.engine import jax_setup
+from jaxstyle.errors import SettingsError
 
 SCRIPT = """
 import json, sys
@@ -52,6 +53,30 @@ def untold():
     jax_setup.configure({"jax_compilation_cache_dir": None})
     yield
     jax_setup.configure(before)
+
+
+def test_a_cpu_is_divided_by_its_cores():
+    expected = {1: 1, 2: 2, 3: 2, 4: 2, 8: 2, 11: 2, 12: 3, 16: 4, 32: 8, 64: 16, 256: 16}
+    assert {number: jax_setup.cpu_devices_of(number) for number in expected} == expected
+
+
+@pytest.mark.parametrize("asked, expected", [("auto", 16), (3, 3), (1, 1)])
+def test_the_number_of_devices_that_is_asked_for_is_set_before_jax_is_initialised(asked, expected, monkeypatch):
+    told = []
+    monkeypatch.setattr(jax_setup, "cores", lambda: 64)
+    monkeypatch.setattr(jax_setup.jax.config, "update", lambda *of: told.append(of))
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    jax_setup.divide_cpu(asked)
+    assert told == [("jax_num_cpu_devices", expected)]
+
+
+@pytest.mark.parametrize("flags", ["", "--xla_force_host_platform_device_count=1"])
+def test_a_number_of_devices_that_cannot_be_had_is_refused(flags, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    jax_setup.divide_cpu()  # JAX is initialised with one device, which auto leaves
+    jax_setup.divide_cpu(1)
+    with pytest.raises(SettingsError, match="cpu_devices is 3, and JAX divides the CPU into 1"):
+        jax_setup.divide_cpu(3)
 
 
 CONFIGURED = ("jax_compilation_cache_dir", "jax_compilation_cache_max_size",

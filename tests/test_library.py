@@ -1,5 +1,6 @@
 """`jaxstyle.render` as a library call: what it leaves alone, what it calls at the end, and under which lock."""
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -79,12 +80,14 @@ def test_the_command_draws_its_sheet_under_the_lock(place, devices, monkeypatch)
 
 
 @pytest.mark.parametrize("own_process", [False, True])
-def test_only_a_command_changes_jax(monkeypatch, own_process):
-    calls, ready = [], SimpleNamespace(settings=QUICK, network="weights", styles=SimpleNamespace(shared="style"))
-    monkeypatch.setattr(jax_setup, "set_up", lambda: calls.append("set up"))
+def test_only_a_command_changes_jax(monkeypatch, tmp_path, own_process):
+    quick = dataclasses.replace(QUICK, cpu_devices=3)
+    ready = SimpleNamespace(settings=quick, network="weights", styles=SimpleNamespace(shared="style"), folder=tmp_path)
+    calls = []
+    monkeypatch.setattr(jax_setup, "set_up", calls.append)
     monkeypatch.setattr(device, "JaxDevice", lambda *arguments: calls.append(arguments) or "the device")
     assert pipeline.device_for(ready, own_process=own_process) == "the device"
-    assert calls == ["set up"] * own_process + [(QUICK, "weights", "style")]
+    assert calls == [3] * own_process + [(quick, "weights", "style", None)]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +123,7 @@ def test_a_device_without_room_for_the_network_is_a_device_error(place, monkeypa
         render(place)
     assert caught.value.remedy and caught.value.exit_code == 1
     line = ["plan", place.inputs, "--style", place.style, "-o", place.out.with_name("other")]
-    monkeypatch.setattr(jax_setup, "set_up", lambda: None)
+    monkeypatch.setattr(jax_setup, "set_up", lambda _: None)
     assert run(*line) == 1
 
 

@@ -213,9 +213,9 @@ def test_workers_are_auto_or_a_number(given, kept):
 
 
 ASIDE = dict(
-    batch=4, tail="shrink", devices=2, existing="overwrite", retry_failed=True, limit=3, workers=0, max_failures="5%",
-    max_duration="8h", stall_timeout=7.0, max_pixels=10**6, weights="w.h5", styles="blend", tile=64, regions=3,
-    save_every=50, dataset="x", member="png", path_column="x", annotations="x.csv",
+    batch=4, tail="shrink", devices=2, cpu_devices=8, existing="overwrite", retry_failed=True, limit=3, workers=0,
+    max_failures="5%", max_duration="8h", stall_timeout=7.0, max_pixels=10**6, weights="w.h5", styles="blend", tile=64,
+    regions=3, save_every=50, dataset="x", member="png", path_column="x", annotations="x.csv",
 )  # fmt: skip
 """Settings that change no pixel; the weights and blended styles are told by their own checksums."""
 

@@ -122,7 +122,7 @@ def measure(
         sweep: the measurements [default: chosen by the device's speed]
     """
     began = time.perf_counter()
-    jax_setup.divide_cpu()  # as in `jaxstyle render`; before JAX is initialised
+    jax_setup.divide_cpu(settings.cpu_devices)  # as in `jaxstyle render`; before JAX is initialised
     limit = seconds or (FULL_SECONDS if full else QUICK_SECONDS)
     tell("matrix products ...")
     before = [rates.product(dtype) for dtype in (jnp.float32, jnp.bfloat16)]

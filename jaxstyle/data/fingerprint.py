@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxstyle.data.folder import Folder, as_folder
 from jaxstyle.data.layout import SETTINGS
@@ -125,11 +125,37 @@ def write_fingerprint(
             _write(output, recorded)
 
 
-def record_precision(output: Path | Folder, precision: str, device: str = "") -> str:
+class Begun(NamedTuple):
+    """How the results in a folder are computed.
+
+    Attributes:
+        device: name of the device that it was begun on.
+        precision: of the convolutions.
+        products: where that is "mixed", which layers are computed how, see `planning.contract.Device`.
+    """
+
+    device: str
+    precision: str
+    products: Mapping[str, Any]
+
+
+def record_precision(
+    output: Path | Folder,
+    precision: str,
+    device: str = "",
+    products: Mapping[str, Any] | None = None,
+    *,
+    adopt: bool = False,
+) -> Begun:
     """Records the precision that "auto" resolved to; refuses a run that would mix two precisions in one folder.
 
+    Args:
+        products: of a device whose precision is "mixed"; the first run's are recorded, and later runs take them.
+        adopt: whether this run can take the folder's precision instead of its own where both are of CPUs: "float32" or
+            "mixed".
+
     Returns:
-        the name of the device that the folder was begun on, which is recorded too: `device`, unless another was.
+        what is recorded: of the first run, or of this one.
 
     The device decides what "auto" means. So the engine calls this once in every run that renders, after making the
     device and before publishing the first image. The caller holds the lock of the folder or shard (`lock.locked`) but
@@ -150,6 +176,8 @@ def record_precision(output: Path | Folder, precision: str, device: str = "") ->
         if there == "auto":  # version 0.1 left it so; its rows tell
             done = {row.precision for name in ledgers(folder) for _, row in lines(folder, name) if row.status == "done"}
             there = next(iter(done - {"", precision}), precision)
+        if adopt and {there, precision} == {"float32", "mixed"}:
+            precision = there
         if there != precision:
             raise SettingsMismatch(
                 f"{printable(output)} holds results computed in {there}, and this run computes in {precision}",
@@ -157,11 +185,32 @@ def record_precision(output: Path | Folder, precision: str, device: str = "") ->
             )
         about = recorded.setdefault("about", {})
         began_on = str(about.get("device") or device)
-        if settings.get("precision") != precision or about.get("device", "") != began_on:
+        if precision != "mixed":
+            products = None
+        elif "products" in about:
+            products = about["products"]
+        if (settings.get("precision"), about.get("device", ""), about.get("products")) != (
+            precision,
+            began_on,
+            products,
+        ):
             settings["precision"] = precision
             about |= {"device": began_on} if began_on else {}
+            about |= {} if products is None else {"products": products}
             _write(folder, recorded)
-        return began_on
+        return Begun(began_on, precision, products or {})
+
+
+def recorded_products(output: Path | Folder) -> Mapping[str, Any] | None:
+    """Reads how layers are computed in a folder whose results are of a CPU: none of them in bfloat16 for "float32".
+
+    Returns:
+        see `planning.contract.Device.products`; None if no run has decided it.
+    """
+    if read_settings(output).get("precision") == "float32":
+        return {}
+    found = (read_about(output) or {}).get("products")
+    return found if isinstance(found, dict) else None
 
 
 def read_about(output: Path | Folder) -> dict[str, Any] | None:

@@ -18,6 +18,8 @@ import numpy as np
 
 from jaxstyle.data.image import Size, to_float
 from jaxstyle.errors import DeviceError, SettingsError
+from jaxstyle.model import choice
+from jaxstyle.model.products import Forms
 from jaxstyle.model.weights import Weights
 from jaxstyle.planning import cost, host, memory
 from jaxstyle.planning.buckets import bucket
@@ -49,17 +51,26 @@ class JaxDevice:
     """The local devices of JAX.
 
     Attributes:
-        count: number of devices; a divided CPU counts as two.
-        precision: number type of the convolutions, "float32" or "bfloat16".
+        count: number of devices; a divided CPU counts as several.
+        precision: number type of the convolutions, "float32", "bfloat16" or "mixed".
+        products: how layers are computed where it is "mixed", see `model.choice.Choice`.
         n_compiled: programs compiled for batches since this object was made.
     """
 
-    def __init__(self, settings: RenderSettings, network: Weights, style: Painting | None):
+    def __init__(
+        self,
+        settings: RenderSettings,
+        network: Weights,
+        style: Painting | None,
+        products: Mapping[str, Any] | None = None,
+    ):
         """Args:
             style: of all images, whose targets the lanes of a batch then share; None if images have different ones.
+            products: what the output folder remembers; none if its results are in float32 [default: it is measured]
 
         Raises:
-            SettingsError: the settings ask for more devices than JAX has.
+            SettingsError: the settings ask for more devices than JAX has, or for "mixed" on another device than a CPU;
+                `products` is damaged.
             DeviceError: JAX finds no usable device.
             OutOfMemory: the device has no memory for the network.
         """
@@ -69,22 +80,44 @@ class JaxDevice:
             raise SettingsError(f"devices is {self.count}", f"It must be at most {there}: JAX has no more here.")
         self._platform = jax.default_backend()
         self._cpu = self._platform == "cpu"
-        if self._cpu and settings.devices == "all" and not self._room(settings, there):
-            self.count = 1
+        if settings.precision == "mixed" and not self._cpu:
+            raise SettingsError("precision is 'mixed' on a device that is no CPU", "Give float32 or bfloat16.")
+        while self._cpu and settings.devices == "all" and self.count > 1 and not self._room(settings, self.count):
+            self.count //= 2
         with _memory_errors():
             self._engines = {
                 (careful, coarse): stylizer(_settings_of(settings, careful, coarse), network, self.count, "none")
                 for careful in (False, True)
                 for coarse in (False, True)
             }
-        self.precision = self._engines[False, False].settings.precision
+        self.precision: str = self._engines[False, False].settings.precision
         self.settings = dataclasses.replace(settings, precision=self.precision)
         self._style, self._network = style, network
-        self._tiled: dict[tuple[bool, bool, int], Stylizer] = {}
+        self._others: dict[tuple[bool, bool, int | None, Forms], Stylizer] = {}
         self._before = self._count()
         self._targets: OrderedDict[tuple[Stylizer, str], Any] = OrderedDict()
         self._style_bytes = 0 if style is not None else self._engines[False, False].target_bytes(settings.lane_regions)
         self.memory = self._memory()
+        self.products: Mapping[str, Any] = {}
+        if self._cpu and settings.precision in ("auto", "mixed"):
+            chosen = self._chosen(settings) if products is None else products
+            self.take("mixed" if chosen or settings.precision == "mixed" else "float32", chosen)
+
+    def take(self, precision: str, products: Mapping[str, Any]) -> None:
+        self.products = choice.checked(products, self.settings.objective().architecture)
+        self.precision = precision
+        self.settings = dataclasses.replace(self.settings, precision=precision)  # type: ignore[arg-type]
+
+    def _chosen(self, settings: RenderSettings) -> Mapping[str, Any]:
+        """Chooses by measurement, for the sizes of the run; nothing if this CPU or this JAX lacks units."""
+        if settings.precision == "auto" and choice.obstacle():
+            return {}
+        objective, lanes = settings.objective(), {}
+        for size, _ in settings.stages():
+            shape = bucket((size, size * 3 // 4), size)
+            batch = self.preferred_batch(shape) if settings.batch == "auto" else int(settings.batch)
+            lanes[size] = max(1, batch // self.count)
+        return choice.chosen(objective.architecture, cost.layers_used(objective), lanes)
 
     @staticmethod
     def _there() -> int:
@@ -101,19 +134,25 @@ class JaxDevice:
         return self._count() - self._before
 
     def _count(self) -> int:
-        return sum(one.n_compiled for one in {*self._engines.values(), *self._tiled.values()})
+        return sum(one.n_compiled for one in {*self._engines.values(), *self._others.values()})
 
     def _engine(self, group: Group) -> Stylizer:
-        """Returns the functions for a group: in float32 for careful ones, in tiles if the memory has no room."""
+        """Returns the functions for a group: in float32 for careful ones, in tiles if the memory has no room.
+
+        Tiles are computed in float32 too where the precision is "mixed".
+        """
         settings = _settings_of(self.settings, group.careful, group.coarse)
-        if (tile := self._tile(group.bucket, settings)) is None:
+        tile = self._tile(group.bucket, settings)
+        whole = tile is None and not group.careful
+        forms = choice.forms_of(self.products, max(group.bucket)) if whole else ()
+        if tile is None and not forms:
             return self._engines[group.careful, group.coarse]
-        of = group.careful, group.coarse, tile
-        if of not in self._tiled:
-            one = stylizer(settings, self._network, self.count, tile)
-            self._before += 0 if one in self._tiled.values() else one.n_compiled
-            self._tiled[of] = one
-        return self._tiled[of]
+        of = group.careful, group.coarse, tile, forms
+        if of not in self._others:
+            one = stylizer(settings, self._network, self.count, tile or "none", forms)
+            self._before += 0 if one in self._others.values() else one.n_compiled
+            self._others[of] = one
+        return self._others[of]
 
     def _tile(self, bucket: Size, settings: RenderSettings | None = None) -> int | None:
         return memory.chosen_tile(bucket, settings or self.settings, self.memory // self.count, self._platform)
@@ -252,7 +291,7 @@ class _JaxBatch:
             best, start_loss = jax.device_get(self._engine.result(self._batch, lane))
         terms, used = {name: float(value) for name, value in best.terms.items()}, self._engine.settings
         tile = 0 if isinstance(used.tile, str) else used.tile
-        return Result(best.image, float(best.loss), terms, float(start_loss), used.precision, tile)
+        return Result(best.image, float(best.loss), terms, float(start_loss), self._engine.precision, tile)
 
     def select(self, lanes: Sequence[int], size: int) -> Batch:
         with _memory_errors():

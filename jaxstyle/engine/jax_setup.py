@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 from filelock import FileLock
 from jax.experimental.compilation_cache import compilation_cache
 
-from jaxstyle.cache import cache_directory, has_cache
+from jaxstyle.cache import cache_directory, cpu_facts, has_cache
+from jaxstyle.errors import SettingsError
 from jaxstyle.planning.host import cores
 from jaxstyle.trust import CORRECT_CACHE, private_folder, tell_once
 
@@ -24,24 +24,52 @@ MOST_BYTES = 2**30
 """Most bytes of the cache folder; beyond it JAX deletes the least recently used programs."""
 
 
-CPU_DEVICES = 2
-"""Number of JAX devices that a CPU of several cores is divided into. Each device has half of the lanes and uses the
-threads of all cores, so that one works while the other waits for its slowest thread. Measured on two cores only
-(bench/REPORT.md)."""
+CORES_A_DEVICE, FEWEST, MOST = 4, 2, 16
+"""Cores for each JAX device that a CPU is divided into, and fewest and most devices where there are several cores. Each
+device has a part of the lanes and uses the threads of all cores, so that one works while another waits for its slowest
+thread. Two devices are measured on two cores (bench/REPORT.md); more are unmeasured: the more threads share an
+operation, the longer most of them wait for the slowest, so that more devices fill the gaps, and each has parameters of
+its own in memory."""
 
 
-def set_up() -> None:
-    """Prepares JAX for a command: enables the compilation cache in the user's cache directory and divides the CPU."""
+def set_up(cpu_devices: int | Literal["auto"] = "auto") -> None:
+    """Prepares JAX for a command: enables the compilation cache in the user's cache directory and divides the CPU.
+
+    Args:
+        cpu_devices: see `RenderSettings`.
+
+    Raises:
+        SettingsError: see `divide_cpu`.
+    """
     enable_cache()
-    divide_cpu()
+    divide_cpu(cpu_devices)
 
 
-def divide_cpu() -> None:
-    """Divides the CPU into `CPU_DEVICES`, unless JAX is initialised, a number is configured, or there is one core."""
+def cpu_devices_of(number: int) -> int:
+    """Returns the devices that a CPU of this number of cores is divided into: one for every four cores, 2 to 16."""
+    return 1 if number == 1 else min(max(number // CORES_A_DEVICE, FEWEST), MOST)
+
+
+def divide_cpu(number: int | Literal["auto"] = "auto") -> None:
+    """Divides the CPU into several devices of JAX.
+
+    "auto" leaves JAX as it is if it is initialised or if it was told a number (JAX_NUM_CPU_DEVICES, XLA_FLAGS).
+
+    Raises:
+        SettingsError: JAX was told another number than the one given, or is initialised with another.
+    """
     told = jax.config.jax_num_cpu_devices  # type: ignore[attr-defined]
-    if told == -1 and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", "") and cores() > 1:
+    flagged = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    wanted = cpu_devices_of(cores()) if number == "auto" else number
+    if told == -1 and not flagged and (number != "auto" or wanted > 1):
         with suppress(RuntimeError):  # JAX is initialised: the number of devices can no longer change
-            jax.config.update("jax_num_cpu_devices", CPU_DEVICES)
+            jax.config.update("jax_num_cpu_devices", wanted)
+            return
+    if number != "auto" and jax.local_device_count("cpu") != number:
+        raise SettingsError(
+            f"cpu_devices is {number}, and JAX divides the CPU into {jax.local_device_count('cpu')}",
+            "Give auto, or leave JAX_NUM_CPU_DEVICES and XLA_FLAGS out; a process divides the CPU once.",
+        )
 
 
 def enable_cache() -> Path | None:
@@ -89,13 +117,7 @@ def configure(settings: dict[str, Any]) -> None:
 
 def _machine() -> str:
     """Hashes the CPU's features. JAX's cache key leaves them out, and machines may share a home directory."""
-    about = [platform.machine(), platform.processor()]
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        about += sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))})
-    except OSError:  # not Linux: only machine and processor are used
-        pass
-    return hashlib.sha256("\n".join(about).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join(cpu_facts()).encode()).hexdigest()[:16]
 
 
 def _drop_torn(folder: Path) -> None:

@@ -16,7 +16,7 @@ from jaxstyle.presets import Objective
 from jaxstyle.settings import RenderSettings
 from jaxstyle.style.status import Status
 
-ROUNDING = {"float32": 1e-6, "bfloat16": 1e-3}
+ROUNDING = {"float32": 1e-6, "bfloat16": 1e-3, "mixed": 1e-3}
 """Share of the start loss by which the loss must fall, by precision of the convolutions: about ten times its rounding.
 """
 STALLED = 0.01

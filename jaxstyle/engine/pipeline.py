@@ -44,14 +44,23 @@ if TYPE_CHECKING:
 
 def device_for(ready: preflight.Ready, *, own_process: bool = False) -> Device:
     """The device that a run renders on; see `jax_device`."""
-    return jax_device(ready.settings, ready.network, ready.styles.shared, own_process=own_process)
+    products = fingerprint.recorded_products(ready.folder or ready.output)
+    return jax_device(ready.settings, ready.network, ready.styles.shared, products, own_process=own_process)
 
 
-def jax_device(settings: RenderSettings, network: Weights, style: Painting | None, *, own_process: bool) -> JaxDevice:
+def jax_device(
+    settings: RenderSettings,
+    network: Weights,
+    style: Painting | None,
+    products: Mapping[str, Any] | None = None,
+    *,
+    own_process: bool,
+) -> JaxDevice:
     """Makes a device. jax is imported here, after everything else has been checked.
 
     Args:
         style: the one of all images, or None.
+        products: what the output folder remembers of them, see `JaxDevice`.
         own_process: the process is there for this run, so that JAX's global settings may be changed; see
             `engine.jax_setup`.
 
@@ -63,9 +72,9 @@ def jax_device(settings: RenderSettings, network: Weights, style: Painting | Non
     if own_process:
         from jaxstyle.engine.jax_setup import set_up
 
-        set_up()
+        set_up(settings.cpu_devices)
     try:
-        return JaxDevice(settings, network, style)
+        return JaxDevice(settings, network, style, products)
     except OutOfMemory as error:
         raise DeviceError(
             f"the device has no room for the network ({error})",

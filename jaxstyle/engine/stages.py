@@ -186,10 +186,12 @@ class _Renderer:
         self._device = shared.device = shared.device_for(shared.ready)
         shared.usage.since = None
         folder = shared.ready.folder or shared.ready.output
-        began_on = record_precision(folder, self._device.precision, self._device.name)
-        if began_on != self._device.name:
-            text = f"This folder was begun on {began_on}; pictures of {self._device.name} differ by rounding."
-            shared.tell("say", text)
+        own, auto = self._device, shared.ready.settings.precision == "auto"
+        begun = record_precision(folder, own.precision, own.name, own.products, adopt=auto)
+        if (begun.precision, begun.products) != (own.precision, own.products):
+            own.take(begun.precision, begun.products)
+        if begun.device != own.name:
+            shared.tell("say", f"This folder was begun on {begun.device}; pictures of {own.name} differ by rounding.")
         shared.queues.set_batch(self._batch)
 
     def run(self) -> None:

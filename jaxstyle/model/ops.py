@@ -15,6 +15,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from jaxstyle.model.products import FORMS, Form
+
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 Inside = Bool[Array, "h w"]
@@ -33,33 +35,40 @@ def flip(kernel: Any) -> Any:
     return kernel[::-1, ::-1].swapaxes(2, 3)
 
 
-def _convolve(x: Float[Array, "h w i"], kernel: Float[Array, "3 3 i o"], pad: int) -> Float[Array, "a b o"]:
+def convolve(x: Float[Array, "h w i"], kernel: Float[Array, "3 3 i o"], pad: int = 1) -> Float[Array, "a b o"]:
+    """Computes XLA's convolution with `pad` rows and columns of zeros around the maps."""
     pads = ((pad, pad), (pad, pad))
     return lax.conv_general_dilated(x[None], kernel, (1, 1), pads, dimension_numbers=_LAYOUT)[0]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(5,))
-def _conv_relu(x, kernel, flipped, bias, inside, replicate):
+@partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+def _conv_relu(x, kernel, flipped, bias, inside, replicate, forms):
     if replicate:
         x = jnp.pad(x, ((1, 1), (1, 1), (0, 0)), mode="edge")
-    y = jax.nn.relu(_convolve(x, kernel, 0 if replicate else 1) + bias[None, None])
+    if forms[0] in FORMS:
+        y = FORMS[forms[0]](x, kernel)
+    else:
+        y = convolve(x, kernel, 0 if replicate else 1)
+    y = jax.nn.relu(y + bias[None, None])
     return y if inside is None else jnp.where(inside[..., None], y, 0)
 
 
-def _conv_relu_forward(x, kernel, flipped, bias, inside, replicate):
-    y = _conv_relu(x, kernel, flipped, bias, inside, replicate)
+def _conv_relu_forward(x, kernel, flipped, bias, inside, replicate, forms):
+    y = _conv_relu(x, kernel, flipped, bias, inside, replicate, forms)
     return y, (y, flipped)
 
 
-def _conv_relu_backward(replicate, residual, dy):
+def _conv_relu_backward(replicate, forms, residual, dy):
     y, flipped = residual
     # `y != 0` rather than `y > 0`: XLA rewrites the latter as a comparison of the map before the ReLU and keeps both
     # maps, so that on a GPU the ReLU is not fused into the convolution.
     dz = jnp.where(y != 0, dy, 0)
-    if not replicate:
-        dx = _convolve(dz, flipped, 1)
+    if forms[1] in FORMS:
+        dx = FORMS[forms[1]](dz, flipped)
+    elif not replicate:
+        dx = convolve(dz, flipped, 1)
     else:  # the transpose of edge padding adds the gradient of the padded rows and columns to their neighbours
-        dp = _convolve(dz, flipped, 2)
+        dp = convolve(dz, flipped, 2)
         dp = dp[1:-1].at[0].add(dp[0]).at[-1].add(dp[-1])
         dx = dp[:, 1:-1].at[:, 0].add(dp[:, 0]).at[:, -1].add(dp[:, -1])
     return dx, None, None, None, None
@@ -76,6 +85,7 @@ def conv_relu(
     inside: Inside | None = None,
     *,
     replicate: bool = False,
+    forms: tuple[Form, Form] = ("float32", "float32"),
 ) -> Float[Array, "h w o"]:
     """Computes relu(convolution of x with a 3x3 kernel + bias), same height and width, 0 outside the picture.
 
@@ -84,12 +94,13 @@ def conv_relu(
         kernel, bias: the layer's parameters, in x's dtype.
         flipped: `flip(kernel)`, used by the gradient.
         inside: mask of the picture [default: the whole array]
-        replicate: repeat the border of the array instead of padding with zeros.
+        replicate: repeat the border of the array instead of padding with zeros; only without other `forms`.
+        forms: how the convolution and its input gradient are computed, see `model.products`.
 
     Only the gradient of `x` is computed; the gradients of the parameters are zero, since style transfer does not
     train them.
     """
-    return _conv_relu(x, kernel, flipped, bias, inside, replicate)
+    return _conv_relu(x, kernel, flipped, bias, inside, replicate, forms)
 
 
 def repeat_edge(x: Float[Array, "h w c"], inside: Inside) -> Float[Array, "h w c"]:

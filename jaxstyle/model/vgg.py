@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from jaxstyle.architecture import Architecture
 from jaxstyle.model import ops
+from jaxstyle.model.products import Form, Forms
 from jaxstyle.model.weights_file import Weights
 
 
@@ -23,6 +24,7 @@ class ConvRelu(nn.Module):
     features: int
     replicate: bool = False
     dtype: Any = jnp.float32
+    forms: tuple[Form, Form] = ("float32", "float32")
 
     @nn.compact
     def __call__(self, x: Float[Array, "h w i"], inside: ops.Inside) -> Float[Array, "h w o"]:
@@ -31,7 +33,8 @@ class ConvRelu(nn.Module):
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
         flipped = self.variable("backward", "kernel", ops.flip, kernel).value
         kernel, flipped, bias = (a.astype(self.dtype) for a in (kernel, flipped, bias))
-        return ops.conv_relu(x.astype(self.dtype), kernel, flipped, bias, inside, replicate=self.replicate)
+        x, replicate, forms = x.astype(self.dtype), self.replicate, self.forms
+        return ops.conv_relu(x, kernel, flipped, bias, inside, replicate=replicate, forms=forms)
 
 
 class FeatureMap(NamedTuple):
@@ -79,6 +82,7 @@ class VGG(nn.Module):
         pooling_gain: factor on the maps after every pooling.
         padding: padding of the first convolution: "zero" as trained, or "replicate", which avoids a dark frame.
         dtype: number type of the convolutions and the maps; parameters stay as given.
+        forms: how layers' convolutions are computed; not for the first layer, and with float32 only.
     """
 
     architecture: Architecture
@@ -87,6 +91,7 @@ class VGG(nn.Module):
     pooling_gain: float = 1.0
     padding: str = "zero"
     dtype: Any = jnp.float32
+    forms: Forms = ()
 
     @nn.compact
     def __call__(self, image: Float[Array, "H W 3"], inside: ops.Inside | None = None) -> dict[str, FeatureMap]:
@@ -105,11 +110,13 @@ class VGG(nn.Module):
         if inside is None:
             inside = jnp.ones(image.shape[:2], bool)
         x, maps = normalised(image, inside, mean, std, self.padding), {}
+        forms = {name: (forward, backward) for name, forward, backward in self.forms}
         for index, name in enumerate(network.layers[: deepest + 1]):
             if index and name.endswith("conv1"):
                 x, inside = pool(x, inside, self.pooling, self.pooling_gain), ops.pool_inside(inside)
             replicate = index == 0 and self.padding == "replicate"
-            x = ConvRelu(network.channels(name), replicate=replicate, dtype=self.dtype, name=name)(x, inside)
+            how = dict(replicate=replicate, dtype=self.dtype, forms=forms.get(name, ("float32", "float32")))
+            x = ConvRelu(network.channels(name), **how, name=name)(x, inside)
             if name in wanted:
                 maps[name] = FeatureMap(x, inside)
         return maps

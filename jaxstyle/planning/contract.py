@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -102,7 +102,8 @@ class Device(Protocol):
             because it decides batches.
         free: bytes of it that are free at the moment; for messages.
         n_compiled: programs compiled for batches so far.
-        precision: of the convolutions, resolved: "float32" or "bfloat16".
+        precision: of the convolutions, resolved: "float32", "bfloat16" or "mixed".
+        products: of "mixed", which layers are computed how: a JSON value, see `model.choice.Choice`; else empty.
     """
 
     @property
@@ -117,6 +118,11 @@ class Device(Protocol):
     def n_compiled(self) -> int: ...
     @property
     def precision(self) -> str: ...
+    @property
+    def products(self) -> Mapping[str, Any]: ...
+
+    def take(self, precision: str, products: Mapping[str, Any]) -> None:
+        """Computes as an output folder remembers it, float32 or mixed, instead of as was chosen; before any batch."""
 
     def memory_bytes(self, bucket: Size, lanes: int) -> int:
         """Bytes that so many lanes take, with what they share."""

@@ -14,7 +14,7 @@ from jaxstyle.model import weights
 from jaxstyle.planning.styles import Styles
 from jaxstyle.settings import RenderSettings
 
-ROUNDING = ("batch", "tail", "devices", "tile", "regions")
+ROUNDING = ("batch", "tail", "devices", "cpu_devices", "tile", "regions")
 """Settings that change an output by rounding: settings.json shows them, and a run with others may go on in the folder.
 Refusing it would leave no way on where the memory turns out too small; each row has its own batch."""
 

@@ -92,7 +92,7 @@ def fixed_bytes(settings: StylizeSettings, platform: str = "cpu") -> int:
     objective = settings.objective()
     network = objective.architecture
     grams = max(1, settings.lane_regions) * _gram_bytes(objective)
-    copied = settings.precision == "bfloat16" or _of(platform).copies
+    copied = settings.precision in ("bfloat16", "mixed") or _of(platform).copies
     copies = parameter_bytes(network, layers_used(objective)) if copied else 0
     return parameter_bytes(network, network.layers) + copies + grams
 

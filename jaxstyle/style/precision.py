@@ -8,8 +8,11 @@ import jax
 def precision(asked: str) -> str:
     """Resolves the precision of the convolutions: "auto" is bfloat16 on devices with fast units for it, else float32.
 
-    NVIDIA GPUs have such units from compute capability 8 on; older ones are slower in bfloat16 than in float32.
+    NVIDIA GPUs have such units from compute capability 8 on; older ones are slower in bfloat16 than in float32. For a
+    CPU's units see `model.choice`: "mixed" is float32 with some products in bfloat16, so here it is float32.
     """
+    if asked == "mixed":
+        return "float32"
     if asked != "auto":
         return asked
     device = jax.local_devices()[0]

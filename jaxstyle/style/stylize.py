@@ -72,6 +72,9 @@ def stylize(
     if settings.objective().temporal_weight:
         remedy = "Leave it out: `stylize` knows no frame before. `render` has frames."
         raise SettingsError(f"temporal_weight is {settings.objective().temporal_weight:g}", remedy)
+    if settings.precision == "mixed":
+        remedy = "Give float32 or bfloat16: `stylize` remembers no choice of products. `render` has mixed."
+        raise SettingsError("precision is 'mixed'", remedy)
     evaluations = settings.evaluations
     engine = stylizer(settings)
     single = content.ndim == 3

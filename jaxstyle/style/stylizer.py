@@ -16,6 +16,7 @@ from jaxtyping import Float
 
 from jaxstyle.architecture import CAFFE_GAIN, RESCALED_GAIN, STRIDE
 from jaxstyle.model import vgg, weights
+from jaxstyle.model.products import Forms
 from jaxstyle.settings import INITS, StylizeSettings
 from jaxstyle.style import objective as objectives
 from jaxstyle.style import tiles
@@ -30,10 +31,6 @@ from jaxstyle.style.terms import TERMS, Term
 from jaxstyle.style.terms.base import Warped
 
 
-def _weighted_sum(trees, weights):
-    return jax.tree.map(lambda *a: jnp.tensordot(weights, jnp.stack(a), 1), *trees)
-
-
 class Stylizer:
     """The compiled functions for one objective, solver and set of weights; `stylizer` returns a shared one.
 
@@ -45,8 +42,10 @@ class Stylizer:
     all ended stops.
     """
 
-    def __init__(self, settings: StylizeSettings, network_weights: weights.Weights, devices: int = 1):
-        self.settings, self.devices = settings, devices
+    def __init__(
+        self, settings: StylizeSettings, network_weights: weights.Weights, devices: int = 1, forms: Forms = ()
+    ):
+        self.settings, self.devices, self.forms = settings, devices, forms
         self.weights = network_weights.require(settings.network)
         self.objective = settings.objective()
         self.variables = vgg.variables_of(self.weights)
@@ -58,7 +57,7 @@ class Stylizer:
         if self._mesh:
             self._everywhere = jax.device_put(self.variables, NamedSharding(self._mesh, all_of_it))
         self._style_targets = jax.jit(highest_precision(partial(self._targets, "style")))
-        self._blend = jax.jit(_weighted_sum)
+        self._blend = jax.jit(lambda all, w: jax.tree.map(lambda *a: jnp.tensordot(w, jnp.stack(a), 1), *all))
         self._start = jax.jit(highest_precision(self._start_one))
         self._advance = jax.jit(highest_precision(self._advance_divided), donate_argnums=1)
         self._put = jax.jit(self._put_divided, donate_argnums=0)
@@ -80,8 +79,12 @@ class Stylizer:
         return jax.device_put(arrays, NamedSharding(self._mesh, all_of_it) if self._mesh else None)
 
     @property
+    def precision(self) -> str:
+        """Precision of the convolutions: "mixed" with `forms`, which style targets do without."""
+        return "mixed" if self.forms else self.settings.precision
+
+    @property
     def _dtype(self) -> Any:
-        """Number type of the convolutions."""
         return jnp.bfloat16 if self.settings.precision == "bfloat16" else jnp.float32
 
     @property
@@ -97,23 +100,21 @@ class Stylizer:
         """Computes what the terms read of an image, in tiles if the settings say so."""
         tile = self.settings.tile
         if isinstance(tile, int) and regions is None:
-            return tiles.see(
-                self.objective, source, variables, image, inside, tile=tile, dtype=self._dtype, gain=self._gain
-            )
-        network = self._network(objectives.layers(self.objective, source))
+            how = dict(tile=tile, dtype=self._dtype, gain=self._gain)
+            return tiles.see(self.objective, source, variables, image, inside, **how)
+        network = self._network(objectives.layers(self.objective, source), () if source == "style" else self.forms)
         return objectives.see(self.objective, source, network, variables, image, inside, regions)
 
-    def _network(self, layers: Sequence[str]) -> objectives.Network:
+    def _network(self, layers: Sequence[str], forms: Forms) -> objectives.Network:
         own, gain = self.objective, self._gain
-        module = vgg.VGG(own.architecture, tuple(layers), own.pooling, own.pooling_gain, own.padding, self._dtype)
+        how = own.pooling, own.pooling_gain, own.padding, self._dtype, forms
+        module = vgg.VGG(own.architecture, tuple(layers), *how)
 
         def network(variables, image, inside):
             if not layers:
                 return {}
             maps: Any = module.apply(variables, image, inside)
-            return {
-                name: map._replace(features=map.features * gain) if gain != 1 else map for name, map in maps.items()
-            }
+            return maps if gain == 1 else {k: one._replace(features=one.features * gain) for k, one in maps.items()}
 
         return network
 
@@ -161,9 +162,7 @@ class Stylizer:
         if self._mesh is None:
             return self._advance_all(variables, lanes, rest, ticks, tolerance)
         ins = (all_of_it, by_lane, specs(rest.shared, None), all_of_it, all_of_it)
-        divided = jax.shard_map(
-            self._advance_all, mesh=self._mesh, in_specs=ins, out_specs=by_lane, check_vma=False
-        )  # fmt: skip
+        divided = jax.shard_map(self._advance_all, mesh=self._mesh, in_specs=ins, out_specs=by_lane, check_vma=False)
         return divided(variables, lanes, rest, ticks, tolerance)
 
     def _put_divided(self, parts, index, one):
@@ -289,10 +288,10 @@ class Stylizer:
 
 @lru_cache(maxsize=8)
 def _stylizer(
-    settings: StylizeSettings, network_weights: weights.Weights, devices: int, terms: tuple[Term, ...]
+    settings: StylizeSettings, network_weights: weights.Weights, devices: int, forms: Forms, terms: tuple[Term, ...]
 ) -> Stylizer:
     del terms  # part of the key: a Stylizer compiles what is registered when it is made
-    return Stylizer(settings, network_weights, devices)
+    return Stylizer(settings, network_weights, devices, forms)
 
 
 def stylizer(
@@ -300,12 +299,14 @@ def stylizer(
     network_weights: weights.Weights | None = None,
     devices: int = 1,
     tile: int | Literal["none"] | None = None,
+    forms: Forms = (),
 ) -> Stylizer:
     """Returns a `Stylizer` for these settings; a cache returns the same one again, so that a program is compiled once.
 
     Args:
         devices: number of local devices to use.
         tile: replaces `settings.tile` [default: the setting, "auto" being "none"]
+        forms: of the layers' convolutions, where the precision is "mixed"; not with tiles.
 
     Raises:
         WeightsError: the weights cannot be loaded.
@@ -316,4 +317,4 @@ def stylizer(
     own |= dict(precision=precision(settings.precision))
     own |= dict(tile=tile or ("none" if settings.tile == "auto" else settings.tile))
     network_weights = network_weights or weights.load(settings.weights, settings.network)
-    return _stylizer(StylizeSettings(**own), network_weights, devices, tuple(TERMS.values()))
+    return _stylizer(StylizeSettings(**own), network_weights, devices, forms, tuple(TERMS.values()))
