@@ -37,7 +37,8 @@ class StylizeSettings:
         temporal_weight: weight of the distance from the frame before, for frames [default: 300 with frames]
         content_layers: layers whose feature maps are compared directly, e.g. relu4_2 [default: the preset's]
         style_layers: layers whose style_loss is computed [default: the preset's]
-        style_layer_weights: relative weight of each style layer [default: the preset's]
+        style_layer_weights: relative weight of each style layer [default: the preset's, or equal weights where
+            style_layers is given]
         histogram_layers: layers of histogram_weight [default: the preset's]
         style_loss: what the style layers are compared by: gram (Gram matrices), moments (means and covariances) or w2
             (Wasserstein distance of these); the last two need the normalization energy [default: the preset's]
@@ -56,7 +57,7 @@ class StylizeSettings:
         seed: seed of the noise; each image draws its own noise from the seed and its name.
         solver: lbfgs (one evaluation a step, for batches), adam, or jaxopt-zoom (the library's line search).
         evaluations: most evaluations of loss and gradient for an image; at several scales each gets an equal part, or
-            its own number, as "120,80".
+            its own number, as "120,80"; preset is what the preset has.
         history: curvature pairs that L-BFGS keeps; each takes 24 bytes a pixel (two float32 images of three channels).
         preconditioner: variables of L-BFGS: none takes the pixels; pyramid takes variables in which the loss curves
             more equally over spatial frequencies and places, so that fewer evaluations reach the same loss; preset is
@@ -97,7 +98,7 @@ class StylizeSettings:
     init: str = OF_THE_PRESET
     seed: int = 0
     solver: Literal["lbfgs", "adam", "jaxopt-zoom"] = "lbfgs"
-    evaluations: int | str = 200
+    evaluations: int | str = OF_THE_PRESET
     history: int = 10
     preconditioner: Literal["none", "pyramid", "preset"] = OF_THE_PRESET
     tolerance: float = 0.0
@@ -163,6 +164,8 @@ class StylizeSettings:
         """Returns the preset with the given fields replaced, after checking them."""
         names = [f.name for f in dataclasses.fields(Objective)]
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        if "style_layers" in given:  # the preset's weights are those of its own layers
+            given.setdefault("style_layer_weights", ())
         objective = dataclasses.replace(PRESETS[self.preset], **given)
         for name in ("content_weight", "style_weight", "tv_weight", "histogram_weight", "temporal_weight"):
             check_weight(name, getattr(objective, name))

@@ -99,11 +99,11 @@ BY_THE_WEIGHTS = "by the weights"
 OF_THE_PRESET: Final = "preset"
 """Value of a setting in `RUN` that the preset decides."""
 
-RUN = {"init": str, "scales": str, "preconditioner": Literal["none", "pyramid"]}
+RUN = {"init": str, "scales": str, "evaluations": int | str, "preconditioner": Literal["none", "pyramid"]}
 """Settings outside the objective that a preset may hold, with their types. Each is a field of `StylizeSettings` or
 `RenderSettings` whose default is `OF_THE_PRESET`."""
 
-DEFAULTS = {"init": "matched", "scales": "none", "preconditioner": "none"}
+DEFAULTS = {"init": "matched", "scales": "none", "evaluations": 200, "preconditioner": "none"}
 """Values of `RUN` under presets that do not hold them."""
 
 
@@ -160,7 +160,7 @@ def _own() -> dict[str, Preset]:
     return {name: read(Path(__file__).with_name(f"{name}.toml"), f"the preset {name}") for name in ORDER}
 
 
-ORDER = ("balanced", "painterly", "faithful", "texture", "gatys", "article")
+ORDER = ("balanced", "painterly", "faithful", "texture", "classic", "gatys", "article")
 """Names of the presets in this folder, the default first."""
 
 FILES: dict[str, Preset] = _own()
