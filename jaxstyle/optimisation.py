@@ -59,6 +59,7 @@ class StylizeSettings:
         evaluations: most evaluations of loss and gradient for an image; at several scales each gets an equal part, or
             its own number, as "120,80"; preset is what the preset has.
         history: curvature pairs that L-BFGS keeps; each takes 24 bytes a pixel (two float32 images of three channels).
+        history_dtype: number type of these pairs; bfloat16 halves their memory. Sums over them stay in float32.
         preconditioner: variables of L-BFGS: none takes the pixels; pyramid takes variables in which the loss curves
             more equally over spatial frequencies and places, so that fewer evaluations reach the same loss; preset is
             what the preset has.
@@ -68,7 +69,7 @@ class StylizeSettings:
         precision: number type of the convolutions: float32, bfloat16, or mixed, which is float32 with matrix products
             in bfloat16 in those layers in which this CPU is measured to be faster with them. auto is mixed on CPUs with
             units for bfloat16 if the size is 128 pixels or more, and float32 on others; bfloat16 on accelerators, but
-            float32 on NVIDIA GPUs below compute capability 8. Image, gradient, history and loss are always float32.
+            float32 on NVIDIA GPUs below compute capability 8. Image, gradient and loss are always float32.
         tile: longest side of a tile in pixels, a multiple of 16. The network then works on one tile after the other,
             for pictures whose feature maps memory cannot hold; the result is the same up to rounding, and takes up to
             1.5 times as long. none computes each picture whole; auto takes tiles for a picture that does not fit, and
@@ -100,6 +101,7 @@ class StylizeSettings:
     solver: Literal["lbfgs", "adam", "jaxopt-zoom"] = "lbfgs"
     evaluations: int | str = OF_THE_PRESET
     history: int = 10
+    history_dtype: Literal["float32", "bfloat16"] = "float32"
     preconditioner: Literal["none", "pyramid", "preset"] = OF_THE_PRESET
     tolerance: float = 0.0
     learning_rate: float = 0.02

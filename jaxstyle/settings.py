@@ -306,7 +306,7 @@ NO_PIXELS = ("batch", "tail", "devices", "cpu_devices", "tile", "existing", "ret
 
 def deciding(resolved: Mapping[str, Any]) -> dict[str, Any]:
     """Drops the settings that do not change the pixels: `NO_PIXELS`, and those that the solver does not use."""
-    unused = {"adam": ("history", "preconditioner"), "lbfgs": ("learning_rate", "averaging")}.get(
+    unused = {"adam": ("history", "history_dtype", "preconditioner"), "lbfgs": ("learning_rate", "averaging")}.get(
         resolved.get("solver", ""), ("learning_rate", "averaging", "preconditioner")
     )
     return {name: value for name, value in resolved.items() if name not in (*NO_PIXELS, *unused)}

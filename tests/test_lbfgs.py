@@ -72,22 +72,24 @@ def double():
 
 
 @pytest.mark.parametrize(
-    ("function", "step_scale", "ticks", "rejections", "history"),
+    ("function", "step_scale", "ticks", "rejections", "history", "compact"),
     [
-        (bowl, 1.0, 18, 0, 10),
-        (bowl, 1.0, 18, 0, 1),
-        (bowl, 60.0, 18, 1, 10),
-        (rosenbrock, 1.0, 14, 0, 3),
-        (rosenbrock, 300.0, 14, 2, 3),
-        (waves, 1.0, 14, 0, 3),
-        (waves, 1.0, 14, 0, 10),
+        (bowl, 1.0, 18, 0, 10, False),
+        (bowl, 1.0, 18, 0, 1, False),
+        (bowl, 60.0, 18, 1, 10, False),
+        (rosenbrock, 1.0, 14, 0, 3, False),
+        (rosenbrock, 300.0, 14, 2, 3, False),
+        (rosenbrock, 300.0, 14, 2, 3, True),
+        (waves, 1.0, 14, 0, 3, False),
+        (waves, 1.0, 14, 0, 3, True),
+        (waves, 1.0, 14, 0, 10, False),
     ],
 )
-def test_the_tick_is_l_bfgs_step_by_step(double, function, step_scale, ticks, rejections, history):
+def test_the_tick_is_l_bfgs_step_by_step(double, function, step_scale, ticks, rejections, history, compact):
     expected = numpy_ticks(function, START, ticks, history, step_scale)
     assert sum(not accepted for _, _, accepted in expected) >= rejections
     with jax.enable_x64(False):
-        engine = Lbfgs(history=history)
+        engine = Lbfgs(history=history, compact=compact)
         first = jax.jit(lambda x, scale: started(engine, evaluate(function), x, 100, step_scale=scale))
         lane, tick = first(START, step_scale), jax.jit(lambda lane: base.tick(engine, evaluate(function), lane, 0.0))
         for n, (image, loss, _) in enumerate(expected):

@@ -231,7 +231,8 @@ def test_what_does_not_change_the_pixels_is_not_among_them(name):
 def test_all_other_settings_are_among_the_pixels():
     names = {field.name for field in dataclasses.fields(RenderSettings)} - {*ASIDE, "shard"}
     assert set(RenderSettings().pixels()) == names - {"learning_rate", "averaging"}
-    assert set(RenderSettings(solver="adam").pixels()) == names - {"history", "preconditioner"}
+    unused = {"history", "history_dtype", "preconditioner"}
+    assert set(RenderSettings(solver="adam").pixels()) == names - unused
     assert set(RenderSettings().defaults()) >= names
 
 

@@ -7,6 +7,7 @@ mathematics is the same, and tests/test_ops.py compares the two.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -62,16 +63,21 @@ def _conv_relu_backward(replicate, forms, residual, dy):
     y, flipped = residual
     # `y != 0` rather than `y > 0`: XLA rewrites the latter as a comparison of the map before the ReLU and keeps both
     # maps, so that on a GPU the ReLU is not fused into the convolution.
-    dz = jnp.where(y != 0, dy, 0)
-    if forms[1] in FORMS:
-        dx = FORMS[forms[1]](dz, flipped)
-    elif not replicate:
-        dx = convolve(dz, flipped, 1)
-    else:  # the transpose of edge padding adds the gradient of the padded rows and columns to their neighbours
-        dp = convolve(dz, flipped, 2)
-        dp = dp[1:-1].at[0].add(dp[0]).at[-1].add(dp[-1])
-        dx = dp[:, 1:-1].at[:, 0].add(dp[:, 0]).at[:, -1].add(dp[:, -1])
-    return dx, None, None, None, None
+    return input_gradient(jnp.where(y != 0, dy, 0), flipped, replicate, forms[1]), None, None, None, None
+
+
+def input_gradient(
+    dz: Float[Array, "h w o"], flipped: Float[Array, "3 3 o i"], replicate: bool, form: Form = "float32"
+) -> Float[Array, "h w i"]:
+    """Computes the gradient of a convolution's input from that of its result, the map before the ReLU."""
+    if form in FORMS:
+        return FORMS[form](dz, flipped)
+    if not replicate:
+        return convolve(dz, flipped, 1)
+    # The transpose of edge padding adds the gradient of the padded rows and columns to their neighbours.
+    dp = convolve(dz, flipped, 2)
+    dp = dp[1:-1].at[0].add(dp[0]).at[-1].add(dp[-1])
+    return dp[:, 1:-1].at[:, 0].add(dp[:, 0]).at[:, -1].add(dp[:, -1])
 
 
 _conv_relu.defvjp(_conv_relu_forward, _conv_relu_backward)
@@ -123,7 +129,7 @@ _PLACES = ((0, 0), (0, 1), (1, 0), (1, 1))
 """Row and column of the four positions of a 2x2 window."""
 
 
-def _quadrants(x: Array) -> list[Array]:
+def quadrants(x: Array) -> list[Array]:
     """Returns the four positions of every 2x2 window, each h // 2 x w // 2; an odd last row or column is dropped."""
     h, w = x.shape[0] // 2 * 2, x.shape[1] // 2 * 2
     return [x[i:h:2, j:w:2] for i, j in _PLACES]
@@ -136,7 +142,7 @@ def max_pool(x: Float[Array, "h w c"]) -> Float[Array, "a b c"]:
     The gradient is shared equally among all positions of a window that hold its maximum, as in `jnp.max` (torch and
     cuDNN give it to the first one). Flat areas of a picture are full of such ties.
     """
-    a, b, c, d = _quadrants(x)
+    a, b, c, d = quadrants(x)
     return jnp.maximum(jnp.maximum(a, b), jnp.maximum(c, d))
 
 
@@ -147,13 +153,21 @@ def _max_pool_forward(x):
 
 def _max_pool_backward(residual, dy):
     x, y = residual
-    ties = [quadrant == y for quadrant in _quadrants(x)]
+    ties = [quadrant == y for quadrant in quadrants(x)]
     share = dy / sum(tie.astype(dy.dtype) for tie in ties)
-    return (sum(_spread(jnp.where(tie, share, 0), x.shape, *at) for tie, at in zip(ties, _PLACES, strict=True)),)
+    return (spread((jnp.where(tie, share, 0) for tie in ties), x.shape),)
 
 
-def _spread(quadrant, shape, row, column):
-    """Puts one position of every window back in its place, zeros elsewhere; XLA fuses the sum of four in one loop."""
+def spread(parts: Iterable[Float[Array, "a b c"]], shape: tuple[int, ...]) -> Float[Array, "h w c"]:
+    """Puts the four positions of every window back in their places, the inverse of `quadrants`.
+
+    XLA fuses the sum of four padded arrays in one loop.
+    """
+    return sum(_placed(quadrant, shape, *at) for quadrant, at in zip(parts, _PLACES, strict=True))
+
+
+def _placed(quadrant, shape, row, column):
+    """Puts one position of every window in its place, zeros elsewhere."""
     pads = [
         (first, to - 2 * of + 1 - first, 1)
         for first, to, of in zip((row, column), shape[:2], quadrant.shape[:2], strict=True)
@@ -166,11 +180,11 @@ max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 def average_pool(x: Float[Array, "h w c"], inside: Inside | None = None) -> Float[Array, "a b c"]:
     """Computes 2x2 average pooling over the positions inside the picture; an odd last row or column is dropped."""
-    a, b, c, d = _quadrants(x)
+    a, b, c, d = quadrants(x)
     total = a + b + c + d
     if inside is None:
         return total / 4
-    number = sum(quadrant.astype(x.dtype) for quadrant in _quadrants(inside))
+    number = sum(quadrant.astype(x.dtype) for quadrant in quadrants(inside))
     return total / jnp.maximum(number, 1)[..., None]
 
 
@@ -180,9 +194,9 @@ def l2_pool(x: Float[Array, "h w c"], inside: Inside | None = None) -> Float[Arr
     A window with positions outside the picture takes the mean of the squares inside, 4 times. The gradient of a window
     of zeros is 0.
     """
-    square = sum(jnp.square(quadrant) for quadrant in _quadrants(x))
+    square = sum(jnp.square(quadrant) for quadrant in quadrants(x))
     if inside is not None:
-        number = sum(quadrant.astype(x.dtype) for quadrant in _quadrants(inside))
+        number = sum(quadrant.astype(x.dtype) for quadrant in quadrants(inside))
         square = square * (4 / jnp.maximum(number, 1))[..., None]
     zero = square == 0
     return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, square)))
@@ -190,7 +204,7 @@ def l2_pool(x: Float[Array, "h w c"], inside: Inside | None = None) -> Float[Arr
 
 def pool_inside(inside: Inside) -> Inside:
     """Marks the pooled positions that have at least one of their four inside the picture."""
-    a, b, c, d = _quadrants(inside)
+    a, b, c, d = quadrants(inside)
     return a | b | c | d
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -13,28 +13,35 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxstyle.architecture import Architecture
-from jaxstyle.model import ops
+from jaxstyle.model import fused, ops
 from jaxstyle.model.products import Form, Forms
 from jaxstyle.model.weights_file import Weights
 
 
 class ConvRelu(nn.Module):
-    """Applies a 3x3 convolution, bias and ReLU. The gradient's flipped kernel is a variable beside the parameters."""
+    """Applies a 3x3 convolution, bias and ReLU. The gradient's flipped kernel is a variable beside the parameters.
+
+    Attributes:
+        features: number of channels of the result.
+        replicate, dtype: see `VGG`.
+        operation: `ops.conv_relu`, or a function of `fused` with the same first arguments.
+    """
 
     features: int
     replicate: bool = False
     dtype: Any = jnp.float32
     forms: tuple[Form, Form] = ("float32", "float32")
+    operation: Callable[..., Any] = ops.conv_relu
 
     @nn.compact
-    def __call__(self, x: Float[Array, "h w i"], inside: ops.Inside) -> Float[Array, "h w o"]:
+    def __call__(self, x: Float[Array, "h w i"], inside: ops.Inside) -> Any:
         shape = (3, 3, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
         flipped = self.variable("backward", "kernel", ops.flip, kernel).value
         kernel, flipped, bias = (a.astype(self.dtype) for a in (kernel, flipped, bias))
-        x, replicate, forms = x.astype(self.dtype), self.replicate, self.forms
-        return ops.conv_relu(x, kernel, flipped, bias, inside, replicate=replicate, forms=forms)
+        x, how = x.astype(self.dtype), {} if self.operation is not ops.conv_relu else {"forms": self.forms}
+        return self.operation(x, kernel, flipped, bias, inside, replicate=self.replicate, **how)
 
 
 class FeatureMap(NamedTuple):
@@ -83,6 +90,7 @@ class VGG(nn.Module):
         padding: padding of the first convolution: "zero" as trained, or "replicate", which avoids a dark frame.
         dtype: number type of the convolutions and the maps; parameters stay as given.
         forms: how layers' convolutions are computed; not for the first layer, and with float32 only.
+        fused: compute with `fused`, for GPUs; the results are the same.
     """
 
     architecture: Architecture
@@ -92,6 +100,7 @@ class VGG(nn.Module):
     padding: str = "zero"
     dtype: Any = jnp.float32
     forms: Forms = ()
+    fused: bool = False
 
     @nn.compact
     def __call__(self, image: Float[Array, "H W 3"], inside: ops.Inside | None = None) -> dict[str, FeatureMap]:
@@ -110,6 +119,8 @@ class VGG(nn.Module):
         if inside is None:
             inside = jnp.ones(image.shape[:2], bool)
         x, maps = normalised(image, inside, mean, std, self.padding), {}
+        if self.fused:
+            return self._fused(x, inside, network.layers[: deepest + 1], wanted)
         forms = {name: (forward, backward) for name, forward, backward in self.forms}
         for index, name in enumerate(network.layers[: deepest + 1]):
             if index and name.endswith("conv1"):
@@ -119,6 +130,28 @@ class VGG(nn.Module):
             x = ConvRelu(network.channels(name), **how, name=name)(x, inside)
             if name in wanted:
                 maps[name] = FeatureMap(x, inside)
+        return maps
+
+    def _fused(self, x: Array, inside: ops.Inside, names: tuple[str, ...], wanted: set[str]) -> dict[str, FeatureMap]:
+        """Computes the maps with `fused`; each operation is chosen by what reads its result."""
+        maps: dict[str, FeatureMap] = {}
+        for index, (name, after) in enumerate(zip(names, (*names[1:], ""), strict=True)):
+            pools = after.endswith("conv1")
+            read = name in wanted or (pools and self.pooling != "max")
+            operation: Callable[..., Any] = fused.conv_relu_max_pool if pools else fused.conv_relu
+            if read:
+                operation = partial(fused.conv_relu_read, goes_on=bool(after) and not pools)
+            replicate = index == 0 and self.padding == "replicate"
+            layer = ConvRelu(self.architecture.channels(name), replicate, self.dtype, operation=operation, name=name)
+            x = layer(x, inside)
+            if read:
+                x, masked = x
+                if name in wanted:
+                    maps[name] = FeatureMap(masked, inside)
+                x = pool(masked, inside, self.pooling, self.pooling_gain) if pools else x
+            elif pools and self.pooling_gain != 1:
+                x = x * self.pooling_gain
+            inside = ops.pool_inside(inside) if pools else inside
         return maps
 
 
@@ -157,6 +190,12 @@ def variables(
     scale = {"mean": np.asarray(tuple(mean), np.float32), "std": np.asarray(tuple(std), np.float32)}
     # JAX's transfer guard allows an explicit transfer.
     return jax.device_put({"params": host, "backward": flipped, "preprocessing": scale})
+
+
+def rounded(variables: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
+    """Returns the variables with kernels and biases in the number type of the convolutions."""
+    kinds = ("params", "backward")
+    return {k: jax.tree.map(lambda a: a.astype(dtype), v) if k in kinds else v for k, v in variables.items()}
 
 
 @lru_cache(maxsize=2)

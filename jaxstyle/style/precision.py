@@ -21,6 +21,11 @@ def precision(asked: str) -> str:
     return "float32" if device.platform == "cpu" or old else "bfloat16"
 
 
+def is_gpu(platform: str) -> bool:
+    """Tells whether a platform of JAX is one of GPUs; "cuda" and "rocm" are those of a described device."""
+    return platform in ("gpu", "cuda", "rocm")
+
+
 def highest_precision(function):
     """Makes a function compute float32 products in float32: by default some devices use TF32 or bfloat16."""
 

@@ -23,7 +23,7 @@ from jaxstyle.style import tiles
 from jaxstyle.style.batch import Batch, Started, all_of_it, by_lane, filled, picked, put, put_on_one_of_several, specs
 from jaxstyle.style.initial import in_regions, lane_inputs, region_weights, warped
 from jaxstyle.style.objective import Targets
-from jaxstyle.style.precision import highest_precision, precision
+from jaxstyle.style.precision import highest_precision, is_gpu, precision
 from jaxstyle.style.solvers import SOLVERS, base
 from jaxstyle.style.solvers.base import Lane
 from jaxstyle.style.status import Status
@@ -43,19 +43,19 @@ class Stylizer:
     """
 
     def __init__(
-        self, settings: StylizeSettings, network_weights: weights.Weights, devices: int = 1, forms: Forms = ()
-    ):
+        self, settings: StylizeSettings, network_weights: weights.Weights, devices: int = 1, forms: Forms = (),
+        platform: str | None = None,
+    ):  # fmt: skip
         self.settings, self.devices, self.forms = settings, devices, forms
+        self._gpu = is_gpu(platform or jax.default_backend())
         self.weights = network_weights.require(settings.network)
         self.objective = settings.objective()
         self.variables = vgg.variables_of(self.weights)
         self.terms = objectives.shown(self.objective)
         self.n_compiled = 0
-        self._solver = SOLVERS[settings.solver].make(settings)
+        self._solver = SOLVERS[settings.solver].make(settings, self._gpu)
         self._mesh = None if devices == 1 else Mesh(np.array(jax.local_devices()[:devices]), "lanes")
-        self._everywhere = self.variables  # one device computes all targets, with `self.variables`
-        if self._mesh:
-            self._everywhere = jax.device_put(self.variables, NamedSharding(self._mesh, all_of_it))
+        self._everywhere = self._on_all(self.variables)  # one device computes all targets, with `self.variables`
         self._style_targets = jax.jit(highest_precision(partial(self._targets, "style")))
         self._blend = jax.jit(lambda all, w: jax.tree.map(lambda *a: jnp.tensordot(w, jnp.stack(a), 1), *all))
         self._start = jax.jit(highest_precision(self._start_one))
@@ -107,7 +107,7 @@ class Stylizer:
 
     def _network(self, layers: Sequence[str], forms: Forms) -> objectives.Network:
         own, gain = self.objective, self._gain
-        how = own.pooling, own.pooling_gain, own.padding, self._dtype, forms
+        how = own.pooling, own.pooling_gain, own.padding, self._dtype, forms, self._gpu
         module = vgg.VGG(own.architecture, tuple(layers), *how)
 
         def network(variables, image, inside):
@@ -142,6 +142,7 @@ class Stylizer:
 
     def _advance_all(self, variables, lanes, rest, ticks, tolerance):
         self.n_compiled += 1  # runs at tracing, once a shape
+        variables = vgg.rounded(variables, self._dtype) if self._gpu else variables  # XLA would do so at every tick
 
         def tick(lane: Lane, content: dict[str, Any], inside: Any, style: dict[str, Any]) -> Lane:
             evaluate = self.evaluate(variables, Targets(content, style), inside)
@@ -158,21 +159,19 @@ class Stylizer:
 
         return jax.lax.while_loop(go_on, all_tick, (jnp.int32(0), lanes))[1]
 
-    def _advance_divided(self, variables, lanes, rest, ticks, tolerance):
+    def _by_device(self, function, ins):
+        """Lets each of several devices call a function with its own lanes."""
         if self._mesh is None:
-            return self._advance_all(variables, lanes, rest, ticks, tolerance)
+            return function
+        return jax.shard_map(function, mesh=self._mesh, in_specs=ins, out_specs=by_lane, check_vma=False)
+
+    def _advance_divided(self, variables, lanes, rest, ticks, tolerance):
         ins = (all_of_it, by_lane, specs(rest.shared, None), all_of_it, all_of_it)
-        divided = jax.shard_map(self._advance_all, mesh=self._mesh, in_specs=ins, out_specs=by_lane, check_vma=False)
-        return divided(variables, lanes, rest, ticks, tolerance)
+        return self._by_device(self._advance_all, ins)(variables, lanes, rest, ticks, tolerance)
 
     def _put_divided(self, parts, index, one):
-        if self._mesh is None:
-            return put(parts, index, one)
-        divided = jax.shard_map(
-            put_on_one_of_several, mesh=self._mesh, in_specs=(by_lane, all_of_it, all_of_it), out_specs=by_lane,
-            check_vma=False,
-        )  # fmt: skip
-        return divided(parts, index, one)
+        function = put if self._mesh is None else put_on_one_of_several
+        return self._by_device(function, (by_lane, all_of_it, all_of_it))(parts, index, one)
 
     def style_targets(
         self,
@@ -287,11 +286,9 @@ class Stylizer:
 
 
 @lru_cache(maxsize=8)
-def _stylizer(
-    settings: StylizeSettings, network_weights: weights.Weights, devices: int, forms: Forms, terms: tuple[Term, ...]
-) -> Stylizer:
+def _stylizer(terms: tuple[Term, ...], *arguments: Any) -> Stylizer:
     del terms  # part of the key: a Stylizer compiles what is registered when it is made
-    return Stylizer(settings, network_weights, devices, forms)
+    return Stylizer(*arguments)
 
 
 def stylizer(
@@ -300,6 +297,7 @@ def stylizer(
     devices: int = 1,
     tile: int | Literal["none"] | None = None,
     forms: Forms = (),
+    platform: str | None = None,
 ) -> Stylizer:
     """Returns a `Stylizer` for these settings; a cache returns the same one again, so that a program is compiled once.
 
@@ -307,6 +305,7 @@ def stylizer(
         devices: number of local devices to use.
         tile: replaces `settings.tile` [default: the setting, "auto" being "none"]
         forms: of the layers' convolutions, where the precision is "mixed"; not with tiles.
+        platform: JAX's name for the kind of device; GPUs have `model/fused.py` and `solvers/compact.py` [default: here]
 
     Raises:
         WeightsError: the weights cannot be loaded.
@@ -314,7 +313,7 @@ def stylizer(
     own = {f.name: getattr(settings, f.name) for f in dataclasses.fields(StylizeSettings)}
     # Settings that are arguments of the compiled functions, or act before them, are not part of the cache's key.
     own |= dict(seed=0, init=INITS[0], evaluations=1, tolerance=0.0, weights=None)
-    own |= dict(precision=precision(settings.precision))
-    own |= dict(tile=tile or ("none" if settings.tile == "auto" else settings.tile))
+    tile = tile or ("none" if settings.tile == "auto" else settings.tile)
+    own |= dict(precision=precision(settings.precision), tile=tile)
     network_weights = network_weights or weights.load(settings.weights, settings.network)
-    return _stylizer(StylizeSettings(**own), network_weights, devices, forms, tuple(TERMS.values()))
+    return _stylizer(tuple(TERMS.values()), StylizeSettings(**own), network_weights, devices, forms, platform)

@@ -25,6 +25,7 @@ class SolverKind:
         evaluations_at_once: evaluations whose arrays are alive at the same time during a tick.
         images_of_a_tick: (settings) -> number of float32 arrays of the image's size that are alive during a tick's
             evaluation, beside those of every solver, see `planning.memory.IMAGES`.
+        on_gpu: names of the class's options that are set on GPUs.
     """
 
     place: str
@@ -32,11 +33,13 @@ class SolverKind:
     images: Callable[[StylizeSettings], float]
     evaluations_at_once: int = 1
     images_of_a_tick: Callable[[StylizeSettings], float] = lambda settings: 0
+    on_gpu: tuple[str, ...] = ()
 
-    def make(self, settings: StylizeSettings) -> Solver:
-        """Imports the solver and passes it its options from the settings."""
+    def make(self, settings: StylizeSettings, gpu: bool = False) -> Solver:
+        """Imports the solver and passes it its options from the settings, for a GPU with those of `on_gpu` set."""
         module, name = self.place.split(":")
         options = {option: getattr(settings, option) for option in self.options}
+        options |= dict.fromkeys(self.on_gpu if gpu else (), True)
         return getattr(import_module(f"jaxstyle.style.solvers.{module}"), name)(**options)
 
 
@@ -46,13 +49,15 @@ this size take the place of one image (XLA for the CPU)."""
 
 
 def _lbfgs_images(settings: StylizeSettings) -> float:
-    return 1 + (1 + 2 * settings.history) * (1 if settings.preconditioner == "none" else PYRAMID)
+    pair = 1 if settings.history_dtype == "bfloat16" else 2
+    return 1 + (1 + pair * settings.history) * (1 if settings.preconditioner == "none" else PYRAMID)
 
 
 SOLVERS: dict[str, SolverKind] = {
     "lbfgs": SolverKind(
-        "lbfgs:Lbfgs", ("history", "preconditioner"), _lbfgs_images,
+        "lbfgs:Lbfgs", ("history", "history_dtype", "preconditioner"), _lbfgs_images,
         images_of_a_tick=lambda settings: 0 if settings.preconditioner == "none" else 2 * PYRAMID - 1,
+        on_gpu=("compact",),
     ),
     "adam": SolverKind("adam:Adam", ("learning_rate", "averaging"), lambda settings: 7 if settings.averaging else 5),
     "jaxopt-zoom": SolverKind("zoom:JaxoptZoom", ("history",), lambda settings: 3 + 2 * settings.history, 2),

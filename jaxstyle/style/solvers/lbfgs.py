@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxstyle.style.solvers import preconditioner
+from jaxstyle.style.solvers import compact, preconditioner
 from jaxstyle.style.solvers.base import Evaluate, Image, Point, Scalar, Solver, Step, hold
 
 with warnings.catch_warnings():  # jaxopt warns at import that it is unmaintained
@@ -54,6 +54,7 @@ class State(NamedTuple):
         rejections: rejected steps in a row.
         first_step: mean change of a value by a steepest-descent step.
         values: number of optimised values.
+        products: s'y of every pair with every other by rows of the history; None if `Lbfgs.compact` is off.
     """
 
     rho: Float[Array, " m"]
@@ -64,6 +65,7 @@ class State(NamedTuple):
     rejections: Int[Array, ""]
     first_step: Scalar
     values: Scalar
+    products: Float[Array, "m m"] | None = None
 
 
 class Memory(NamedTuple):
@@ -89,7 +91,12 @@ def direction(state: State, memory: Memory, initial: Any = None) -> tuple[State,
     """
     gradient, row = memory.gradient, state.written % state.rho.shape[0]
     initial = state.gamma if initial is None else initial
-    towards = -inv_hessian_product(gradient, memory.s, memory.y, state.rho, initial, row)
+    if state.products is None:
+        towards = -inv_hessian_product(gradient, memory.s, memory.y, state.rho, initial, row)
+    else:
+        history = compact.History(memory.s, memory.y, state.products, state.rho, row)
+        product, products = compact.inv_hessian_product(gradient, history, initial)
+        state, towards = state._replace(products=products), -product
     slope = jnp.vdot(gradient, towards)
     ascends = ~(slope < 0)
     state = hold(ascends, forget(state, gradient), state)
@@ -165,14 +172,19 @@ def judge(before: Scalar, after: Scalar, slope: Scalar, s: Values, y: Values, fi
 
 @dataclass(frozen=True)
 class Lbfgs(Solver):
-    """L-BFGS with one evaluation a tick and a history of curvature pairs, each two float32 images.
+    """L-BFGS with one evaluation a tick and a history of curvature pairs, each two images.
 
     Attributes:
+        history: number of pairs.
+        history_dtype: number type of their images; sums over them are in float32.
         preconditioner: see `StylizeSettings`.
+        compact: compute the direction with `compact`, for GPUs; it is the same up to rounding.
     """
 
     history: int = 10
+    history_dtype: str = "float32"
     preconditioner: str = "none"
+    compact: bool = False
     monotone = True
 
     def start(self, evaluate: Evaluate, start: Point, values: Any, step_scale: Any) -> Step:
@@ -180,13 +192,15 @@ class Lbfgs(Solver):
         del evaluate
         zero, one = jnp.int32(0), jnp.float32(1)
         rho = jnp.zeros(self.history, jnp.float32)
-        state = State(rho, one, zero, zero, one, zero, FIRST_STEP * step_scale, values)
+        products = jnp.zeros((self.history, self.history), jnp.float32) if self.compact else None
+        state = State(rho, one, zero, zero, one, zero, FIRST_STEP * step_scale, values, products)
         return Step(start, state, None, zero, jnp.bool_(False), jnp.bool_(False))
 
     def memory(self, image: Image) -> Memory:
-        """Allocates one image for the gradient and two for each pair."""
+        """Allocates one image for the gradient and two for each pair; float32 is the image's own number type."""
         gradient = jnp.zeros_like(image) if self.preconditioner == "none" else preconditioner.variables(0 * image)
-        history = jnp.zeros((self.history, *gradient.shape), image.dtype)
+        number = image.dtype if self.history_dtype == "float32" else jnp.bfloat16
+        history = jnp.zeros((self.history, *gradient.shape), number)
         return Memory(gradient, history, history)
 
     def tick(
@@ -238,6 +252,9 @@ class Lbfgs(Solver):
         row = state.written % self.history
 
         def written(history, pair):  # selects one row: selecting whole histories would move ten times as many bytes
+            pair = pair.astype(history.dtype)
+            if self.compact:  # nor is the old row read: a pair that is not kept goes to a row that is not there
+                return history.at[jnp.where(verdict.keep, row, self.history)].set(pair, mode="drop")
             return history.at[row].set(jnp.where(verdict.keep, pair, history[row]))
 
         memory = Memory(
