@@ -23,6 +23,7 @@ from jaxstyle.engine.replay import replay
 from jaxstyle.errors import SettingsError, SettingsMismatch
 from jaxstyle.model import choice, ops
 from jaxstyle.model.products import FORMS
+from jaxstyle.planning import memory
 from jaxstyle.planning.contract import Group
 from jaxstyle.planning.painting import Painting
 from jaxstyle.settings import RenderSettings
@@ -274,6 +275,14 @@ def test_a_run_gives_its_device_what_the_folder_remembers(run, monkeypatch):
         ready.output = folder
         pipeline.device_for(ready)
     assert asked == [CHOICE, None]
+
+
+def test_products_take_memory_for_strips_and_for_rounded_kernels():
+    lane, fixed = (
+        [count(RenderSettings(precision=one)) for one in ("float32", "mixed")]
+        for count in (partial(memory.lane_bytes, (256, 192)), memory.fixed_bytes)
+    )
+    assert lane[1] - lane[0] == 3 * 4 * 64 * 256 * 192 and fixed[1] - fixed[0] > 2**25
 
 
 def test_doctor_tells_of_units_and_of_what_was_chosen(monkeypatch):

@@ -24,6 +24,10 @@ the direction, total variation's differences. XLA's buffers hold 5 to 8."""
 GRAMS = {"gram": 2, "moments": 3, "w2": 8}
 """Arrays of a Gram matrix's size alive for each style layer, by style loss: its gradient, and the gradient plus its
 transpose; for "moments" also the covariance, and for "w2" the iterates of the matrix root."""
+MIXED = 3
+"""Float32 arrays of the size of the largest feature map that convolutions in products take more where the precision is
+"mixed": padded inputs, strips and their outputs. At 256 x 192 XLA's buffers of a tick are 91 MiB larger, of which 54
+are rounded kernels, which all lanes share (bench/LOG.md)."""
 MARGIN = 0.2
 """Share of the memory that `largest_batch` leaves free: for fragmentation, for what libraries such as cuDNN take
 outside the compiler's account, and since no accelerator has run the programs whose bytes the estimate follows."""
@@ -130,7 +134,7 @@ def lane_bytes(
         evaluation = kind.evaluations_at_once * evaluation + parameter_bytes(network, used)
     before = _FLOAT * 4 * bucket[0] * bucket[1] if objective.temporal_weight else 0  # the warped image and its weights
     ordered = on.sorted * _FLOAT * sum(map_size(bucket, network, name) for name in sorted_layers(objective))
-    scratch = on.scratch * _FLOAT * largest
+    scratch = (on.scratch + (MIXED if settings.precision == "mixed" else 0)) * _FLOAT * largest
     return state + targets + evaluation + scratch + _region_bytes(bucket, settings) + before + ordered
 
 
