@@ -59,7 +59,7 @@ def test_the_same_run_is_accepted_and_its_first_record_stays(tmp_path):
         ({"style_layers": ("relu2_1",)},
          ["settings.style_layers is ['block2_conv1'] now and ['block1_conv1', 'block2_conv1', "]),
         ({"evaluations": 9, "tv_weight": 1.0},
-         ["settings.evaluations is 9 now and 200 there", "settings.tv_weight is 1.0 now and 0.3 there"]),
+         ["settings.evaluations is 9 now and 80 there", "settings.tv_weight is 1.0 now and 0.3 there"]),
         ({"solver": "adam"}, ["other settings: settings.solver is 'adam' now and 'lbfgs' there. Use the same"]),
         ({"quality": 50}, ["settings.quality is 50 now and 95 there"]),
         ({"style": "def"}, ["style is 'def' now and 'abc' there"]),
@@ -108,30 +108,33 @@ VERSION_0_1 = """{
 
 def test_a_folder_of_version_0_1_is_resumed(tmp_path):
     (tmp_path / SETTINGS).write_text(VERSION_0_1)
-    write_fingerprint(tmp_path, run(LaterSettings(style_pixels=0)))
+    write_fingerprint(tmp_path, run(LaterSettings(preset="classic", style_pixels=0)))
     record_precision(tmp_path, "float32")
     recorded = json.loads(VERSION_0_1)
     recorded["decides"]["settings"]["precision"] = "float32"
     assert content(tmp_path) == recorded
     with pytest.raises(SettingsMismatch, match=r"settings\.strokes is 5 now and 3 there"):
-        compare(tmp_path, run(LaterSettings(strokes=5, style_pixels=0)))
+        compare(tmp_path, run(LaterSettings(preset="classic", strokes=5, style_pixels=0)))
     with pytest.raises(SettingsMismatch, match=r"settings\.style_pixels is 49152 now and 0 there"):
-        compare(tmp_path, run())  # whose small pictures had the style in full
+        compare(tmp_path, run(preset="classic"))  # small pictures of that version had the style in full
+    now = r"style_layer_weights is \[16.0.*evaluations is 80 now and 200 there|evaluations is 80 now and 200 there"
+    with pytest.raises(SettingsMismatch, match=now):
+        compare(tmp_path, run())
 
 
 def test_a_folder_from_before_scales_resumes_without_and_refuses_scales(tmp_path):
     (tmp_path / SETTINGS).write_text(VERSION_0_1)
-    compare(tmp_path, run(scales="none", coarse_content_weight=3.0, style_pixels=0))
+    compare(tmp_path, run(preset="classic", scales="none", coarse_content_weight=3.0, style_pixels=0))
     with pytest.raises(SettingsMismatch, match=r"settings\.scales is \[256, 512\] now and None there"):
-        compare(tmp_path, run(scales="auto", style_pixels=0))
+        compare(tmp_path, run(preset="classic", scales="auto", style_pixels=0))
 
 
 def test_a_folder_from_before_preconditioners_refuses_one_that_a_preset_brings(tmp_path, monkeypatch):
     (tmp_path / SETTINGS).write_text(VERSION_0_1)
     monkeypatch.setitem(DEFAULTS, "preconditioner", "pyramid")
     with pytest.raises(SettingsMismatch, match=r"settings\.preconditioner is 'pyramid' now and 'none' there"):
-        compare(tmp_path, run(style_pixels=0))
-    compare(tmp_path, run(style_pixels=0, preconditioner="none"))
+        compare(tmp_path, run(preset="classic", style_pixels=0))
+    compare(tmp_path, run(preset="classic", style_pixels=0, preconditioner="none"))
 
 
 def test_a_setting_that_an_old_folder_does_not_have_equals_its_default(tmp_path):
@@ -198,7 +201,7 @@ def test_a_layout_of_a_newer_version_is_refused_and_a_file_without_a_number_is_n
     ("adam", "history", "learning_rate"), ("adam", "preconditioner", "averaging"),
 ])  # fmt: skip
 def test_what_the_solver_does_not_use_is_neither_recorded_nor_compared(tmp_path, solver, unused, used):
-    values = {"learning_rate": 0.5, "averaging": 0.5, "history": 5, "preconditioner": "pyramid"}
+    values = {"learning_rate": 0.5, "averaging": 0.5, "history": 5, "preconditioner": "none"}
     write_fingerprint(tmp_path, run(solver=solver))
     assert unused not in content(tmp_path)["decides"]["settings"]
     compare(tmp_path, run(solver=solver, **{unused: values[unused]}))

@@ -28,13 +28,29 @@ def test_presets_of_the_first_version_have_not_changed():
         tv_weight=0.3, tv_exponent=1.25, style_loss="gram", pooling="max", pooling_gain=1.0, padding="replicate",
     )  # fmt: skip
     old = dataclasses.replace(plain, feature_gain=None, padding="zero")
-    assert plain == Objective() and PRESETS["balanced"] == dataclasses.replace(plain, style_pixels=256 * 192)
+    assert plain == Objective() and PRESETS["classic"] == dataclasses.replace(plain, style_pixels=256 * 192)
     assert PRESETS["gatys"] == dataclasses.replace(old, normalization="gatys", style_weight=1e3, tv_weight=0.0)
     assert PRESETS["article"] == dataclasses.replace(
         old, normalization="article", content_layers=("block2_conv2",),
         style_layers=("block1_conv2", "block2_conv2", "block3_conv3", "block4_conv3", "block5_conv3"),
         content_weight=0.05, style_weight=5.0, tv_weight=1.0,
     )  # fmt: skip
+
+
+def test_the_default_compares_moments_of_shallow_layers_most_in_preconditioned_variables():
+    weights = (16.0, 8.0, 4.0, 2.0, 1.0)
+    assert PRESETS["balanced"] == dataclasses.replace(
+        PRESETS["classic"], style_loss="moments", style_layer_weights=weights
+    )
+    chosen = {name: (s.evaluations, s.preconditioner) for name in PRESETS for s in [StylizeSettings(preset=name)]}
+    assert chosen.pop("balanced") == (80, "pyramid") and set(chosen.values()) == {(200, "none")}
+
+
+def test_layers_that_are_given_have_equal_weights_unless_theirs_are_given_too():
+    two = ("relu1_1", "relu2_1")
+    assert StylizeSettings(style_layers=two).objective().style_layer_weights == ()
+    given = StylizeSettings(style_layers=two, style_layer_weights=(3.0, 1.0)).objective()
+    assert given.style_layer_weights == (3.0, 1.0)
 
 
 def test_every_file_of_the_folder_is_a_preset_and_says_what_it_is():

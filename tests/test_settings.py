@@ -112,15 +112,16 @@ def test_averaging_decides_the_pixels_of_adam_only():
 @pytest.mark.parametrize(
     ("given", "stages"),
     [
-        (dict(), ((512, 200),)),
-        (dict(scales="auto"), ((256, 100), (512, 100))),
+        (dict(), ((512, 80),)),
+        (dict(preset="classic"), ((512, 200),)),
+        (dict(scales="auto"), ((256, 40), (512, 40))),
         (dict(preset="painterly"), ((256, 100), (512, 100))),
         (dict(preset="painterly", scales="none"), ((512, 200),)),
         (dict(scales="auto", evaluations=201), ((256, 100), (512, 101))),
         (dict(scales="auto", evaluations="120,80"), ((256, 120), (512, 80))),
         (dict(scales="128,256,512", evaluations=200), ((128, 66), (256, 66), (512, 68))),
-        (dict(scales="auto", size=50), ((32, 100), (50, 100))),
-        (dict(scales="auto", size=32), ((32, 200),)),
+        (dict(scales="auto", size=50), ((32, 40), (50, 40))),
+        (dict(scales="auto", size=32), ((32, 80),)),
         (dict(scales="300,301", size=301, evaluations=2), ((300, 1), (301, 1))),
     ],
 )
@@ -145,14 +146,14 @@ def test_scales_and_evaluations_that_do_not_match_are_refused_with_both(given, t
 
 
 def test_scales_are_compared_by_what_they_resolve_to():
-    one, other = RenderSettings(scales="auto"), RenderSettings(scales="256,512", evaluations="100,100")
+    one, other = RenderSettings(scales="auto"), RenderSettings(scales="256,512", evaluations="40,40")
     assert one.pixels() == other.pixels() != RenderSettings().pixels()
     assert RenderSettings(scales="128,512").pixels() != one.pixels()
     assert RenderSettings(scales="auto", evaluations="120,80").pixels() != one.pixels()
     assert RenderSettings(scales="auto", coarse_content_weight=1.0).pixels() == one.pixels()  # the default said aloud
     assert RenderSettings(scales="auto", coarse_content_weight=3.0).pixels() != one.pixels()
     assert RenderSettings(coarse_content_weight=3.0).pixels() == RenderSettings().pixels()  # one scale
-    assert RenderSettings().pixels()["evaluations"] == 200  # as versions without scales wrote it
+    assert RenderSettings().pixels()["evaluations"] == 80  # as versions without scales wrote it
     assert RenderSettings(scales="auto", size=256).defaults()["scales"] is None
 
 
@@ -241,7 +242,8 @@ def test_what_changes_the_pixels_makes_another_run():
     for change in (dict(size=256), dict(style_weight=20.0), dict(quality=80), dict(seed=1), dict(output_size="input")):
         assert RenderSettings(**change).pixels() != base.pixels()
     assert RenderSettings(style_size=512).pixels() == base.pixels()  # the default said aloud
-    assert RenderSettings(style_layers=Objective().style_layers).pixels() == base.pixels()
+    layers, weights = Objective().style_layers, base.objective().style_layer_weights
+    assert RenderSettings(style_layers=layers, style_layer_weights=weights).pixels() == base.pixels()
 
 
 @pytest.mark.parametrize(
