@@ -26,7 +26,7 @@ class StylizeSettings:
     """Settings of the optimisation. A field of the objective that is None takes the preset's value.
 
     Attributes:
-        preset: objective whose fields the other flags override: balanced, painterly, faithful, texture, gatys,
+        preset: objective whose fields the other flags override: balanced, painterly, faithful, texture, classic, gatys,
             article, or the path of a TOML file with such fields.
         normalization: how terms are scaled: energy (by their targets), gatys or article [default: the preset's]
         content_weight: weight of the content term [default: the preset's]

@@ -415,7 +415,7 @@ ACCELERATORS = _in(
     ("memory-late", "a GPU is expected to keep the gradients of all terms", "planning/memory.py",
      "held += own + on.early * terms", "held += own + terms", "memory"),
     ("memory-copies", "a GPU's copies of the kernels take no memory", "planning/memory.py",
-     'copied = settings.precision == "bfloat16" or _of(platform).copies', 'copied = settings.precision == "bfloat16"',
+     'in ("bfloat16", "mixed") or _of(platform).copies', 'in ("bfloat16", "mixed")',
      "memory::a_program_of_an_accelerator_copies_the_kernels"),
     ("memory-tile-platform", "a picture that fits on a GPU is cut into tiles", "planning/memory.py",
      "largest_batch(bucket, settings, memory, None, platform)", "largest_batch(bucket, settings, memory)",

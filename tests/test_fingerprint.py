@@ -56,11 +56,13 @@ def test_the_same_run_is_accepted_and_its_first_record_stays(tmp_path):
     ("changes", "named"),
     [
         ({"size": 256, "style_size": 512}, ["settings.size is 256 now and 512 there"]),
-        ({"style_layers": ("relu2_1",)},
-         ["settings.style_layers is ['block2_conv1'] now and ['block1_conv1', 'block2_conv1', "]),
+        ({"style_layers": ("relu2_1",), "style_layer_weights": (2.0,)},
+         ["settings.style_layer_weights is [2.0] now and [16.0, ",
+          "settings.style_layers is ['block2_conv1'] now and ['block1_conv1', 'block2_conv1', "]),
         ({"evaluations": 9, "tv_weight": 1.0},
          ["settings.evaluations is 9 now and 80 there", "settings.tv_weight is 1.0 now and 0.3 there"]),
-        ({"solver": "adam"}, ["other settings: settings.solver is 'adam' now and 'lbfgs' there. Use the same"]),
+        ({"solver": "adam"},
+         ["settings.solver is 'adam' now and 'lbfgs' there", "settings.preconditioner is 'none' now"]),
         ({"quality": 50}, ["settings.quality is 50 now and 95 there"]),
         ({"style": "def"}, ["style is 'def' now and 'abc' there"]),
     ],
@@ -117,9 +119,18 @@ def test_a_folder_of_version_0_1_is_resumed(tmp_path):
         compare(tmp_path, run(LaterSettings(preset="classic", strokes=5, style_pixels=0)))
     with pytest.raises(SettingsMismatch, match=r"settings\.style_pixels is 49152 now and 0 there"):
         compare(tmp_path, run(preset="classic"))  # small pictures of that version had the style in full
-    now = r"style_layer_weights is \[16.0.*evaluations is 80 now and 200 there|evaluations is 80 now and 200 there"
-    with pytest.raises(SettingsMismatch, match=now):
+    old = {"evaluations": 200, "style_layers": RenderSettings(preset="classic").objective().style_layers}
+    with pytest.raises(SettingsMismatch, match=r"style_loss is 'moments' now and 'gram' there"):
+        compare(tmp_path, run(style_pixels=0, preconditioner="none", **old))  # whose default compares something else
+    with pytest.raises(SettingsMismatch, match="evaluations is 80 now and 200 there"):
         compare(tmp_path, run())
+
+
+def test_the_name_of_a_preset_is_not_compared_and_its_values_are(tmp_path):
+    write_fingerprint(tmp_path, run(preset="classic"))
+    compare(tmp_path, run(style_loss="gram", style_layer_weights=(), preconditioner="none", evaluations=200))
+    with pytest.raises(SettingsMismatch, match="style_weight is 8.0 now and 40.0 there"):
+        compare(tmp_path, run(preset="faithful"))
 
 
 def test_a_folder_from_before_scales_resumes_without_and_refuses_scales(tmp_path):

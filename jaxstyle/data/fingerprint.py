@@ -52,6 +52,7 @@ def compare(output: Path | Folder, run: Fingerprint, *, continues: bool = False)
     - A name that this version does not know was written by a newer version. It is refused unless its value is null,
       because this version cannot tell whether the setting was in use.
     - Settings that do not change the pixels are not compared; see `settings.deciding`.
+    - The preset's name is not compared: all of its values are.
     - Precision is compared only if both sides state one; `record_precision` handles "auto".
 
     Args:
@@ -75,6 +76,7 @@ def compare(output: Path | Folder, run: Fingerprint, *, continues: bool = False)
             f"Use that version, {_OTHERWISE}.",
         )
     pairs = {name: (here.get(name, defaults.get(name)), there.get(name, defaults.get(name))) for name in here | there}
+    pairs.pop("settings.preset", None)  # its name; all of its values are compared
     if "auto" in pairs.get(_PRECISION, ()):
         del pairs[_PRECISION]
     more = total(pairs[_EVALUATIONS][0]) > total(pairs[_EVALUATIONS][1]) if _EVALUATIONS in pairs else False
