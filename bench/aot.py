@@ -130,7 +130,7 @@ class Described(Stylizer):
 
     def __init__(self, case: Case):
         settings = case.renderer
-        super().__init__(settings, _no_weights(settings.network))
+        super().__init__(settings, _no_weights(settings.network), platform=case.platform)
         devices = described(case.device, case.number)
         self._mesh = Mesh(np.array(devices), "lanes") if case.number > 1 else None
         self._case, self._regions = case, case.all_settings.lane_regions

@@ -1,5 +1,6 @@
 """The compact form of L-BFGS's product, against jaxopt's two loops and against them with another initial matrix."""
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -125,10 +126,11 @@ def test_a_history_in_bfloat16_halves_its_memory_and_leads_to_the_same_minimum()
     engine = Lbfgs(history_dtype="bfloat16", compact=True)
     lane = solve(engine, quadratic, np.zeros(SHAPE), budget=150)
     np.testing.assert_allclose(lane.result.image, MINIMUM, atol=2e-3)
-    two_loops = Lbfgs(history_dtype="bfloat16")
-    start = lambda x: started(two_loops, evaluate(quadratic), x, 9)  # noqa: E731
-    after = jax.eval_shape(lambda x: base.tick(two_loops, evaluate(quadratic), start(x), 0.0), MINIMUM)
-    for one in (lane, after):
+    others = []
+    for other in (Lbfgs(history_dtype="bfloat16"), dataclasses.replace(engine, preconditioner="pyramid")):
+        start = partial(started, other, evaluate(quadratic), budget=9)
+        others.append(jax.eval_shape(lambda x: base.tick(other, evaluate(quadratic), start(x), 0.0), MINIMUM))  # noqa: B023
+    for one in (lane, *others):
         assert one.memory.s.dtype == one.memory.y.dtype == jnp.bfloat16
         assert one.memory.gradient.dtype == one.point.image.dtype == jnp.float32
     held = [SOLVERS["lbfgs"].images(StylizeSettings(history_dtype=kind)) for kind in ("float32", "bfloat16")]

@@ -123,8 +123,9 @@ def diagonal(
 
     def squares(rows: Float[Array, "m n"]) -> list[Float[Array, "h w 3"]]:
         total, _ = jax.lax.scan(  # XLA's sum over the axis of pairs takes 50 times as long on the CPU
-            lambda total, pair: (total + pair[0] * pair[1] ** 2, None), jnp.zeros_like(rows[0]), (rho, rows)
-        )
+            lambda total, pair: (total + pair[0] * pair[1].astype(rho.dtype) ** 2, None),
+            jnp.zeros_like(rows[0], rho.dtype), (rho, rows),
+        )  # fmt: skip
         return _levels(total, height, width)
 
     def smooth(total: Float[Array, "h w 3"]) -> Float[Array, "h w 3"]:
