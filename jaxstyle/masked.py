@@ -42,11 +42,11 @@ def check_objective(tile: int | str, objective: Objective) -> None:
     """
     for wrong, what in (
         (isinstance(tile, int), f"tile is {tile}"),
-        (objective.style_loss != "gram", f"style_loss is {objective.style_loss!r}"),
+        (objective.style_loss == "w2", "style_loss is 'w2'"),
         (objective.histogram_weight, f"histogram_weight is {objective.histogram_weight:g}"),
     ):
         if wrong:
-            raise SettingsError(f"{what} with masks", "Leave one out: regions need Gram matrices alone, untiled.")
+            raise SettingsError(f"{what} with masks", "Leave one out: regions have Gram matrices or moments, untiled.")
 
 
 def colour(keep: str) -> int:

@@ -74,15 +74,14 @@ def _comment(paragraph: str) -> list[str]:
 def _default(field: dataclasses.Field[Any], description: str) -> Any:
     """The default; of a setting that the preset decides, the default preset's value."""
     usual = RenderSettings()
-    if "[default: the preset's]" in description:
+    if "[default: the preset's" in description:
         return getattr(PRESETS[usual.preset], field.name)
     return getattr(usual, field.name) if field.name in DEFAULTS else field.default
 
 
 def _value(value: Any, hint: Any) -> str:
     """A value as TOML has it; of an absent one, what it would be."""
-    if value is None or value == ():
-        kinds = {int: "a whole number", float: "a number", str: '"a text"', Path: '"a path"',
-                 tuple[float, ...]: "[numbers]"}  # fmt: skip
+    if value is None:
+        kinds = {int: "a whole number", float: "a number", str: '"a text"', Path: '"a path"'}
         return "# " + " or ".join(word for kind, word in kinds.items() if kind in kinds_of(hint))
     return json.dumps(str(value) if isinstance(value, Path) else value)

@@ -150,6 +150,30 @@ def test_one_region_that_is_the_whole_picture_equals_no_regions(double, preset):
     np.testing.assert_allclose(style_loss(objective(preset), START, unused, None, unused), plain, rtol=1e-13)
 
 
+def test_moments_of_a_region_are_weighted_means_and_covariances(double):
+    chosen = dataclasses.replace(objective(style_loss="moments"), style_pixels=0)
+    inside = jnp.asarray(INSIDE)
+    f, s = (
+        [np.asarray(one.features).reshape(-1, one.features.shape[-1])
+         for one in small_network(VARIABLES, jnp.asarray(x), inside).values()]
+        for x in (START, STYLE)
+    )  # fmt: skip
+
+    def moments(features, guide):
+        w = guide.reshape(-1)
+        mean = np.average(features, axis=0, weights=w)
+        return mean, np.cov(features.T, aweights=w, ddof=0)
+
+    expected = 0.0
+    for layer, (own, their) in enumerate(zip(numpy_guides(OWN), numpy_guides(THEIRS), strict=True)):
+        for r in range(3):
+            pairs = zip(moments(f[layer], own[..., r]), moments(s[layer], their[..., r]), strict=True)
+            parts = [((one - a) ** 2).sum() / (a**2).sum() for one, a in pairs]
+            expected += (0.75, 0.25)[layer] * own[..., r].sum() / own.sum() * np.mean(parts)
+    found = style_loss(chosen, START, OWN, None, THEIRS)
+    np.testing.assert_allclose(found, chosen.style_weight * expected, rtol=1e-9)
+
+
 LEFT = np.arange(8) < 4
 HALVES = np.broadcast_to(np.stack([LEFT, ~LEFT], -1), (8, 8, 2)).astype(float)
 
@@ -176,16 +200,18 @@ def test_the_gradient_of_a_region_does_not_depend_on_the_style_of_another(double
     assert (abs(before[:, 4:] - after[:, 4:]).max((0, 2)) > 1e-6).all()
 
 
-def test_the_gradient_agrees_with_finite_differences(double):
-    value = jax.jit(lambda x: style_loss(objective(), x, OWN, None, THEIRS))
+@pytest.mark.parametrize("loss", ["gram", "moments"])
+def test_the_gradient_agrees_with_finite_differences(double, loss):
+    value = jax.jit(lambda x: style_loss(objective(style_loss=loss), x, OWN, None, THEIRS))
     along, step = RNG.normal(size=START.shape), 1e-5
     difference = (value(START + step * along) - value(START - step * along)) / (2 * step)
     np.testing.assert_allclose(jnp.vdot(jax.grad(value)(jnp.asarray(START)), along), difference, rtol=1e-6)
 
 
-def test_regions_without_a_pixel_give_no_nan():
+@pytest.mark.parametrize("loss", ["gram", "moments"])
+def test_regions_without_a_pixel_give_no_nan(loss):
     nothing = np.zeros((8, 8, 2), np.float32)
-    chosen = objective()
+    chosen = objective(style_loss=loss)
     loss = jax.jit(lambda x: style_loss(chosen, x, nothing, None, HALVES, STYLE.astype("f4")))
     value, gradient = jax.value_and_grad(loss)(jnp.asarray(START, jnp.float32))
     assert value == 0 and not gradient.any()

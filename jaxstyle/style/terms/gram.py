@@ -19,11 +19,18 @@ class Sums(NamedTuple):
         products: F'F.
         positions: number of positions inside the picture.
         features: the features of every channel; None where no loss needs them.
+        weight: sum of the positions' weights, where they are weighted; None where each counts 1.
     """
 
     products: Float[Array, "C C"]
     positions: Float[Array, ""]
     features: Float[Array, " C"] | None = None
+    weight: Float[Array, ""] | None = None
+
+    @property
+    def divisor(self) -> Float[Array, ""]:
+        """What the sums are divided by for a mean over the positions."""
+        return self.positions if self.weight is None else self.weight
 
 
 def sums(f: FeatureMap, *, features: bool = False) -> Sums:
@@ -38,7 +45,7 @@ def sums(f: FeatureMap, *, features: bool = False) -> Sums:
 
 def gram(of: Sums) -> Float[Array, "C C"]:
     """Computes G = F'F / (positions inside), comparable between sizes (the paper sums; Gatys's code averages)."""
-    return of.products / of.positions
+    return of.products / of.divisor
 
 
 def loss(formula: str, of: Sums, a: Float[Array, "C C"], pixels: Float[Array, ""]) -> Float[Array, ""]:

@@ -25,7 +25,7 @@ class Moments(NamedTuple):
 def moments(of: Sums) -> Moments:
     """Computes the moments of one layer's feature maps."""
     assert of.features is not None
-    products, mean = gram(of), of.features / of.positions
+    products, mean = gram(of), of.features / of.divisor
     return Moments(mean, products - mean[:, None] * mean[None, :])
 
 

@@ -49,9 +49,12 @@ def sums(objective: Objective, f: FeatureMap) -> Sums:
 
 def targets(objective: Objective, view: View) -> dict[str, Any]:
     """Returns the target of every style layer, such as A, the style image's Gram matrix; with regions, one of each."""
+    compute, _, features = STYLE_LOSSES[objective.style_loss]
     if view.regions is not None:
-        return {name: guided.guided_grams(view.maps[name], view.regions[name])[0] for name in objective.style_layers}
-    compute = STYLE_LOSSES[objective.style_loss].target
+        return {
+            name: guided.targets(compute, view.maps[name], view.regions[name], features=features)
+            for name in objective.style_layers
+        }
     return {name: compute(view.sums[name]) for name in objective.style_layers}
 
 
@@ -63,14 +66,18 @@ def layer_weights(objective: Objective) -> tuple[float, ...]:
 
 def loss(objective: Objective, view: View, targets: dict[str, Any]) -> Float[Array, ""]:
     """Computes the weighted sum over the style layers, times `Objective.style_share`."""
-    distance = STYLE_LOSSES[objective.style_loss].loss
+    _, compare, features = STYLE_LOSSES[objective.style_loss]
+
+    def distance(of: Sums, target: Any) -> Float[Array, ""]:
+        return compare(objective.normalization, of, target, view.pixels)
+
     total = jnp.zeros((), jnp.promote_types(view.image.dtype, jnp.float32))
     for name, weight in zip(objective.style_layers, layer_weights(objective), strict=True):
         if view.regions is not None:
             maps, regions = view.maps[name], view.regions[name]
-            own = guided.loss(objective.normalization, maps, regions, targets[name], view.pixels)
+            own = guided.loss(distance, maps, regions, targets[name], features=features)
         else:
-            own = distance(objective.normalization, view.sums[name], targets[name], view.pixels)
+            own = distance(view.sums[name], targets[name])
         total = total + weight * own
     return total * jnp.minimum(1, view.pixels / objective.style_pixels) if objective.style_pixels else total
 
