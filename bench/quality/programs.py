@@ -86,6 +86,8 @@ PROGRAMS: dict[str, Program] = {
     "the photograph": Program(photograph, sweeps=False),
     "the photograph in the painting's colours": Program(matched, sweeps=False),
     OURS: Program(ours),
+    "jaxstyle, preset classic": Program(ours, {"preset": "classic"}),
+    "jaxstyle, preset painterly": Program(ours, {"preset": "painterly"}),
     "jaxstyle, preset gatys": Program(ours, {"preset": "gatys"}),
     "neural-style-pt": Program(neural_style, needs="torch"),
     "neural-style-pt, 200 evaluations from the photograph": Program(
