@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 MARK = "**Compiled, not run.**"
+BASES = {"{}": "", '{"preset":"classic"}': ", preset classic"}
+"""Settings whose cases have tables by size, by part and by program, with what is said of them: the defaults, and those
+that were the defaults up to 0.1."""
 DESCRIPTIONS = Path(__file__).parent / "devices"
 Table = Callable[[Iterable[str], Iterable[Iterable[str]]], Iterator[str]]
 """Writes a table from its header and rows, see `report.table`."""
@@ -36,15 +39,15 @@ def section(found: list[dict[str, Any]], table: Table) -> Iterator[str]:
         f"*{'; '.join(compilers)}*",
         "",
     )
-    plain = [case for case in found if (case["program"], case["number"], case["settings"]) == ("advance", 1, "{}")
-             and device(case) == case["device"]]  # fmt: skip
-    for name in dict.fromkeys(case["device"] for case in plain):
-        mine = [case for case in plain if case["device"] == name]
+    plain = [case for case in found if (case["program"], case["number"]) == ("advance", 1)
+             and case["settings"] in BASES and "effort" not in device(case)]  # fmt: skip
+    for name in dict.fromkeys(map(device, plain)):
+        mine = [case for case in plain if device(case) == name]
         yield from (f"### {name}, by size and batch", "", MARK, "", *table(*by_size(mine)))
     yield from ("### A tick by part", "", f"{MARK} GB.", "", *table(*by_part(plain)))
-    other = [case for case in found if case["program"] == "advance" and case["settings"] != "{}"]
+    other = [case for case in found if case["program"] == "advance" and case["settings"] not in BASES]
     yield from ("### Settings", "", MARK, "", *table(*by_settings(other)))
-    programs = [case for case in found if case["settings"] == "{}" and (case["program"], case["number"]) != (
+    programs = [case for case in found if case["settings"] in BASES and (case["program"], case["number"]) != (
         "advance", 1)]  # fmt: skip
     yield from ("### Programs and several devices", "", f"{MARK} Bytes of a whole call, of `advance` of a tick.", "")
     yield from table(*by_program(programs))
@@ -70,7 +73,7 @@ def by_part(found: list[dict]) -> tuple[list[str], list[list[str]]]:
     found = [case for case in found if (case["size"], case["batch"]) == (512, 8)]
     parts = list(dict.fromkeys(part for case in found for part in case["parts"]))
     rows = [
-        [case["device"], case["precision"],
+        [device(case), case["precision"],
          *(f"{case['parts'][part]['bytes'] / 1e9:.2f}" if part in case["parts"] else "" for part in parts)]
         for case in found
     ]  # fmt: skip
@@ -106,9 +109,9 @@ def by_program(found: list[dict]) -> tuple[list[str], list[list[str]]]:
 
 
 def device(case: dict) -> str:
-    """Writes the device of a case, and the compiler's effort if it was told one."""
+    """Writes the device of a case, its preset if that is of `BASES`, and the compiler's effort if it was told one."""
     effort = re.search(r"effort \S+", case["compiler"])
-    return f"{case['device']}, {effort[0]}" if effort else case["device"]
+    return case["device"] + BASES.get(case["settings"], "") + (f", {effort[0]}" if effort else "")
 
 
 def bandwidth(device: str) -> float | None:

@@ -29,7 +29,7 @@ def programs():
 
     def program(name, number=1, **fields):
         case = aot.Case("h100", **{"size": SIZE, "batch": BATCH, "precision": "bfloat16", **fields}, number=number,
-                        program=name)  # fmt: skip
+                        program=name, settings='{"preset":"classic"}')  # fmt: skip
         if case not in found:
             texts = []
             found[case] = (

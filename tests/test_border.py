@@ -31,10 +31,10 @@ def rendered(stylizer, settings, picture, bucket, ticks):
 
 @pytest.mark.parametrize(
     "fields",
-    [DEEP, {"preset": "gatys", "tv_weight": 1.0, "pooling": "average", "init": "content", **FLAT},
+    [{"preset": "classic", **DEEP}, {"preset": "gatys", "tv_weight": 1.0, "pooling": "average", "init": "content", **FLAT},
      {"preset": "article", "init": "noise", **FLAT},
-     {"style_loss": "w2", "pooling": "l2", "pooling_gain": 0.78, **FLAT}],
-    ids=["default", "gatys with average pooling", "article", "w2 with l2 pooling"],
+     {"preset": "classic", "style_loss": "w2", "pooling": "l2", "pooling_gain": 0.78, **FLAT}],
+    ids=["classic", "gatys with average pooling", "article", "w2 with l2 pooling"],
 )  # fmt: skip
 def test_a_photograph_comes_out_the_same_from_all_buckets(network, fields):
     settings = StylizeSettings(**fields)
@@ -51,8 +51,22 @@ def test_a_photograph_comes_out_the_same_from_all_buckets(network, fields):
     assert np.abs(later[0][0] - first[0][0]).max() > 0.02
 
 
+def test_the_default_has_the_same_terms_and_gradient_in_all_buckets(network):
+    """Its preconditioner's pyramid is of the array, so that the steps differ between buckets."""
+    stylizer, picture = stylizer_for(StylizeSettings(**DEEP), network), photo(WIDTH, HEIGHT, 3) / 255
+    style = stylizer.style_targets(painting(45, 61) / 255)
+    found = []
+    for bucket in BUCKETS:
+        inputs = lane_inputs(picture, 1 - picture, *bucket)
+        (_, terms), gradient = evaluated(stylizer, stylizer.start(inputs, style), inputs["init"])
+        found.append(({name: float(value) for name, value in terms.items()}, gradient[:HEIGHT, :WIDTH]))
+    (terms, gradient), (others, other) = found
+    assert others == pytest.approx(terms, rel=2e-5) and set(terms) == {"content", "style", "tv"}
+    assert np.linalg.norm(other - gradient) < 1e-4 * np.linalg.norm(gradient)  # sums in another order
+
+
 def test_a_refilled_lane_takes_everything_from_its_new_picture(network):
-    settings = StylizeSettings(**FLAT)
+    settings = StylizeSettings(preset="classic", **FLAT)
     stylizer = stylizer_for(settings, network)
     style = stylizer.style_targets(painting() / 255)
     lanes = []

@@ -77,7 +77,8 @@ def test_the_report_says_that_nothing_was_run(aot, tmp_path):
     import report
 
     (tmp_path / "results").mkdir()
-    cases = [aot.Case("h100", 512, 8, "bfloat16"), aot.Case("h100", 512, 8, "bfloat16", 4, "pick"),
+    classic = '{"preset":"classic"}'
+    cases = [aot.Case("h100", 512, 8, "bfloat16", settings=classic), aot.Case("h100", 512, 8, "bfloat16", 4, "pick"),
              aot.Case("v5e", 512, 8, "bfloat16", settings='{"style_loss": "w2"}')]  # fmt: skip
     found = [made_up(case, collectives={"all-gather": 5} if case.program == "pick" else {}) for case in cases]
     for case, one in zip(cases, found, strict=True):
@@ -89,7 +90,8 @@ def test_the_report_says_that_nothing_was_run(aot, tmp_path):
     assert len(tables) == 4 and all(line.startswith("**Compiled, not run.**") for line in tables)
     assert "*made up 1.0 (2026-11-30)*" in text
     assert "| 512 x 384 | 8 | bfloat16 | 1,024 | 1.68 | 277 | 11.36 | 3.39 |  |" in text
-    assert "| h100 | bfloat16 | 3.23 |" in text and "| style_loss w2 |" in text
+    assert "### h100, preset classic, by size and batch" in text
+    assert "| h100, preset classic | bfloat16 | 3.23 |" in text and "| style_loss w2 |" in text
     assert "| h100 | 4 | pick | 512 x 384 | 8 | 1,024 | 277 | 11.36 | 10 | 5 all-gather |" in text
 
 
