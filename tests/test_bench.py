@@ -22,7 +22,7 @@ from jaxstyle.report.plot import Bars, Panel
 from jaxstyle.settings import RenderSettings
 
 SETTINGS = RenderSettings(
-    workers=0, evaluations=30, content_layers=("relu2_2",), style_layers=("relu1_1", "relu2_1")
+    preset="classic", workers=0, evaluations=30, content_layers=("relu2_2",), style_layers=("relu1_1", "relu2_1")
 )  # a shallow objective, which compiles fast
 TINY = Sweep(sizes=(32,), batches=(1, 2), timing=0.01, whole=0.1)
 CACHE = "jax_compilation_cache_dir"
@@ -94,7 +94,8 @@ def test_the_table_has_a_line_for_everything(report):
     assert told.count("32 x 32  ") == 2
     for words in ("matrix product", "GB/s", "to the first tick", "whole run of 6 files", "left out: 512 x 384"):
         assert words in told, words
-    assert "images of 30 evaluations;" in told and "200 evaluations" not in told  # the settings', not the default
+    assert "images of 30 evaluations;" in told  # the settings', and neither the default nor the preset's
+    assert "80 evaluations" not in told and "200 evaluations" not in told
     bare = dataclasses.replace(
         report, whole=None, start=dataclasses.replace(report.start, kept=None),
         cells=(dataclasses.replace(report.cells[0], peak_bytes=None),),

@@ -11,7 +11,7 @@ from jaxstyle.engine.stop import Stop
 from jaxstyle.settings import RenderSettings
 
 FEW = dict(style_layers=("relu1_1", "relu2_1", "relu3_1"), content_layers=("relu2_2",))  # quickly compiled
-SETTINGS = RenderSettings(size=64, evaluations=15, batch=4, workers=0, style_pixels=0, **FEW)
+SETTINGS = RenderSettings(preset="classic", size=64, evaluations=15, batch=4, workers=0, style_pixels=0, **FEW)
 NUMBER = 14
 
 

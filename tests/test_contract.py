@@ -18,7 +18,8 @@ from jaxstyle.style.status import Status
 
 BUCKET = (64, 32)
 GROUP = Group(BUCKET)
-SETTINGS = RenderSettings(size=64, style_layers=("relu1_1",), content_layers=("relu2_1",))  # quickly compiled
+SHALLOW = dict(style_layers=("relu1_1",), content_layers=("relu2_1",))  # quickly compiled
+SETTINGS = RenderSettings(preset="classic", size=64, **SHALLOW)
 STYLE = Painting.of(painting().astype(np.float32) / 255)
 MAKERS = {
     "stub": lambda: StubDevice(),

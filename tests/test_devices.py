@@ -35,7 +35,7 @@ class Task:
 
 def rendered(devices, batch, order=range(6)):
     few = dict(style_layers=("relu1_1", "relu2_1"), content_layers=("relu2_2",))  # quickly compiled
-    settings = RenderSettings(size=32, evaluations=10, devices=devices, **few)
+    settings = RenderSettings(preset="classic", size=32, evaluations=10, devices=devices, **few)
     device = JaxDevice(settings, weights.load(None), Painting.of(painting().astype(np.float32) / 255))
     queues = Queues(lambda _: batch, window=100)
     for number in order:

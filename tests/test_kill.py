@@ -286,8 +286,9 @@ def test_with_the_real_network_too(network, tmp_path):
     (root / "in" / "cut.jpg").write_bytes((root / "in" / "0.jpg").read_bytes()[:-60])
 
     def line(name: str) -> list[str]:
+        """With a program that is quickly compiled."""
         more = ["--size", 32, "--evaluations", 20, "--batch", 3, "--workers", 0]
-        more += ["--style-layers", "relu1_1", "relu2_1", "--content-layers", "relu2_2"]  # quickly compiled
+        more += ["--preset", "classic", "--style-layers", "relu1_1", "relu2_1", "--content-layers", "relu2_2"]
         return hostile.command(root / "in", root / "style.png", root / name, *more, program=REAL, common=())
 
     began = time.monotonic()

@@ -285,7 +285,7 @@ FEW = dict(style_layers=("relu1_1", "relu2_1"), content_layers=("relu2_2",))
 
 
 def test_lanes_of_different_styles_in_one_batch_equal_their_single_runs(network):
-    settings = RenderSettings(size=32, evaluations=8, style_pixels=0, **FEW)
+    settings = RenderSettings(preset="classic", size=32, evaluations=8, style_pixels=0, **FEW)
     styles = [Painting.of(painting(40 + 8 * n, 30)[:, ::-1].astype(np.float32) / 255 * (1 - 0.2 * n)) for n in range(3)]
     content = photo(32, 32).astype(np.float32) / 255
     inputs = [lane_inputs(content, content, 32, 32)] * 3  # styles of other sizes compile nothing
@@ -296,7 +296,7 @@ def test_lanes_of_different_styles_in_one_batch_equal_their_single_runs(network)
 
 
 def test_a_blend_has_the_weighted_mean_of_the_targets(network):
-    settings = RenderSettings(size=32, **FEW)
+    settings = RenderSettings(preset="classic", size=32, **FEW)
     engine = stylizer(settings, network)
     pictures = [painting(32, 32), photo(32, 32)]
     blend = Painting("both", [Part(one, weight, str(weight)) for one, weight in zip(pictures, (3, 1), strict=True)])

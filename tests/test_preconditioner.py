@@ -146,6 +146,7 @@ def test_without_pairs_what_an_earlier_image_left_does_not_count():
 
 
 def test_a_preset_may_hold_it(tmp_path):
-    (tmp_path / "mine.toml").write_text('preconditioner = "pyramid"\n')
-    assert StylizeSettings(preset=str(tmp_path / "mine.toml")).preconditioner == "pyramid"
-    assert StylizeSettings().preconditioner == "none"
+    for value, usual in (("pyramid", "classic"), ("none", "balanced")):
+        (tmp_path / "mine.toml").write_text(f'preconditioner = "{value}"\nbase = "{usual}"\n')
+        assert StylizeSettings(preset=str(tmp_path / "mine.toml")).preconditioner == value
+        assert StylizeSettings(preset=usual).preconditioner != value

@@ -31,7 +31,7 @@ from jaxstyle.style.named_targets import as_arrays, as_targets
 from jaxstyle.style.stylizer import stylizer
 
 FLAT = dict(style_layers=("relu1_1", "relu2_1"), content_layers=("relu2_2",))  # quickly compiled
-SETTINGS = RenderSettings(size=32, evaluations=6, batch=1, devices=1, workers=0, **FLAT)
+SETTINGS = RenderSettings(preset="classic", size=32, evaluations=6, batch=1, devices=1, workers=0, **FLAT)
 
 
 def made_up(settings=SETTINGS, weights="stub", **changes):
@@ -303,7 +303,8 @@ def test_the_command_averages_a_collection_and_tells_what_it_leaves_out(place, c
     for n in range(5):
         save(place / "many" / f"{n}.png", np.full((30, 40, 3), 40 * n, np.uint8))
     (place / "many" / "broken.jpg").write_bytes(BROKEN)
-    flags = ["--size", 32, "--workers", 0, "--style-layers", "relu1_1", "--precision", "bfloat16"]
+    flags = ["--size", 32, "--workers", 0, "--preset", "classic", "--style-layers", "relu1_1"]
+    flags += ["--precision", "bfloat16"]
     look = place / "look.safetensors"
     assert run("targets", place / "many", f"{place / 'one.png'}:0.000001", "-o", look, *flags) == 3
     told = capsys.readouterr()

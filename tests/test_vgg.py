@@ -247,7 +247,7 @@ def vgg19_at_random():
 
 def test_an_objective_compares_the_maps_of_its_own_network(vgg19_at_random, image):
     style_layers = ("relu3_4", "relu4_1")
-    settings = StylizeSettings(network="vgg19", style_layers=style_layers, evaluations=3)
+    settings = StylizeSettings(preset="classic", network="vgg19", style_layers=style_layers)
     engine = Stylizer(settings, vgg19_at_random)
     targets = engine.style_targets(np.tile(image, (2, 2, 1)))
     maps = VGG(VGG19, style_layers, padding="replicate").apply(
