@@ -68,7 +68,7 @@ def combined(kind: type[Kind], settings: Kind | Mapping[str, Any] | None, overri
     for name in overrides:
         if name not in names:
             raise SettingsError(f"{name!r} is no field of {kind.__name__}", nearest(str(name), names) + "See its help.")
-    return dataclasses.replace(settings or kind(), **overrides)  # type: ignore[type-var]
+    return kind(**overrides) if settings is None else settings.changed(**overrides)  # type: ignore[attr-defined]
 
 
 def nearest(name: str, names: Iterable[str], prefix: str = "") -> str:

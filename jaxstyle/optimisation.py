@@ -7,7 +7,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from jaxstyle import schedule
 from jaxstyle.architecture import Network
@@ -157,6 +157,18 @@ class StylizeSettings:
         for name, value in (DEFAULTS | FILES[self.preset].run | values).items():
             if getattr(self, name, "") in (None, OF_THE_PRESET):  # scales are of `RenderSettings`
                 object.__setattr__(self, name, value)
+
+    def changed(self, **fields: Any) -> Self:
+        """Returns the settings with some fields replaced.
+
+        Another preset also brings its own values of the settings in `RUN`, where they have the values of the present
+        preset.
+        """
+        if "preset" in fields:
+            present = DEFAULTS | FILES[self.preset].run
+            own = {name: OF_THE_PRESET for name, value in present.items() if getattr(self, name, None) == value}
+            fields = own | fields
+        return dataclasses.replace(self, **fields)
 
     def budgets(self) -> tuple[int, ...]:
         """Returns `evaluations` as given: one number, or one for each scale."""

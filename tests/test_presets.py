@@ -7,6 +7,7 @@ import pytest
 from command import photographs, rendering, run
 
 from jaxstyle import presets
+from jaxstyle.coerce import combined
 from jaxstyle.errors import SettingsError
 from jaxstyle.presets import FILES, PRESETS, Objective
 from jaxstyle.settings import RenderSettings, StylizeSettings
@@ -35,6 +36,14 @@ def test_presets_of_the_first_version_have_not_changed():
         style_layers=("block1_conv2", "block2_conv2", "block3_conv3", "block4_conv3", "block5_conv3"),
         content_weight=0.05, style_weight=5.0, tv_weight=1.0,
     )  # fmt: skip
+
+
+def test_another_preset_among_overrides_brings_all_of_its_values():
+    """A preset's settings outside the objective are settled when settings are made."""
+    for settings in (None, {}, RenderSettings()):
+        assert combined(RenderSettings, settings, {"preset": "classic"}) == RenderSettings(preset="classic")
+    given = combined(RenderSettings, RenderSettings(evaluations=7), {"preset": "classic", "preconditioner": "pyramid"})
+    assert (given.evaluations, given.preconditioner) == (7, "pyramid")
 
 
 def test_the_default_compares_moments_of_shallow_layers_most_in_preconditioned_variables():
