@@ -32,7 +32,7 @@ class Scale:
         profiled: the cell that is profiled by kernel and also measured without the solver.
         peers: (side, batch) of evaluations by PyTorch.
         repeats: timings of a chunk, of which the median is used.
-        objective: settings that differ from the defaults.
+        objective: settings that differ from the defaults; PyTorch's programs have the objective of the preset classic.
         side: rows of the matrices of the matrix product [default: a number that suits the device]
         copied: bytes of the copied array [default: a size that suits the device]
     """
@@ -45,7 +45,7 @@ class Scale:
     profiled: tuple[str, int, int]
     peers: tuple[tuple[int, int], ...]
     repeats: int = 5
-    objective: dict[str, Any] = field(default_factory=dict)
+    objective: dict[str, Any] = field(default_factory=lambda: {"preset": "classic"})
     side: int | None = None
     copied: int | None = None
 
@@ -64,7 +64,7 @@ CPU = Scale(
 QUICK = Scale(
     pair_size=32, lanes=2, styles=1, evaluations=20, cells=(("float32", 32, 2), ("bfloat16", 32, 2)),
     profiled=("float32", 32, 2), peers=((32, 2),), repeats=2,
-    objective={"content_layers": ("relu1_2",), "style_layers": ("relu1_1",), "history": 2},
+    objective={"preset": "classic", "content_layers": ("relu1_2",), "style_layers": ("relu1_1",), "history": 2},
     side=256, copied=2**20,
 )  # fmt: skip
 """A shallow objective on tiny pictures: to see that it runs."""

@@ -31,7 +31,8 @@ def rendered(stylizer, settings, picture, bucket, ticks):
 
 @pytest.mark.parametrize(
     "fields",
-    [{"preset": "classic", **DEEP}, {"preset": "gatys", "tv_weight": 1.0, "pooling": "average", "init": "content", **FLAT},
+    [{"preset": "classic", **DEEP},
+     {"preset": "gatys", "tv_weight": 1.0, "pooling": "average", "init": "content", **FLAT},
      {"preset": "article", "init": "noise", **FLAT},
      {"preset": "classic", "style_loss": "w2", "pooling": "l2", "pooling_gain": 0.78, **FLAT}],
     ids=["classic", "gatys with average pooling", "article", "w2 with l2 pooling"],

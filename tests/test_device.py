@@ -29,7 +29,7 @@ SIZE, NUMBER = 32, 5
 GROUP = Group((SIZE, SIZE))
 FEW = dict(style_layers=("relu1_1", "relu2_1", "relu3_1"), content_layers=("relu3_1",))  # quickly compiled
 SETTINGS = RenderSettings(
-    size=SIZE, evaluations=24, tolerance=0.325, style_pixels=0, **FEW
+    size=SIZE, evaluations=24, tolerance=0.15, style_pixels=0, **FEW
 )  # lanes end at different times
 
 

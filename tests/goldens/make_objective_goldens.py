@@ -2,8 +2,8 @@
 
     python tests/goldens/make_objective_goldens.py [FOLDER]
 
-Run by hand. It needs torch and numpy; FOLDER is as for make_vgg16_goldens.py, whose pictures and network are used. The formulas are
-written out here in torch's operations; the gradient is autograd's.
+Run by hand. It needs torch and numpy; FOLDER is as for make_vgg16_goldens.py, whose pictures and network are used.
+The formulas are written out here in torch's operations; the gradient is autograd's.
 """
 
 import sys
