@@ -20,8 +20,8 @@ from jaxstyle.style.status import Status
 from jaxstyle.style.stylize import stylize
 from jaxstyle.style.stylizer import stylizer as stylizer_for
 
-FEW = dict(style_layers=("relu1_1", "relu2_1"), content_layers=("relu2_2",))  # quickly compiled
-FEWEST = dict(style_layers=("relu1_1",), content_layers=("relu1_2",))
+FEW = dict(preconditioner="none", style_layers=("relu1_1", "relu2_1"), content_layers=("relu2_2",))  # quickly compiled
+FEWEST = dict(preconditioner="none", style_layers=("relu1_1",), content_layers=("relu1_2",))
 ADAM = dict(solver="adam", **FEW)
 SHORT = StylizeSettings(evaluations=10, init="content", **FEW)
 
