@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="the file of curves")
     parser.add_argument("--preconditioner", default="pyramid", help="the one to compare (pyramid)")
     parser.add_argument("--size", type=int, default=128, help="long side in pixels (128)")
-    parser.add_argument("--preset", default="balanced")
+    parser.add_argument("--preset", default="classic")
     parser.add_argument("--init", default="matched")
     parser.add_argument("--pairs", type=int, help="most pairs (every photograph in every style)")
     parser.add_argument("--minutes", type=float, default=np.inf, help="begin no curve that may end later than this")

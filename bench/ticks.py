@@ -70,7 +70,7 @@ def torch(asked: Asked) -> Results:
     except ImportError as error:
         yield result("evaluation / PyTorch's", f"not measured: {error}", "at most 1.0")
         return
-    engine, style = stylizer(StylizeSettings(padding="zero", tv_weight=0.0)), asked.style(asked.size)
+    engine, style = stylizer(StylizeSettings(preset="classic", padding="zero", tv_weight=0.0)), asked.style(asked.size)
     for size in (1, 4):
         contents = asked.photographs(asked.size, size, square=True)
         batch = batch_of(engine, contents, style)

@@ -15,7 +15,7 @@ from jaxstyle.settings import StylizeSettings
 from jaxstyle.style.stylizer import Stylizer, stylizer
 
 HISTORY = 10
-OBJECTIVE = StylizeSettings(padding="zero", tv_weight=0.0)
+OBJECTIVE = StylizeSettings(preset="classic", padding="zero", tv_weight=0.0)
 """What other programs have too: no total variation, the network's own padding."""
 
 
