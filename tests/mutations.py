@@ -642,7 +642,7 @@ COMMANDS = _in(
      'yield f"# {field.name} = ', 'yield f"{field.name} = ',
      "setup::the_file_has_every_setting_and_changes_none_as_it_is"),
     ("init-temporal", "the written file turns the temporal term off", "settings_file.py",
-     "if \"[default: the preset's]\" in description:", "if hasattr(PRESETS[usual.preset], field.name):",
+     "if \"[default: the preset's\" in description:", "if hasattr(PRESETS[usual.preset], field.name):",
      "setup::an_absent_value_says_what_it_would_be"),
     ("event-row", "events leave the rows out", "report/events.py",
      'self._write("row", row.as_json())', "pass", "log_json::a_run_is_a_sequence_of_events"),
