@@ -185,7 +185,7 @@ def test_a_mixed_folder_compiles_few_programs(style, tmp_path):
     sizes = [(32, 32), (40, 41), (300, 280), (64, 48), (100, 75), (33, 25), (64, 36), (320, 180), (48, 64), (36, 64)]
     for k, size in enumerate(sizes):
         save(tmp_path / "in" / f"{k}.png", photo(*size, seed=k))
-    settings = RenderSettings(size=64, evaluations=1, batch=4, seed=1, workers=0, **FEW)
+    settings = RenderSettings(preset="classic", size=64, evaluations=1, batch=4, seed=1, workers=0, **FEW)
     summary = render(tmp_path / "in", style, tmp_path / "out", settings)
     assert summary.done == len(sizes)
     buckets = Counter(bucket(tuple(row["work_size"]), 64) for row in rows(tmp_path / "out").values())
