@@ -57,7 +57,7 @@ class Stylizer:
         self._mesh = None if devices == 1 else Mesh(np.array(jax.local_devices()[:devices]), "lanes")
         self._everywhere = self._on_all(self.variables)  # one device computes all targets, with `self.variables`
         self._style_targets = jax.jit(highest_precision(partial(self._targets, "style")))
-        self._blend = jax.jit(lambda all, w: jax.tree.map(lambda *a: jnp.tensordot(w, jnp.stack(a), 1), *all))
+        self._blend = jax.jit(lambda trees, w: jax.tree.map(lambda *a: jnp.tensordot(w, jnp.stack(a), 1), *trees))
         self._start = jax.jit(highest_precision(self._start_one))
         self._advance = jax.jit(highest_precision(self._advance_divided), donate_argnums=1)
         self._put = jax.jit(self._put_divided, donate_argnums=0)
