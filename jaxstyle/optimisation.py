@@ -46,6 +46,8 @@ class StylizeSettings:
             proportion to its pixels, because strokes do not shrink with it. 0 means in full at every size
             [default: the preset's]
         tv_exponent: exponent of the squared differences in total variation, 1 to 4 [default: the preset's]
+        tv_border: differences along the last row and the last column: counted in total variation, or omitted as in
+            the article, which lets dots stand there [default: the preset's]
         feature_gain: factor on all feature maps [default: the preset's]
         pooling: pooling of the network: max, average or l2 (root of the sum of squares) [default: the preset's]
         pooling_gain: factor on the maps after every pooling; 2 for average and 0.78 for l2 make them about as large as
@@ -92,6 +94,7 @@ class StylizeSettings:
     style_loss: Literal["gram", "w2", "moments"] | None = None
     style_pixels: int | None = None
     tv_exponent: float | None = None
+    tv_border: Literal["counted", "omitted"] | None = None
     feature_gain: float | None = None
     pooling: Literal["max", "average", "l2"] | None = None
     pooling_gain: float | None = None

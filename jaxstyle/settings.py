@@ -295,7 +295,7 @@ class RenderSettings(StylizeSettings):
         }
 
 
-BEFORE = {"style_pixels": 0, "style_loss": "gram", "preconditioner": "none"}
+BEFORE = {"style_pixels": 0, "style_loss": "gram", "preconditioner": "none", "tv_border": "omitted"}
 """What versions without a setting did, where that is not its default."""
 NO_PIXELS = ("batch", "tail", "devices", "cpu_devices", "tile", "existing", "retry_failed", "limit", "shard", "workers",
              "max_failures", "max_duration", "stall_timeout", "max_pixels", "weights", "styles", "regions",

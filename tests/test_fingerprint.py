@@ -128,9 +128,10 @@ def test_a_folder_of_version_0_1_is_resumed(tmp_path):
 
 def test_the_name_of_a_preset_is_not_compared_and_its_values_are(tmp_path):
     write_fingerprint(tmp_path, run(preset="classic"))
-    compare(tmp_path, run(style_loss="gram", style_layer_weights=(), preconditioner="none", evaluations=200))
-    with pytest.raises(SettingsMismatch, match="style_weight is 8.0 now and 40.0 there"):
-        compare(tmp_path, run(preset="faithful"))
+    gram = dict(style_loss="gram", style_layer_weights=(), preconditioner="none", evaluations=200)
+    compare(tmp_path, run(**gram, tv_border="omitted"))
+    with pytest.raises(SettingsMismatch, match="scales is .* now and None there"):
+        compare(tmp_path, run(preset="painterly"))
 
 
 def test_a_folder_from_before_scales_resumes_without_and_refuses_scales(tmp_path):
@@ -146,6 +147,14 @@ def test_a_folder_from_before_preconditioners_refuses_one_that_a_preset_brings(t
     with pytest.raises(SettingsMismatch, match=r"settings\.preconditioner is 'pyramid' now and 'none' there"):
         compare(tmp_path, run(preset="classic", style_pixels=0))
     compare(tmp_path, run(preset="classic", style_pixels=0, preconditioner="none"))
+
+
+def test_a_folder_from_before_counted_borders_refuses_one_that_the_preset_brings(tmp_path):
+    (tmp_path / SETTINGS).write_text(VERSION_0_1)
+    gram = dict(style_loss="gram", style_layer_weights=(), style_pixels=0, preconditioner="none", evaluations=200)
+    with pytest.raises(SettingsMismatch, match=r"settings\.tv_border is 'counted' now and 'omitted' there"):
+        compare(tmp_path, run(**gram))
+    compare(tmp_path, run(**gram, tv_border="omitted"))
 
 
 def test_a_setting_that_an_old_folder_does_not_have_equals_its_default(tmp_path):

@@ -37,9 +37,11 @@ def numpy_gram(features):
     return total / (h * w)
 
 
-def numpy_variation(image):
-    """The article's final_loss: sum of (a + b) ** 1.25 over all but the last row and column."""
+def numpy_variation(image, border="omitted"):
+    """The article's final_loss: sum of (a + b) ** 1.25 over all but the last row and column, or over all pixels."""
     total = 0.0
+    if border == "counted":
+        image = np.pad(image, ((0, 1), (0, 1), (0, 0)), mode="edge")
     for y in range(image.shape[0] - 1):
         for x in range(image.shape[1] - 1):
             for c in range(3):
@@ -65,9 +67,9 @@ def numpy_style(formula, f, a, pixels):
     return ((positions * g - positions * a) ** 2).sum() / (4.0 * 3**2 * pixels**2)
 
 
-def numpy_tv(formula, image):
+def numpy_tv(formula, image, border="omitted"):
     scale = 10 if formula == "energy" else 255
-    return numpy_variation(image * scale) / (1 if formula == "article" else image.size)
+    return numpy_variation(image * scale, border) / (1 if formula == "article" else image.size)
 
 
 @pytest.fixture
@@ -80,9 +82,26 @@ def test_gram(double):
     np.testing.assert_allclose(gram.gram(gram.sums(feature_map(F))), numpy_gram(F), rtol=1e-12)  # float64 rounding
 
 
-def test_total_variation(double):
-    found = variation.total_variation(jnp.asarray(IMAGE), everywhere(IMAGE), 1.25)
-    np.testing.assert_allclose(found, numpy_variation(IMAGE), rtol=1e-12)
+@pytest.mark.parametrize("border", ["omitted", "counted"])
+def test_total_variation(double, border):
+    found = variation.total_variation(jnp.asarray(IMAGE), everywhere(IMAGE), 1.25, border)
+    np.testing.assert_allclose(found, numpy_variation(IMAGE, border), rtol=1e-12)
+    high, wide = IMAGE.shape[0], IMAGE.shape[1]
+    padded = jnp.asarray(np.pad(IMAGE, ((0, 3), (0, 2), (0, 0)), constant_values=0.7))  # as in a larger bucket
+    inside = jnp.zeros(padded.shape[:2], bool).at[:high, :wide].set(True)
+    np.testing.assert_allclose(variation.total_variation(padded, inside, 1.25, border), found, rtol=1e-12)
+
+
+def test_a_dot_in_the_last_row_or_column_costs_all_of_its_differences_where_the_border_is_counted(double):
+    flat, inside = np.full((5, 4, 3), 0.5), np.ones((5, 4), bool)
+    for where in [(-1, -1), (-1, 0), (0, -1)]:
+        dotted = flat.copy()
+        dotted[where] = 1
+        omitted, counted = (
+            variation.total_variation(jnp.asarray(dotted), inside, 1.0, border) for border in ("omitted", "counted")
+        )
+        np.testing.assert_allclose(counted, 3 * 2 * 0.5**2, rtol=1e-12)  # 3 channels, 2 neighbours of a corner
+        assert omitted < counted
 
 
 @pytest.mark.parametrize("exponent", [1.0, 2.0])
@@ -160,7 +179,7 @@ def test_all_terms_together_with_unequal_weights_and_two_content_layers(double, 
     assert list(found) == ["content", "style", "tv"]
     share = objective.style_share(START.shape[0] * START.shape[1])
     assert (share < 0.1) == (preset == "balanced")
-    expected = [3 * content, 7 * share * style, 0.5 * numpy_tv(formula, START)]
+    expected = [3 * content, 7 * share * style, 0.5 * numpy_tv(formula, START, objective.tv_border)]
     np.testing.assert_allclose(list(found.values()), expected, rtol=1e-12)
 
 
@@ -168,7 +187,7 @@ def test_all_terms_together_with_unequal_weights_and_two_content_layers(double, 
     ("fields", "term"),
     [(dict(preset=p), term) for p in ("balanced", "gatys", "article") for term in ("content", "style", "tv")]
     + [(dict(preset="balanced", style_loss=name), "style") for name in ("moments", "w2")]
-    + [(dict(preset="balanced", tv_exponent=1.0), "tv")],
+    + [(dict(preset="balanced", tv_exponent=1.0), "tv"), (dict(preset="balanced", tv_border="omitted"), "tv")],
     ids=str,
 )  # fmt: skip
 def test_gradients_agree_with_finite_differences(double, fields, term):

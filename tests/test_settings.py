@@ -34,6 +34,7 @@ def test_every_field_of_a_preset_can_be_overridden(preset):
         style_layer_weights=(2.0,), feature_gain=7.0, pooling="average", padding="replicate", network="vgg19",
         normalization="energy", style_loss="moments", tv_exponent=1.5, pooling_gain=2.0, temporal_weight=4.5,
         histogram_weight=1.5, style_pixels=77, histogram_layers=("relu2_2",),
+        tv_border="omitted",
     )  # fmt: skip
     assert set(values) == fields
     objective = StylizeSettings(preset=preset, **values).objective()

@@ -36,6 +36,7 @@ class Objective:
         style_pixels: pixels of a picture from which on the style term counts in full. Below it counts in proportion to
             the picture's pixels, since strokes do not shrink with the picture; 0 means in full at every size.
         tv_exponent: exponent of the squared differences in total variation.
+        tv_border: differences along the last row and the last column: "counted" in total variation or "omitted".
         feature_gain: factor on all feature maps; None means 1 for weights trained on 0..255 pixels (Caffe's and so
             Keras's) and `RESCALED_GAIN` for weights trained on normalised ones (torchvision's).
         pooling: "max", "average" or "l2" (the root of the sum of squares).
@@ -57,6 +58,7 @@ class Objective:
     temporal_weight: float = 0.0
     style_pixels: int = 0
     tv_exponent: float = 1.25
+    tv_border: Literal["counted", "omitted"] = "omitted"
     feature_gain: float | None = 1.0
     pooling: Literal["max", "average", "l2"] = "max"
     pooling_gain: float = 1.0
