@@ -52,7 +52,15 @@ def test_the_default_compares_moments_of_shallow_layers_most_in_preconditioned_v
         PRESETS["classic"], style_loss="moments", style_layer_weights=weights, tv_border="counted"
     )
     chosen = {name: (s.evaluations, s.preconditioner) for name in PRESETS for s in [StylizeSettings(preset=name)]}
-    assert chosen.pop("balanced") == (80, "pyramid") and set(chosen.values()) == {(200, "none")}
+    assert chosen.pop("balanced") == chosen.pop("faithful") == (80, "pyramid")
+    assert chosen.pop("painterly") == (120, "pyramid") and set(chosen.values()) == {(200, "none")}
+
+
+def test_painterly_and_faithful_build_on_the_default():
+    painterly, faithful = StylizeSettings(preset="painterly"), StylizeSettings(preset="faithful")
+    assert painterly.objective() == dataclasses.replace(StylizeSettings().objective(), content_weight=1.5)
+    assert faithful.objective() == dataclasses.replace(StylizeSettings().objective(), style_weight=8.0)
+    assert RenderSettings(preset="painterly").scales == "auto" and faithful.init == "content"
 
 
 def test_layers_that_are_given_have_equal_weights_unless_theirs_are_given_too():
@@ -66,7 +74,7 @@ def test_every_file_of_the_folder_is_a_preset_and_says_what_it_is():
     assert {path.stem for path in FOLDER.glob("*.toml")} == set(PRESETS)
     assert StylizeSettings().preset == next(iter(PRESETS)) == "balanced"
     for name, preset in FILES.items():
-        assert preset.description.endswith(".") and not preset.base
+        assert preset.description.endswith(".")
         assert StylizeSettings(preset=name).init == preset.values.get("init", "matched")
         assert name in StylizeSettings.__doc__
 

@@ -81,7 +81,7 @@ class Preset:
 
     Attributes:
         description: the preset in a sentence.
-        base: name of the preset whose other values a user's file takes; empty in the files of this folder.
+        base: name of the preset whose other values it takes, or empty. `values` of `FILES` have them already.
         values: values by the names of settings.
     """
 
@@ -158,15 +158,20 @@ def read_user(path: Path) -> Preset:
 
 
 def _own() -> dict[str, Preset]:
-    """Reads the files of this folder; `ORDER` names them."""
-    return {name: read(Path(__file__).with_name(f"{name}.toml"), f"the preset {name}") for name in ORDER}
+    """Reads the files of this folder; `ORDER` names them, a base before those that build on it."""
+    found: dict[str, Preset] = {}
+    for name in ORDER:
+        preset = read(Path(__file__).with_name(f"{name}.toml"), f"the preset {name}")
+        others = found[preset.base].values if preset.base else {}
+        found[name] = dataclasses.replace(preset, values={**others, **preset.values})
+    return found
 
 
 ORDER = ("balanced", "painterly", "faithful", "texture", "classic", "gatys", "article")
 """Names of the presets in this folder, the default first."""
 
 FILES: dict[str, Preset] = _own()
-"""Every preset as its file has it."""
+"""Every preset, with the values of its base."""
 
 
 def _objective(preset: Preset) -> Objective:
