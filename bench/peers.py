@@ -11,12 +11,13 @@ all of them; each runs once before it is timed.
 from __future__ import annotations
 
 import statistics
+from functools import partial
 from typing import Any
 
 import numpy as np
 import peers_pystiche
 from harness import Asked, Results, result
-from ways import OBJECTIVE, Renderer, Scipy, Way
+from ways import OBJECTIVE, Preconditioned, Renderer, Scipy, Way
 
 from jaxstyle.style.stylizer import stylizer
 
@@ -29,7 +30,7 @@ OURS = "the renderer"
 
 def programs() -> tuple[dict[str, type[Way]], dict[str, str]]:
     """Returns the programs that can run here, by name, and why others cannot."""
-    found: dict[str, type[Way]] = {OURS: Renderer, "SciPy": Scipy}
+    found: dict[str, type[Way]] = {OURS: Renderer, f"{OURS}, preconditioned": Preconditioned, "SciPy": Scipy}
     missing = {}
     if why := peers_pystiche.missing():
         missing["pystiche"] = why
@@ -70,10 +71,15 @@ def _compete(ways: dict[str, Way], budgets: tuple[int, ...]) -> list[dict[int, f
     return goals
 
 
-def peers(asked: Asked) -> Results:
-    """Measures the seconds an image to SciPy's loss after 60 and 200 evaluations, each program's / the renderer's."""
-    budgets, number = asked.pick(((10, 20), 2), ((60, 200), 4))
-    size = asked.loss_size
+def peers(asked: Asked, size: int | None, budgets: tuple[int, ...], number: int) -> Results:
+    """Measures the seconds an image to SciPy's loss after so many evaluations, each program's / the renderer's.
+
+    Args:
+        size: long side in pixels [default: `asked.loss_size`]
+        number: photographs, each optimised by every program.
+    """
+    budgets, number = asked.pick(((10, 20), 2), (budgets, number))
+    size = size or asked.loss_size
     contents, style, (kinds, missing) = asked.photographs(size, number), asked.style(size), programs()
     engine = stylizer(OBJECTIVE)
     ways = {name: kind(engine, contents, style) for name, kind in kinds.items()}
@@ -108,5 +114,9 @@ def _median(found: list[tuple[int, float] | None]) -> tuple[float | None, float 
     return statistics.mean(one[0] for one in middle if one), statistics.mean(one[1] for one in middle if one)
 
 
-ALL = {"peers": peers}
+ALL = {
+    "peers": partial(peers, size=None, budgets=(60, 200), number=4),
+    "peers-256": partial(peers, size=256, budgets=(60, 200), number=2),
+    "peers-512": partial(peers, size=512, budgets=(60,), number=1),
+}
 """Measurements by name."""

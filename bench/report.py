@@ -30,7 +30,7 @@ SECTIONS = {
     "Evaluation and tick": ("tick", "lane-memory", "torch", "utilisation"),
     "Quality": ("quality",),
     "Losses": ("scipy", "batching", "zoom"),
-    "Peers": ("peers",),
+    "Peers": ("peers", "peers-256", "peers-512"),
     "Solvers": ("solvers",),
     "Ablations": ("ablations",),
     "Precision": ("precision",),

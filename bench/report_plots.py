@@ -43,16 +43,13 @@ def _growth(results: list[dict]) -> Drawing | None:
 
 
 def _peers(results: list[dict]) -> Drawing | None:
-    budgets: dict[int, dict[str, float]] = {}
+    found: dict[str, dict[str, float]] = {}
     for r in results:
         if r.get("images_an_hour"):
-            found = re.search(r"after (\d+) evaluations, (.+) / the renderer", r["what"])
-            budget, name = (int(found[1]), found[2]) if found else (0, r["what"])
-            budgets.setdefault(budget, {})[name] = r["images_an_hour"]
-    panels = [
-        Bars(f"Images an hour, to SciPy's loss after {budget} evaluations", "images/h", values)
-        for budget, values in budgets.items()
-    ]
+            about = re.search(r"after (\d+) evaluations, (.+) / the renderer, (\d+px)", r["what"])
+            title, name = (f"{about[3]}, to SciPy's loss after {about[1]}", about[2]) if about else ("", r["what"])
+            found.setdefault(title, {})[name] = r["images_an_hour"]
+    panels = [Bars(title, "images/h", values) for title, values in found.items()]
     return (lambda path: bars(path, panels)) if panels else None
 
 

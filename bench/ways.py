@@ -57,16 +57,25 @@ class Renderer(Way):
     1").
     """
 
+    preconditioner = "none"
+
     def __init__(self, engine: Stylizer, contents: list[np.ndarray], style: np.ndarray):
         super().__init__()
         there = jax.local_device_count()
-        self._engine = engine = stylizer(engine.settings, devices=there if len(contents) % there == 0 else 1)
+        settings = engine.settings.changed(preconditioner=self.preconditioner)
+        self._engine = engine = stylizer(settings, devices=there if len(contents) % there == 0 else 1)
         jax.block_until_ready(engine.advance(batch_of(engine, contents, style), 1).lanes)
         self._batch = jax.block_until_ready(batch_of(engine, contents, style))
 
     def step(self) -> list[float]:
         self._batch = self._engine.advance(self._batch, 1)
         return losses(self._batch)
+
+
+class Preconditioned(Renderer):
+    """The same in the variables of the default preset."""
+
+    preconditioner = "pyramid"
 
 
 class Scipy(Way):
