@@ -15,6 +15,7 @@ from jaxstyle.architecture import VGG19
 from jaxstyle.engine import jax_setup
 from jaxstyle.model import choice
 from jaxstyle.model.weights_file import Weights
+from jaxstyle.style import stylizer
 
 WORTH_KEEPING = 0.2
 """Seconds of compiling from which a test keeps a program for the others. Each write looks at all programs of the
@@ -56,6 +57,22 @@ def cache(tmp_path_factory):
         jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTH_KEEPING)
         jax.devices()  # begins JAX's work with one CPU device, whichever test comes first
         yield folder
+
+
+@pytest.fixture(scope="module")
+def quickly_compiled(cache):
+    """XLA leaves out LLVM's costly passes for a file's tests: compiling, most of their time, takes a third less.
+
+    Sums are rounded otherwise and programs are slower. It is for tests whose tolerance is that of rounding; bits, memory,
+    speed, and the default from end to end are tested as users' programs are compiled. No program of one kind is left to
+    the tests of another file: all are of `Stylizer`s, which are forgotten.
+    """
+    forget = stylizer._stylizer.cache_clear
+    forget()
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    forget()
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,8 @@ from jaxstyle.report import plot
 from jaxstyle.report.plot import Bars, Panel
 from jaxstyle.settings import RenderSettings
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 SETTINGS = RenderSettings(
     preset="classic", workers=0, evaluations=30, content_layers=("relu2_2",), style_layers=("relu1_1", "relu2_1")
 )  # a shallow objective, which compiles fast

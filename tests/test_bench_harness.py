@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from pictures import photo, save
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 BENCH = Path(__file__).parent.parent / "bench"
 FILES = sorted(BENCH.rglob("*.py"))
 

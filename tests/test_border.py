@@ -13,6 +13,8 @@ from jaxstyle.settings import StylizeSettings
 from jaxstyle.style.initial import initial, lane_inputs
 from jaxstyle.style.stylizer import stylizer as stylizer_for
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 WIDTH, HEIGHT = 50, 37
 BUCKETS = [(64, 64), (96, 128)]  # height, width
 DEEP = dict(style_layers=("relu1_1", "relu3_1"), content_layers=("relu4_1",))

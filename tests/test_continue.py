@@ -28,6 +28,8 @@ from jaxstyle.planning.styles import BrokenStyle, Styles
 from jaxstyle.settings import RenderSettings
 from jaxstyle.style.status import Status
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 MORE = dict(evaluations=25, existing="continue")
 
 

@@ -17,6 +17,8 @@ from jaxstyle import cli, errors
 from jaxstyle.presets import PRESETS
 from jaxstyle.ray_settings import RaySettings
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 README = TEXTS["README.md"]
 OURS = [command for _, command in commands() if shlex.split(command)[0].endswith("jaxstyle")]
 
@@ -102,7 +104,7 @@ def test_the_files_and_extras_that_commands_name_are_there():
                 assert all(re.search(rf"^{one} = \[", project, re.MULTILINE) for one in extra.split(",")), command
 
 
-QUICKLY = 'evaluations=2, style_layers=("relu1_1",), content_layers=("relu2_1",)'
+QUICKLY = 'evaluations=2, preconditioner="none", style_layers=("relu1_1",), content_layers=("relu2_1",)'
 """So that the examples' programs are quickly compiled."""
 EXAMPLES = blocks("python", where=[name for name in TEXTS if name != "CONTRIBUTING.md"])
 

@@ -12,7 +12,9 @@ from jaxstyle.data import image
 from jaxstyle.data.pictures import opened
 from jaxstyle.settings import RenderSettings
 
-SMALL = RenderSettings(size=32, evaluations=3, workers=0, content_layers=("relu1_2",), style_layers=("relu1_1",))
+SMALL = RenderSettings(
+    preset="classic", size=32, evaluations=3, workers=0, content_layers=("relu1_2",), style_layers=("relu1_1",)
+)
 
 
 def first(part, environment=()):

@@ -16,6 +16,8 @@ from jaxstyle.style.objective import layers
 from jaxstyle.style.stylize import stylize
 from jaxstyle.style.terms import histogram
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 RNG = np.random.default_rng(7)
 FEW = dict(style_layers=("relu1_1",), content_layers=("relu1_1",), histogram_layers=("relu1_1", "relu2_1"))
 

@@ -16,6 +16,8 @@ from jaxstyle.planning.painting import Painting
 from jaxstyle.settings import RenderSettings
 from jaxstyle.style.status import Status
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 SETTINGS = RenderSettings(size=32)
 PHOTO, STYLE = photo(32, 32).astype(np.float32) / 255, painting().astype(np.float32) / 255
 FLAT = np.full((32, 32, 3), 0.4, np.float32)
@@ -148,7 +150,7 @@ def test_figures_are_numbers_that_json_knows():
     assert half == {"fall": 0.75, "moved": half["moved"], "brightness": 191.2, "spread": 63.75, "saturated": 0.5}
 
 
-FEW = dict(style_layers=("relu1_1", "relu2_1"), content_layers=("relu2_2",))  # quickly compiled
+FEW = dict(preconditioner="none", style_layers=("relu1_1", "relu2_1"), content_layers=("relu2_2",))  # quickly compiled
 BAD = {
     "adam, far too fast": (dict(solver="adam", learning_rate=1e6), "no better"),
     "adam, far too slow": (dict(solver="adam", learning_rate=1e-30), "no better"),

@@ -13,6 +13,8 @@ from jaxstyle.style.solvers import base, lbfgs
 from jaxstyle.style.solvers.lbfgs import Lbfgs
 from jaxstyle.style.status import Status
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 START = np.random.default_rng(4).uniform(-0.5, 0.5, SHAPE).astype(np.float32)
 CURVED = np.linspace(1, 20, START.size).reshape(SHAPE).astype(np.float32)
 

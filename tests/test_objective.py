@@ -13,6 +13,8 @@ from jaxstyle.style.objective import Targets
 from jaxstyle.style.terms import TERMS, Term, View, content, gram, variation
 from jaxstyle.style.terms import style as style_term
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 RNG = np.random.default_rng(3)
 F, P = RNG.uniform(0, 2, (2, 6, 5, 4))
 A = RNG.uniform(0, 1, (4, 4))

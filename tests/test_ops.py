@@ -10,6 +10,8 @@ from jax import lax
 
 from jaxstyle.model import ops
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 SHAPES = [(8, 6), (7, 5), (3, 4), (1, 1)]
 
 

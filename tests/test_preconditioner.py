@@ -13,6 +13,8 @@ from jaxstyle.settings import StylizeSettings
 from jaxstyle.style.solvers import base, preconditioner
 from jaxstyle.style.solvers.lbfgs import Lbfgs
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 ENGINE = Lbfgs(history=4, preconditioner="pyramid")
 SHAPE = (9, 6, 3)
 START = np.random.default_rng(4).uniform(-0.5, 0.5, SHAPE).astype(np.float32)

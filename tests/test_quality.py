@@ -25,7 +25,9 @@ sys.path.insert(0, str(BENCH))
 
 from quality import distances, fronts, pairs, programs, score, sheets, sweep  # noqa: E402
 
-FEW = dict(style_layers=("relu1_1", "relu2_1"), content_layers=("relu2_2",))  # quickly compiled
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
+FEW = dict(preconditioner="none", style_layers=("relu1_1", "relu2_1"), content_layers=("relu2_2",))  # quickly compiled
 PHOTO, OTHER, PAINTING = (a.astype(np.float32) / 255 for a in (photo(64, 48), photo(64, 48, seed=1), painting(48, 64)))
 
 

@@ -32,6 +32,8 @@ from jaxstyle.style import objective as O
 from jaxstyle.style.initial import in_regions, lane_inputs
 from jaxstyle.style.objective import Targets
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 RNG = np.random.default_rng(5)
 VARIABLES = {"a": RNG.normal(size=(3, 5)), "b": RNG.normal(size=(5, 4))}
 STYLE, CONTENT, START = RNG.uniform(0, 1, (3, 8, 8, 3))
@@ -137,17 +139,18 @@ def test_the_guided_gram_term_is_that_of_the_paper_at_two_layers(double, preset)
             g, a = numpy_guided_gram(f[layer], own[..., r]), numpy_guided_gram(s[layer], their[..., r])
             distance = numpy_distance(chosen.normalization, g, a, positions, 28)
             expected += weights[layer] * own[..., r].sum() / area * distance
-    found = style_loss(chosen, START, OWN, None, THEIRS)
+    found = jax.jit(lambda x: style_loss(chosen, x, OWN, None, THEIRS))(START)
     np.testing.assert_allclose(found, chosen.style_weight * expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("preset", ["balanced", "gatys", "article"])  # one of each normalization
 def test_one_region_that_is_the_whole_picture_equals_no_regions(double, preset):
     ones = np.ones((8, 8, 1))
-    found, plain = (style_loss(objective(preset), START, one, None, one) for one in (ones, None))
-    np.testing.assert_allclose(found, plain, rtol=1e-13)
     unused = np.concatenate([ones, np.zeros((8, 8, 2))], -1)  # of a batch in which others have more
-    np.testing.assert_allclose(style_loss(objective(preset), START, unused, None, unused), plain, rtol=1e-13)
+    of_each = jax.jit(lambda x: [style_loss(objective(preset), x, one, None, one) for one in (ones, None, unused)])
+    found, plain, more = of_each(START)
+    np.testing.assert_allclose(found, plain, rtol=1e-13)
+    np.testing.assert_allclose(more, plain, rtol=1e-13)
 
 
 def test_moments_of_a_region_are_weighted_means_and_covariances(double):
@@ -170,7 +173,7 @@ def test_moments_of_a_region_are_weighted_means_and_covariances(double):
             pairs = zip(moments(f[layer], own[..., r]), moments(s[layer], their[..., r]), strict=True)
             parts = [((one - a) ** 2).sum() / (a**2).sum() for one, a in pairs]
             expected += (0.75, 0.25)[layer] * own[..., r].sum() / own.sum() * np.mean(parts)
-    found = style_loss(chosen, START, OWN, None, THEIRS)
+    found = jax.jit(lambda x: style_loss(chosen, x, OWN, None, THEIRS))(START)
     np.testing.assert_allclose(found, chosen.style_weight * expected, rtol=1e-9)
 
 
@@ -182,7 +185,8 @@ def test_halves_that_change_places_lose_nothing_if_their_masks_do(double):
     everywhere = np.ones((8, 8), bool)
     turned = STYLE[:, ::-1]
     chosen = objective(style_layers=("relu1_1",), style_layer_weights=(1.0,))
-    found = [style_loss(chosen, turned, own, None, HALVES, inside=everywhere) for own in (HALVES[:, ::-1], HALVES)]
+    of = jax.jit(lambda own: style_loss(chosen, turned, own, None, HALVES, inside=everywhere))
+    found = [of(own) for own in (HALVES[:, ::-1], HALVES)]
     assert found[0] < 1e-20 and found[1] > 1e-3
 
 
@@ -193,8 +197,9 @@ def test_the_gradient_of_a_region_does_not_depend_on_the_style_of_another(double
 
     def gradient(picture, style_regions=HALVES):
         loss = lambda x, picture: style_loss(chosen, x, HALVES, None, style_regions, picture, everywhere)  # noqa: E731
-        return jax.jit(jax.grad(loss))(jnp.asarray(START), picture)
+        return jax.grad(loss)(jnp.asarray(START), picture)
 
+    gradient = jax.jit(gradient)
     before, after = gradient(STYLE), gradient(other)
     np.testing.assert_array_equal(before[:, :4], after[:, :4])
     assert (abs(before[:, 4:] - after[:, 4:]).max((0, 2)) > 1e-6).all()

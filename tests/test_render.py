@@ -21,7 +21,9 @@ from jaxstyle.errors import InputError, SettingsError, SettingsMismatch
 from jaxstyle.planning.buckets import bucket
 from jaxstyle.settings import RenderSettings
 
-FEW = dict(style_layers=("relu1_1",), content_layers=("relu2_1",))  # quickly compiled
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
+FEW = dict(preconditioner="none", style_layers=("relu1_1",), content_layers=("relu2_1",))  # quickly compiled
 TINY = RenderSettings(size=32, evaluations=3, batch=2, workers=0, **FEW)
 
 
@@ -182,7 +184,7 @@ def test_output_size_input_keeps_the_input_pixels_and_alpha(style, tmp_path, dev
 
 
 def test_a_mixed_folder_compiles_few_programs(style, tmp_path):
-    sizes = [(32, 32), (40, 41), (300, 280), (64, 48), (100, 75), (33, 25), (64, 36), (320, 180), (48, 64), (36, 64)]
+    sizes = [(32, 32), (300, 280), (64, 48), (100, 75), (64, 36), (320, 180), (36, 64)]
     for k, size in enumerate(sizes):
         save(tmp_path / "in" / f"{k}.png", photo(*size, seed=k))
     settings = RenderSettings(preset="classic", size=64, evaluations=1, batch=4, seed=1, workers=0, **FEW)

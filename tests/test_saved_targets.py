@@ -30,6 +30,8 @@ from jaxstyle.style.colour import Colours
 from jaxstyle.style.named_targets import as_arrays, as_targets
 from jaxstyle.style.stylizer import stylizer
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 FLAT = dict(style_layers=("relu1_1", "relu2_1"), content_layers=("relu2_2",))  # quickly compiled
 SETTINGS = RenderSettings(preset="classic", size=32, evaluations=6, batch=1, devices=1, workers=0, **FLAT)
 

@@ -16,6 +16,8 @@ from jaxstyle.style.solvers.lbfgs import Lbfgs
 from jaxstyle.style.solvers.zoom import JaxoptZoom
 from jaxstyle.style.status import Status
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 SHAPE = (3, 4, 3)
 
 

@@ -12,6 +12,8 @@ from jaxstyle.model.vgg import FeatureMap
 from jaxstyle.style.terms import gram, moments, wasserstein
 from jaxstyle.style.terms.style import STYLE_LOSSES
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 RNG = np.random.default_rng(5)
 
 

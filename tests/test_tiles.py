@@ -31,9 +31,11 @@ from jaxstyle.style.stylize import stylize
 from jaxstyle.style.stylizer import stylizer as stylizer_for
 from jaxstyle.style.terms import TERMS, Term
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 DEEP = dict(style_layers=("relu1_1", "relu3_1", "relu5_1"), content_layers=("relu3_2",))
 FLAT = dict(style_layers=("relu1_1", "relu2_1"), content_layers=("relu2_2",))  # quickly compiled
-NONE = dict(preconditioner="none", **FLAT)
+PLAIN = dict(preset="classic", **FLAT)  # without the pyramid, which takes as long to compile as all else
 FLATTER = dict(style_layers=("relu1_1",), content_layers=("relu1_2",))  # in half the time
 WIDTH, HEIGHT = 96, 64  # the array; 64 pixels of a tile cut it at blocks 1, 32 at 1 and 2, 16 at 1 to 3
 OBJECTIVES = {
@@ -80,14 +82,14 @@ def test_loss_and_gradient_are_those_of_the_whole_picture(network, fields):
 
 
 def test_a_tile_that_does_not_divide_the_picture(network):
-    for found, whole in zip(*(evaluated(network, tile, ALL, PART, **FLAT) for tile in (48, "none")), strict=True):
+    for found, whole in zip(*(evaluated(network, tile, ALL, PART, **PLAIN) for tile in (48, "none")), strict=True):
         assert_same(found, whole)
 
 
 def test_other_solvers_networks_and_objectives_have_tiles_too(network):
     assert_same(evaluated(network, 16, **OF_TV_ALONE), evaluated(network, "none", **OF_TV_ALONE))
     whole, tiled = (
-        stylize(photo(64, 48), painting(), evaluations=3, solver="adam", tile=tile, **FLAT) for tile in ("none", 32)
+        stylize(photo(64, 48), painting(), evaluations=3, solver="adam", tile=tile, **PLAIN) for tile in ("none", 32)
     )
     assert float(tiled.loss) == pytest.approx(float(whole.loss), rel=1e-4)
     np.testing.assert_allclose(tiled.image, whole.image, atol=2e-3)
@@ -112,13 +114,13 @@ def test_a_gradient_has_no_seam(network):
         both = (image.mean((1 - axis, 2)) for axis in (0, 1))
         return sum(one.reshape(-1, 16).mean(0) for one in both)
 
-    whole, tiled = (evaluated(network, tile, **FLAT)[2] for tile in ("none", 16))
+    whole, tiled = (evaluated(network, tile, **DEEP)[2] for tile in ("none", 16))
     apart = by_place(np.abs(tiled - whole))
     assert apart.max() < 1e-5 * np.abs(whole).mean()
 
 
 def test_lanes_side_by_side_have_tiles(network):
-    stylizer = stylizer_for(StylizeSettings(tile=32, **NONE), network)
+    stylizer = stylizer_for(StylizeSettings(tile=32, **PLAIN), network)
     style, pictures = stylizer.style_targets(painting() / 255), [photo(64, 64, n) / 255 for n in range(2)]
     lanes = [stylizer.start(lane_inputs(one, 1 - one, 64, 64), style, 3) for one in pictures]
     both = stylizer.advance(stylizer.stack(lanes), 3).lanes.result
@@ -168,7 +170,7 @@ def test_a_term_without_sums_reads_whole_maps_and_one_with_sums_none(network, mo
 
 def test_a_picture_no_larger_than_a_tile_is_computed_as_without_tiles(network):
     for tile, size in ((96, (WIDTH, HEIGHT)), ("auto", (WIDTH - 9, HEIGHT - 1))):
-        (found,), (whole,) = (evaluated(network, one, size, preset="classic", **FLAT) for one in (tile, "none"))
+        (found,), (whole,) = (evaluated(network, one, size, **PLAIN) for one in (tile, "none"))
         assert found[:2] == whole[:2]
         np.testing.assert_array_equal(found[2], whole[2])
     assert stylizer_for(StylizeSettings(tile="auto", **FLAT), network) is stylizer_for(
@@ -216,7 +218,7 @@ def test_a_tile_is_a_multiple_of_16_pixels(tile):
 
 def test_the_model_of_memory_agrees_with_xla_and_tiles_take_less():
     bucket, tile = (384, 256), 64
-    whole, tiled = engine(tile="none", **NONE), engine(tile=tile, **NONE)
+    whole, tiled = engine(tile="none", **PLAIN), engine(tile=tile, **PLAIN)
     taken = [compiled(one, bucket, 1).memory_analysis() for one in (whole, tiled)]
     assert taken[1].temp_size_in_bytes < 0.7 * taken[0].temp_size_in_bytes
     xla = taken[1].argument_size_in_bytes + taken[1].output_size_in_bytes + taken[1].temp_size_in_bytes
@@ -254,8 +256,8 @@ def test_a_print_of_12_megapixels_fits_a_device_of_24_gigabytes():
 
 @pytest.fixture
 def small_memory(monkeypatch):
-    """A machine with room for a lane of FLAT at 64 x 64 pixels, and at 192 x 128 only in tiles."""
-    settings = RenderSettings(**FLAT)
+    """A machine with room for a lane of PLAIN at 64 x 64 pixels, and at 192 x 128 only in tiles."""
+    settings = RenderSettings(**PLAIN)
     room = memory.fixed_bytes(settings) + memory.lane_bytes((192, 128), settings, 64)
     monkeypatch.setattr(memory, "TILES", (128, 64))
     monkeypatch.setattr(host, "total_memory", lambda: int(room / (1 - memory.MARGIN)) + 1)
@@ -264,7 +266,7 @@ def small_memory(monkeypatch):
 
 def test_a_device_takes_tiles_for_the_shapes_that_have_no_room(network, small_memory):
     style = Painting.of(painting().astype(np.float32) / 255)
-    device = JaxDevice(RenderSettings(size=192, batch=1, **FLAT), network, style)
+    device = JaxDevice(RenderSettings(size=192, batch=1, **PLAIN), network, style)
     for bucket, tile in (((192, 128), 64), ((64, 64), 0)):
         for careful in (False, True):
             batch = device.batch(Group(bucket, careful), 1)
@@ -280,7 +282,7 @@ def test_a_run_uses_tiles_and_rows_say_so(network, small_memory, tmp_path):
     save(tmp_path / "in" / "large.png", photo(190, 120))
     save(tmp_path / "in" / "small.png", photo(64, 60))
     save(tmp_path / "style.png", painting())
-    common = dict(size=192, evaluations=3, workers=0, batch=1, **FLAT)
+    common = dict(size=192, evaluations=3, workers=0, batch=1, **PLAIN)
     assert render(tmp_path / "in", tmp_path / "style.png", tmp_path / "auto", **common).done == 2
     assert {key: row["notes"] for key, row in rows(tmp_path / "auto").items()} == {
         "large.png": ["computed in tiles of 64 pixels"], "small.png": [],
@@ -294,7 +296,7 @@ def test_a_run_uses_tiles_and_rows_say_so(network, small_memory, tmp_path):
 def test_another_tile_goes_on_in_the_folder_and_says_that_it_rounds_otherwise(network, tmp_path):
     save(tmp_path / "in" / "a.png", photo(64, 64))
     save(tmp_path / "style.png", painting())
-    common = dict(size=64, evaluations=2, workers=0, batch=1, **FLAT)
+    common = dict(size=64, evaluations=2, workers=0, batch=1, **PLAIN)
     render(tmp_path / "in", tmp_path / "style.png", tmp_path / "out", **common)
     save(tmp_path / "in" / "b.png", photo(64, 64, 2))
     ear = Ear()
@@ -304,7 +306,8 @@ def test_another_tile_goes_on_in_the_folder_and_says_that_it_rounds_otherwise(ne
 
 
 def test_the_command_line_has_tiles(folder, base):
-    assert run(*base, "--tile", "16", "--style-layers", "relu1_1", "--content-layers", "relu1_1") == 0
+    shallow = "--preset", "classic", "--style-layers", "relu1_1", "--content-layers", "relu1_1"
+    assert run(*base, "--tile", "16", *shallow) == 0
     assert {row["status"] for row in rows(folder / "out").values()} == {"done"}
     assert {row["notes"][0] for row in rows(folder / "out").values()} == {"computed in tiles of 16 pixels"}
     assert json.loads((folder / "out" / "settings.json").read_text())["about"]["rounding"]["tile"] == 16

@@ -17,6 +17,8 @@ from jaxstyle.model.weights_file import Weights
 from jaxstyle.settings import StylizeSettings
 from jaxstyle.style.stylizer import Stylizer
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 TORCH_NAMES = tuple(name.replace("block", "relu").replace("_conv", "_") for name in VGG16.layers)
 vgg16 = partial(VGG, VGG16)
 
