@@ -1,5 +1,6 @@
 """What every test shares: a cache folder of the session, and the real weights, converted once a session."""
 
+import functools
 import gc
 import os
 
@@ -12,6 +13,7 @@ from pictures import painting, save
 from whole_runs import PROVIDED
 
 from jaxstyle.architecture import VGG19
+from jaxstyle.demo import styles
 from jaxstyle.engine import jax_setup
 from jaxstyle.model import choice
 from jaxstyle.model.weights_file import Weights
@@ -53,6 +55,7 @@ def cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAXSTYLE_CACHE", str(folder))
         patch.setattr(choice, "units", lambda: "")  # float32 on every machine
+        patch.setattr(styles, "flow", functools.cache(styles.flow))  # it takes 2 s to draw the example
         jax_setup.enable_cache()  # what one test has compiled no other compiles again
         jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTH_KEEPING)
         jax.devices()  # begins JAX's work with one CPU device, whichever test comes first

@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from pictures import painting
 
 from jaxstyle.architecture import VGG16
 from jaxstyle.errors import WeightsError
@@ -36,6 +37,7 @@ def parts():
         import lab
         import lanes
 
+        patch.setattr(harness, "_drawn", lambda: [painting()] * 3)  # the fixture `record` draws the demo's styles
         yield {
             "gpu": gpu, "sections": gpu_sections, "half": half_weights, "harness": harness, "kernels": kernels,
             "lab": lab, "lanes": lanes,

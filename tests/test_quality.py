@@ -314,9 +314,10 @@ def test_sheets_show_best_and_worst_pairs_and_every_program(tmp_path):
 
 @pytest.fixture
 def folders(tmp_path):
+    """Pictures that leave the deepest layer 3 pixels, since XLA's convolution of fewer takes a second on a CPU."""
     for name in ("a", "b"):
-        save(tmp_path / "in" / f"{name}.png", photo(48, 32, ord(name)))
-    save(tmp_path / "styles" / "waves.png", painting(64, 64))
+        save(tmp_path / "in" / f"{name}.png", photo(96, 64, ord(name)))
+    save(tmp_path / "styles" / "waves.png", painting(96, 96))
     return tmp_path
 
 
@@ -331,7 +332,7 @@ def test_a_comparison_leaves_results_that_the_report_reads_and_sheets(folders, c
     import report
 
     out, copy = folders / "out", folders / "results" / "quality.json"
-    words = ["--contents", folders / "in", "--styles", folders / "styles", "-o", out, "--size", 32, "--results", copy,
+    words = ["--contents", folders / "in", "--styles", folders / "styles", "-o", out, "--size", 96, "--results", copy,
              "--programs", "the photograph", "the photograph in the painting's colours"]  # fmt: skip
     main(*words, "--minutes", -1)
     assert "not finished" in capsys.readouterr().err
@@ -360,18 +361,18 @@ def test_a_finished_run_is_scored_by_its_manifest(folders, capsys, measured):
     out = folders / "run"
     (folders / "in" / "c.png").write_bytes(b"no picture")
     style = folders / "styles" / "waves.png"
-    jaxstyle.render(folders / "in", style, out, size=32, style_size=48, evaluations=2, workers=0, **FEW)
+    jaxstyle.render(folders / "in", style, out, size=96, style_size=72, evaluations=2, workers=0, **FEW)
     main("--score", out, "--contents", folders / "in", "--styles", folders / "styles")
     told = capsys.readouterr()
     rows = [json.loads(line) for line in told.out.splitlines()]
     assert [r["key"] for r in rows] == ["a.png", "b.png"] and "2 results, means: LPIPS" in told.err
     picture = pairs.read(out / "b.png").floats
-    photograph = pairs.read(folders / "in" / "b.png", exactly=(32, picture.shape[0])).floats
-    expected = measured.measure(picture, photograph, pairs.read(style, 48).floats)
+    photograph = pairs.read(folders / "in" / "b.png", exactly=(96, picture.shape[0])).floats
+    expected = measured.measure(picture, photograph, pairs.read(style, 72).floats)
     assert rows[1] | expected == rows[1] and rows[1]["evaluations"] == 2
-    smaller = next(score.score(out, folders / "in", style, 24))
-    assert smaller["size"] == [24, 16]
-    painted = measured.style(pairs.read(out / "a.png", 24).floats, pairs.read(style, 36).floats)  # in proportion
+    smaller = next(score.score(out, folders / "in", style, 72))
+    assert smaller["size"] == [72, 48]
+    painted = measured.style(pairs.read(out / "a.png", 72).floats, pairs.read(style, 54).floats)  # in proportion
     assert smaller["style_layers"] == painted
     with pytest.raises(SystemExit, match="is missing"):
         next(score.score(out, folders / "styles", style))
