@@ -31,8 +31,10 @@ LONGEST = (
     "test_gpu_program.py",
     "test_kill.py",
     "test_watchdog.py",
+    "test_writer_kills.py",
 )
-"""Files that take longest. They come first, so that no process has one left while the other is done."""
+"""Files that take long, and the last one by name. They come first, so that no process has one left while the other is
+done."""
 
 
 def pytest_collection_finish():
@@ -64,11 +66,11 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def quickly_compiled(cache):
-    """XLA leaves out LLVM's costly passes for a file's tests: compiling, most of their time, takes a third less.
+    """XLA optimises little (JAX's setting) for a file's tests: compiling, most of their time, takes a third less.
 
-    Sums are rounded otherwise and programs are slower. It is for tests whose tolerance is that of rounding; bits, memory,
-    speed, and the default from end to end are tested as users' programs are compiled. No program of one kind is left to
-    the tests of another file: all are of `Stylizer`s, which are forgotten.
+    Sums are rounded otherwise and programs are slower. It is for tests whose tolerance is that of rounding; bits,
+    speed, and the default from end to end are tested with programs that are compiled as users' are. No program of one
+    kind is left to the tests of another file: a program belongs to a `Stylizer`, and these are forgotten.
     """
     forget = stylizer._stylizer.cache_clear
     forget()

@@ -22,7 +22,7 @@ from jaxstyle.style.terms import TERMS
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 PHOTO, STYLE = photo(40, 33), painting()
-SMALL = dict(preconditioner="none", style_layers=("relu1_1", "relu2_1"), content_layers=("relu2_2",))  # quickly compiled
+SMALL = dict(preconditioner="none", style_layers=("relu1_1", "relu2_1"), content_layers=("relu2_2",))
 
 
 @pytest.fixture(autouse=True)
