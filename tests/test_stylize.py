@@ -77,13 +77,14 @@ def test_a_shape_is_compiled_once(network, batch):
 
 
 def test_the_loss_falls_and_the_terms_add_up():
-    few, many = (stylize(photo(32, 32), painting(), evaluations=n, style_pixels=0) for n in (2, 25))
+    """At 48 pixels: XLA's convolution of maps of fewer than 3 pixels is slow on a CPU."""
+    few, many = (stylize(photo(48, 48), painting(), evaluations=n, style_pixels=0) for n in (2, 25))
     assert many.loss < 0.7 * few.loss
     assert sum(many.terms.values()) == pytest.approx(float(many.loss), rel=1e-5)
     assert many.status == Status.BUDGET
-    assert many.image.shape == (32, 32, 3) and many.image.dtype == np.float32
+    assert many.image.shape == (48, 48, 3) and many.image.dtype == np.float32
     assert many.image.min() >= 0 and many.image.max() <= 1
-    assert np.abs(many.image - photo(32, 32) / 255).mean() > 0.02  # it is not the photograph any more
+    assert np.abs(many.image - photo(48, 48) / 255).mean() > 0.02  # it is not the photograph any more
 
 
 @pytest.mark.parametrize(("width", "height"), [(17, 31), (1, 1), (5, 16)])
