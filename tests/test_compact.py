@@ -16,6 +16,8 @@ from jaxstyle.style.solvers.compact import History, inv_hessian_product
 from jaxstyle.style.solvers.lbfgs import Lbfgs
 from jaxstyle.style.solvers.lbfgs import inv_hessian_product as two_loops
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 ROWS = 5
 CASES = [(0, 0), (1, 1), (3, 3), (5, 5), (7, 5), (12, 5), (9, 2), (11, 1)]
 """Pairs written since the start, and pairs still valid: none, some, all, with the ring turned, and after forgetting."""

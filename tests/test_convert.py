@@ -9,6 +9,8 @@ from jaxstyle.errors import WeightsError
 from jaxstyle.model import weights_file as W
 from jaxstyle.model.convert import convert, read_foreign
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 BOTH = pytest.mark.parametrize("network", [VGG16, VGG19], ids=["vgg16", "vgg19"])
 
 

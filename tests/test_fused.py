@@ -14,6 +14,8 @@ from jaxstyle.style.initial import lane_inputs
 from jaxstyle.style.precision import is_gpu
 from jaxstyle.style.stylizer import stylizer
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 SIZE = (8, 10)
 PICTURES = [(8, 10), (5, 7), (8, 3), (2, 10), (1, 1)]
 
