@@ -16,8 +16,6 @@ from jaxstyle.settings import RenderSettings
 from jaxstyle.style.initial import lane_inputs
 from jaxstyle.style.status import Status
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 BUCKET = (64, 32)
 GROUP = Group(BUCKET)
 SHALLOW = dict(style_layers=("relu1_1",), content_layers=("relu2_1",))  # quickly compiled

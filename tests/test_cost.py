@@ -19,8 +19,6 @@ from jaxstyle.settings import StylizeSettings
 from jaxstyle.style.initial import lane_inputs
 from jaxstyle.style.stylizer import Stylizer
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")  # which changes no operation and no buffer
-
 PROPERTY = settings(derandomize=True, database=None, deadline=None, max_examples=100)
 SHALLOW = dict(content_layers=("relu1_1",), style_layers=("relu1_1",))
 SIDE = st.integers(1, 64).map(lambda n: 32 * n)

@@ -22,8 +22,6 @@ from jaxstyle.style.stylizer import stylizer
 from jaxstyle.style.terms import View, temporal
 from jaxstyle.style.terms.base import Warped
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 RNG = np.random.default_rng(5)
 NO_NETWORK = dict(content_weight=0.0, style_weight=0.0, tv_weight=1e-3)  # quickly compiled
 PHOTO, BEFORE = (photo(32, 24, n).astype(np.float32) / 255 for n in (1, 2))
