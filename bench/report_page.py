@@ -26,6 +26,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from jaxstyle.data.rows import Row  # noqa: E402
+from jaxstyle.planning.course import MOST  # noqa: E402
 from jaxstyle.report.gallery import write  # noqa: E402
 from jaxstyle.report.rows_index import Asked  # noqa: E402
 
@@ -45,6 +46,15 @@ const step = () => {
 };
 step();
 """
+
+
+def curve(n: int) -> dict[str, tuple[float, ...]]:
+    """As many points as a row has at most."""
+    spent = tuple(1 + 7 * k for k in range(MOST))
+    terms = {"content": 1.5, "style": 90.0, "tv": 0.25}
+    return {"evaluations": spent} | {
+        name: tuple(float(f"{most * (1 + n % 97 / 97) / at**0.7:.3g}") for at in spent) for name, most in terms.items()
+    }
 
 
 def make(folder: Path, number: int) -> None:
@@ -72,7 +82,8 @@ def make(folder: Path, number: int) -> None:
             else:
                 loss = {"content": content, "style": style, "tv": 0.2, "total": content + style + 0.2}
                 row = Row(key, "done", style=f"s{n % 20}.jpg", loss=loss, start_loss=90.0, evaluations=200, batch=16,
-                          seconds=1.25, precision="float32", ended="budget", output_size=(320, 240), run=1,
+                          seconds=1.25, occupancy=0.5 + n % 500 / 1000, curve=curve(n),
+                          precision="float32", ended="budget", output_size=(320, 240), run=1,
                           output_bytes=length, output_sha256=sha256, judgement={"fall": 0.9})  # fmt: skip
                 (out / key).parent.mkdir(exist_ok=True)
                 os.link(path, out / key)
@@ -134,6 +145,13 @@ def measure(page: Path) -> dict[str, float]:
             )
             time.sleep(0.3)
             longest(name)
+        chart = "return document.querySelector('.curves svg') && performance.now() - arguments[0]"
+        began_at = chromium.execute_script("const at = performance.now(); viewer.open(40); return at")
+        while not (at := chromium.execute_script(chart, began_at)):
+            time.sleep(0.01)
+        found["open a picture with its curve"] = at
+        time.sleep(0.3)
+        longest("opening a picture")
         found["heap, MiB"] = chromium.execute_script("return performance.memory.usedJSHeapSize / 2 ** 20")
         severe = [one["message"] for one in chromium.get_log("browser") if one["level"] == "SEVERE"]
         assert not severe, severe[:3]

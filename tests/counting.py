@@ -87,7 +87,7 @@ class Batch:
             self.device.clock += self.device.tick
             self.spent[self._status() == RUNNING] += self.device.each
         loss = np.array([t.number if t else np.nan for t in self.tasks])
-        return Snapshot(self._status(), self.spent.copy(), loss)
+        return Snapshot(self._status(), self.spent.copy(), loss, {"content": loss / 4, "style": loss * 3 / 4})
 
     def result(self, lane):
         self.call("result")

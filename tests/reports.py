@@ -24,6 +24,8 @@ HOSTILE = (
     "größe/日本 ☃.jpg",
 )
 """Keys that would do harm if they became markup, addresses or lines."""
+CURVE = {"content": (1.0, 2.0, 3.0, 1.8), "style": (36.0, 6.0, 9.0, 4.5), "<b>tv": (2.0, 0.0, 2.0, 2.7)}
+"""Terms of every row's curve."""
 BROKEN = "cannot be decoded (</script><script>hacked()</script>)"
 
 
@@ -37,6 +39,7 @@ def done(key, data=b"", loss=5.0, **fields):
     """The row of a finished picture with these bytes."""
     terms = {"content": loss / 5, "style": loss / 2, "tv": loss * 0.3, "total": loss}
     given = {"ended": "budget", "evaluations": 20, "seconds": 1.5, "start_loss": 40.0, "precision": "float32", "run": 1}
+    given |= {"batch": 4, "occupancy": 0.75, "curve": {"evaluations": (1, 8, 9, 20), "stages": (8,)} | CURVE}
     sizes = {"input_size": (32, 24), "work_size": (32, 24), "output_size": (32, 24), "output_bytes": len(data)}
     sha256 = hashlib.sha256(data).hexdigest() if data else ""
     return Row(key, "done", loss=terms, output_sha256=sha256, judgement={"fall": 0.9}, **given | sizes | fields)

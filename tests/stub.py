@@ -32,6 +32,7 @@ from jaxstyle.planning.contract import OutOfMemory, Result, Snapshot
 from jaxstyle.style.status import Status
 
 NOWHERE = 10**9
+TERMS = ("content", "style", "tv")
 
 
 def hexed(image):
@@ -129,7 +130,11 @@ class StubBatch:
         for lane in np.flatnonzero(running):
             if not np.isfinite(self._image(lane)).all():
                 self.status[lane] = Status.DIVERGED
-        return Snapshot(self.status.copy(), self.evaluations.copy(), np.ones(len(self.images)))
+        return Snapshot(self.status.copy(), self.evaluations.copy(), np.ones(len(self.images)), self._terms())
+
+    def _terms(self):
+        each = [None if image is None else self.result(lane).terms for lane, image in enumerate(self.images)]
+        return {name: np.array([terms[name] if terms else np.nan for terms in each]) for name in TERMS}
 
     def _image(self, lane):
         """The image mirrored, with its colours turned round: easily told from its input."""
@@ -144,7 +149,7 @@ class StubBatch:
 
     def result(self, lane):
         image = self._image(lane)
-        terms = {"content": float(np.mean(image)), "style": 1.0, "tv": 0.0}
+        terms = dict(zip(TERMS, (float(np.mean(image)), 1.0, 0.0), strict=True))
         return Result(image, sum(terms.values()), terms, 4.0, self.device.precision)
 
     def select(self, lanes, size):

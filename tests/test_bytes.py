@@ -4,7 +4,7 @@ import random
 
 import pytest
 from pictures import painting, photo, save
-from whole_runs import Ear, files, rows
+from whole_runs import MEASURED, Ear, files, rows
 
 from jaxstyle.engine.pipeline import render
 from jaxstyle.engine.stop import Stop
@@ -38,7 +38,7 @@ def place(tmp_path_factory):
 
 def made(output):
     """Files by name, and rows without what is measured: a loss shows a difference that eight bits hide."""
-    return files(output), {key: row | {"seconds": 0, "run": 0} for key, row in rows(output).items()}
+    return files(output), {key: row | MEASURED for key, row in rows(output).items()}
 
 
 def again(place, output, **changes):

@@ -61,6 +61,8 @@ def test_finished_images_go_on_from_their_outputs_and_new_ones_begin(place, devi
     assert {key: row["evaluations"] for key, row in found.items()} == dict.fromkeys(("0.png", "1.png", "2.png"), 25)
     for key in first:
         assert "continued from its output after 10 evaluations" in found[key]["notes"]
+        curve = found[key]["curve"]
+        assert curve["stages"] == [10] and curve["evaluations"][0] == 1 and curve["evaluations"][-1] == 25
     assert not found["2.png"]["notes"]
     started = put(devices[0])
     for k in range(3):

@@ -80,6 +80,7 @@ def test_a_lane_ends_with_its_own_budget_and_holds_its_own_image(device):
     assert snapshot.evaluations[1:3].tolist() == [3, 4]
     assert (snapshot.status[1], snapshot.status[2]) == (Status.BUDGET, Status.RUNNING)
     first, second = batch.result(1), batch.result(2)
+    assert {name: float(values[1]) for name, values in snapshot.terms.items()} == first.terms
     assert first.image.shape == (32, 64, 3) and first.image.dtype == np.float32
     assert np.isfinite(first.start_loss) and sum(first.terms.values()) < first.start_loss
     assert first.precision == device.precision and not np.array_equal(first.image, second.image)

@@ -18,6 +18,7 @@ import hostile
 import pytest
 from pictures import painting, photo, save
 from test_kill import check
+from whole_runs import MEASURED
 
 PROGRAM = """
 import errno, json, os, secrets, shutil, signal, sys, threading
@@ -156,13 +157,11 @@ def test_a_kill_before_any_change_of_the_file_system_is_mended_by_the_next_run(p
     outputs = [folder / json.loads(line)[0] for line in said.splitlines()]
     assert len(outputs) > 10  # so many changes there are, at least
     undisturbed = outputs.pop()
-    expected = {key: row | {"seconds": 0, "run": 0} for key, row in sorted(hostile.rows(undisturbed).items())}
+    expected = {key: row | MEASURED for key, row in sorted(hostile.rows(undisturbed).items())}
     for output in outputs:
         check(output.with_name(output.name.replace("out", "killed")))
         check(output)
-        assert {key: row | {"seconds": 0, "run": 0} for key, row in sorted(hostile.rows(output).items())} == expected, (
-            output
-        )
+        assert {key: row | MEASURED for key, row in sorted(hostile.rows(output).items())} == expected, output
         assert hostile.pictures_of(output) == hostile.pictures_of(undisturbed)
         assert not list(output.rglob(".jaxstyle-partial-*")) and not list(output.glob(".jaxstyle-lock-*"))
 

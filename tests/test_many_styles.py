@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from checks import batch_equal_to_its_single_runs
 from pictures import painting, photo, save
-from whole_runs import QUICK, Ear, files, rows
+from whole_runs import MEASURED, QUICK, Ear, files, rows
 
 from jaxstyle.engine import pipeline
 from jaxstyle.engine.device import JaxDevice
@@ -250,7 +250,7 @@ def run(place, output, *more, seconds=0.0):
 
 def told(output):
     """The rows, without what is measured."""
-    return {key: row | {"seconds": 0, "run": 0} for key, row in rows(output).items()}
+    return {key: row | MEASURED for key, row in rows(output).items()}
 
 
 def test_two_shards_one_killed_and_a_broken_pair_end_as_an_undisturbed_run(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 
@@ -38,6 +39,11 @@ for (const one of document.querySelectorAll("body *")) {
   if (other || !(text || one.matches("input, select"))) continue;
   const [a, b] = [bright(colour(getComputedStyle(one).color)), bright(behind(one))].sort((x, y) => y - x);
   if ((a + 0.05) / (b + 0.05) < 4.5) low.push(`${one.tagName} ${one.className} ${one.textContent.slice(0, 20)}`);
+}
+for (const one of document.querySelectorAll(".curves .curve, .plot .line")) {
+  if (one.closest("dialog:not([open])") || !one.checkVisibility()) continue;
+  const [a, b] = [bright(colour(getComputedStyle(one).stroke)), bright(behind(one))].sort((x, y) => y - x);
+  if ((a + 0.05) / (b + 0.05) < 4.5) low.push(one.getAttribute("class"));
 }
 return low;
 """
@@ -144,6 +150,11 @@ def test_hostile_names_are_text_and_their_pictures_are_shown(browser, place):
     assert browser.run("return typeof hacked") == "undefined" and browser.complaints() == []
 
 
+def all_of(selector, value):
+    """JavaScript that returns a value of every such element."""
+    return f"return [...document.querySelectorAll({selector!r})].map((one) => {value})"
+
+
 def every(selector, condition):
     """An expression of JavaScript: whether it is true of every such element."""
     return f"[...document.querySelectorAll({selector!r})].every((one) => {condition})"
@@ -235,7 +246,23 @@ def test_a_picture_has_its_loss_by_term(opened):
     )
     assert parts == ["50%", "30%", "20%"]
     opened.until("document.querySelector('.style img').naturalWidth === 16")
-    opened.run("viewer.dialog.close()")
+    lines = opened.run(all_of(".curves > svg .curve", "one.getAttribute('d')"))
+    shape = [re.sub(r"[\d. ]+", "", one) for one in lines]  # <b>tv, of which a point is 0; style, content, total
+    assert shape == ["Mh" + "MhL", "MhLMhL", "MhLMhL", "MhLMhL"]
+    told = opened.run("return document.querySelector('.curves > svg').getAttribute('aria-label')")
+    assert told == "Loss over evaluations: total 39 after 1; after 20 total 9, content 1.8, style 4.5, <b>tv 2.7"
+    assert opened.run("return document.querySelectorAll('.curves .stage').length") == 1
+    levels = opened.run(all_of(".curves text", "one.textContent"))
+    assert levels == ["1", "2", "5", "10", "20", "0", "20 evaluations"]
+    opened.run("document.querySelector('.curves summary').focus()")
+    opened.press(Keys.ENTER)
+    assert opened.run("return document.querySelector('.curves details').open && viewer.place") == 1
+    table = opened.run(all_of(".curves tr", "[...one.children].map((cell) => cell.textContent).join(' ')"))
+    assert table[:3] == ["evaluations total content style <b>tv", "1 39 1 36 2", "8 8 2 6 0"]
+    assert "Lanes75 % of its batch occupied" in opened.run("return document.querySelector('#facts dl').textContent")
+    opened.run("viewer.dialog.close(); view('run')")
+    assert "lanes occupied, on average75 %" in opened.run("return byId('run').textContent")
+    opened.run("view('pictures')")
 
 
 def test_filters_and_orders(opened):
@@ -275,6 +302,10 @@ def test_text_has_contrast(browser, place, scheme):
     assert browser.run(CONTRAST) == []
     browser.run("viewer.open(0)")
     browser.until("document.querySelector('#facts dl')")
+    assert browser.run(CONTRAST) == []
+    browser.run("viewer.show(1)")
+    browser.until("document.querySelectorAll('.curves > svg .curve').length === 4")
+    browser.run("document.querySelector('.curves details').open = true")
     assert browser.run(CONTRAST) == []
     browser.run("viewer.dialog.close(); view('run')")
     assert browser.run(CONTRAST) == []

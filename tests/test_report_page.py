@@ -48,6 +48,7 @@ def test_failures_come_first_and_every_row_is_there_once(place):
     assert [row["status"] for row in rows] == [2, 0, 0, 0, 1] and rows[0]["reason"] == BROKEN
     assert [row["loss"] for row in rows] == [None, 9, 8, 7, None] and rows[1]["style_loss"] == 4.5
     assert rows[1]["more"]["loss"] == {"content": 1.8, "style": 4.5, "tv": 2.7, "total": 9}
+    assert rows[1]["more"]["curve"]["content"] == [1.0, 2.0, 3.0, 1.8] and rows[1]["more"]["occupancy"] == 0.75
     index = index_of(place)
     assert index["counts"] == {"done": 3, "skipped": 1, "failed": 1}
     assert ["failed", BROKEN, 1] in index["reasons"]
@@ -290,15 +291,37 @@ def test_the_timeline_has_the_rate_and_the_device_time_of_the_latest_runs():
     made = Timeline()
     for run_number in range(1, 8):
         for n in range(41):
-            made.add(run_number, 1000.0 * run_number + n / 2, 0.25)
+            made.add(Row("a", "done", run=run_number, seconds=0.25), 1000.0 * run_number + n / 2)
     for n in range(23):
-        made.add(9, 9000.0 + n, 1.0)
+        made.add(Row("a", "done", run=9, seconds=1.0), 9000.0 + n)
     found = made.as_json()
     assert [one["run"] for one in found] == [4, 5, 6, 7]  # 9 has too few
     last = found[-1]
     assert last["start"] == 7000 and last["width"] * len(last["images"]) == pytest.approx(20)
     assert sum(last["images"]) * last["width"] == pytest.approx(41, rel=1e-3)
     assert last["device"] == pytest.approx([one / 4 for one in last["images"]], rel=1e-2)
+    assert last["lanes"] == [None] * len(last["images"]) and made.occupancy is None  # rows of older versions
+
+
+def test_the_timeline_has_the_share_of_lanes_that_were_occupied():
+    """Ten seconds of four full lanes, then ten of one lane alone; each picture takes a lane for two seconds."""
+    made = Timeline()
+    for n in range(20):
+        made.add(Row("a", "done", run=1, seconds=0.5, batch=4, occupancy=1.0), 1002 + 2 * (n // 4))
+    for n in range(5):
+        made.add(Row("a", "done", run=1, seconds=2.0, batch=4, occupancy=0.25), 1012 + 2 * n)
+    made.add(Row("a", "done", run=1, seconds=2.0, batch=4), 1002)  # of a version before: not known
+    (found,) = made.as_json()
+    assert found["start"] == 1002 and found["width"] == 6
+    assert found["lanes"] == pytest.approx([1, (4 * 2 + 4) / (4 * 2 + 4 * 4), 0.25], abs=1e-3)
+    assert made.occupancy == pytest.approx((20 * 2 + 5 * 2) / (20 * 2 + 5 * 8), abs=1e-3)
+
+
+def test_a_curve_of_many_numbers_is_left_out(place):
+    """Rows may come from others."""
+    manifest(place / "out", [done("a/one.jpg", b"", curve={"style": (1.0,) * n}) for n in (chunks.LONGEST_CURVE + 1,)])
+    write(asked(place))
+    assert shown(place)[0]["more"]["curve"] == {}
 
 
 def test_the_command_prints_the_page(place, capsys, monkeypatch):

@@ -18,7 +18,7 @@ FULL = Row(
     evaluations=200, precision="bfloat16", seconds=1.25, start_loss=9.5, input_bytes=812,
     input_modified=1_700_000_000_123_456_789, input_sha256="ab" * 32, input_size=(640, 480), work_size=(512, 384),
     output_size=(512, 384), output_bytes=4321, output_sha256="cd" * 32, frames=3, notes=("first of 3",), run=4,
-    batch=8, judgement={"fall": 0.5},
+    batch=8, judgement={"fall": 0.5}, occupancy=0.75, curve={"content": (2.5, 1.5), "evaluations": (1, 200)},
 )  # fmt: skip
 
 
@@ -68,6 +68,8 @@ def test_a_row_read_can_be_changed_as_one_made():
         *((name, value) for name in ("input_size", "work_size", "output_size")
           for value in (7, "ab", [1], [1, 2, 3], [1.5, 2], [True, 2])),
         ("loss", [1]), ("loss", {"total": "1"}), ("loss", {"total": float("nan")}), ("loss", None),
+        *(("curve", value) for value in (None, [1], {"a": 1}, {"a": "12"}, {"a": [True]}, {"a": [1, float("nan")]},
+                                         {"a": [[1]]}, {"a": [10**400, 0.5]})),
         ("notes", "text"), ("notes", [1]), ("notes", None),
     ],
 )  # fmt: skip

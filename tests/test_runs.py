@@ -12,6 +12,7 @@ import pytest
 import stub
 from pictures import painting, photo, save
 from PIL import Image
+from whole_runs import MEASURED
 
 from jaxstyle.decode.pool import Decoders
 from jaxstyle.engine import pipeline, publish, stages, threads
@@ -100,7 +101,7 @@ def test_every_output_is_its_own_whatever_batch_workers_and_order(place, tmp_pat
         inputs = [place.inputs, place.inputs / "0.png"][:: -1 if number % 2 else 1]
         summary = place.run(RenderSettings(size=64, evaluations=10, workers=0), inputs, out, **changes)
         assert (summary.done, summary.rendered, summary.stopped) == (12, 12, "")
-        rows = {key: row | {"seconds": 0, "batch": 0, "run": 0} for key, row in place.rows(out).items()}
+        rows = {key: row | MEASURED | {"batch": 0} for key, row in place.rows(out).items()}
         pictures = {name: data for name, data in place.files(out).items() if name != "settings.json"}
         kept = kept or (pictures, rows)
         assert (pictures, rows) == kept
@@ -169,7 +170,7 @@ def test_a_run_that_was_stopped_is_completed_to_the_same_files(place, tmp_path, 
     assert second.rendered == 40 - summary.done and second.stopped == ""
     assert place.files() == place.files(tmp_path / "whole")
     rows, whole = place.rows(), place.rows(tmp_path / "whole")
-    assert rows == {key: row | {name: rows[key][name] for name in ("seconds", "run")} for key, row in whole.items()}
+    assert rows == {key: row | {name: rows[key][name] for name in MEASURED} for key, row in whole.items()}
 
 
 @pytest.mark.parametrize("limits", [{}, {"max_failures": 3}], ids=["asked", "failures"])

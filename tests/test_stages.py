@@ -19,6 +19,7 @@ from jaxstyle.engine.pipeline import render
 from jaxstyle.engine.queues import Queues
 from jaxstyle.planning import scales
 from jaxstyle.planning.contract import Group
+from jaxstyle.planning.course import NO_COURSE
 from jaxstyle.planning.forecast import forecast
 from jaxstyle.planning.plan import Job
 from jaxstyle.settings import RenderSettings
@@ -58,8 +59,9 @@ def test_a_job_moves_through_its_stages_and_begins_again_from_the_first():
     job = Job("a", "a", 1, 2, None, (first, second))
     assert (job.work, job.bucket, job.evaluations, job.last) == ((32, 24), (32, 32), 6, False)
     assert job.group == Group((32, 32), False, 0, coarse=True)
-    later = job.next_stage(np.zeros((24, 32, 3)), 6, 1.5)
+    later = job.next_stage(np.zeros((24, 32, 3)), 6, 1.5, NO_COURSE.after(6, {"style": 3.0}, 1.5, 1.5))
     assert (later.work, later.bucket, later.evaluations, later.last) == ((64, 48), (64, 48), 4, True)
+    assert later.course.points == ((6, {"style": 3.0}),)
     assert later.group == Group((64, 48), False, 1) and later.previous is not None
     assert (later.evaluations_before, later.seconds_before) == (6, 1.5)
     after = dataclasses.replace(later, stages=(first, second, second)).next_stage(np.zeros((48, 64, 3)), 4, 0.5)
@@ -70,7 +72,7 @@ def test_a_job_moves_through_its_stages_and_begins_again_from_the_first():
         and again.first_problem == "black"
         and again.previous is None
     )
-    assert (again.evaluations_before, again.seconds_before) == (0, 0.0)
+    assert (again.evaluations_before, again.seconds_before, again.course.points) == (0, 0.0, ())
 
 
 @pytest.mark.parametrize("batch", [1, 3, 8])
@@ -88,6 +90,9 @@ def test_every_picture_goes_through_both_stages(style, tmp_path, devices, batch)
         with Image.open(tmp_path / "out" / key) as made:
             np.testing.assert_array_equal(np.asarray(made), 255 - pictures[key])  # of its own size and content
         assert row["evaluations"] == SMALL + LARGE and row["work_size"] == list(pictures[key].shape[1::-1])
+        assert row["curve"].get("stages") == (None if row["work_size"] == [20, 20] else [SMALL])
+        assert row["curve"]["evaluations"][-1] == SMALL + LARGE and row["curve"]["style"][-1] == 1
+        assert 0 < row["occupancy"] <= 1
     put = Counter((group.stage, group.coarse, evaluations) for group, evaluations, _ in devices[0].inputs)
     assert put == {(0, True, SMALL): 8, (1, False, LARGE): 8, (0, False, SMALL + LARGE): 3}  # three fit the first scale
 

@@ -57,6 +57,8 @@ def test_the_table_has_the_last_row_of_every_key_and_every_field(output, capfd):
         expected |= {name.replace("size", "width"): str(width), name.replace("size", "height"): str(height)}
         del expected[name]
     del expected["loss"], expected["judgement"]
+    assert json.loads(done["curve"]) == {"content": [2.5, 1.5], "evaluations": [1, 200]} and failed["curve"] == ""
+    expected["curve"] = done["curve"]
     expected |= {"loss_content": "1.5", "loss_total": "2.25", "judgement_fall": "0.5", "notes": "first of 3"}
     assert done == expected
     assert failed["status"] == "failed" and failed["reason"] == "cannot be read\nat all"

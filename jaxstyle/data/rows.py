@@ -38,6 +38,11 @@ class Row:
         precision: number type of the convolutions, float32 or bfloat16.
         batch: images side by side in its batch of the last stage, itself included; it decides rounding.
         seconds: this image's share of the device's time, in seconds: each chunk's time divided by its running lanes.
+        occupancy: share of the lanes of its batches that worked on an image while it was optimised, 0 to 1; 0 in rows
+            of versions before. A mean of several rows weights each by `seconds` x `batch`.
+        curve: loss by term of the best image so far, weights applied, at the ends of calls of the device, in at most 12
+            points of three digits: `evaluations` and each term are lists of one length. `stages` lists the evaluations
+            after which later stages began, whose losses are at another size. Empty in rows of versions before.
         start_loss: objective at the start of the last stage.
         judgement: figures by which the image was judged: fall (of the loss, as a share of the start's), moved (mean
             change from the start), brightness (mean) and spread (standard deviation), in levels of 255, and saturated
@@ -70,6 +75,8 @@ class Row:
     precision: str = ""
     batch: int = 0
     seconds: float = 0.0
+    occupancy: float = 0.0
+    curve: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
     start_loss: float = 0.0
     judgement: Mapping[str, float] = dataclasses.field(default_factory=dict)
     input_bytes: int = 0
@@ -88,7 +95,8 @@ class Row:
         """Returns the fields as JSON values."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         values |= {name: list(value) for name, value in values.items() if isinstance(value, tuple)}
-        return values | {"loss": dict(self.loss), "judgement": dict(self.judgement)}
+        curve = {name: list(one) for name, one in self.curve.items()}
+        return values | {"loss": dict(self.loss), "judgement": dict(self.judgement), "curve": curve}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Row:
@@ -100,7 +108,7 @@ class Row:
         Raises:
             ValueError: the key or the status is absent, or a field has an invalid value; the message names it.
         """
-        fields: dict[str, Any] = {"loss": {}, "judgement": {}}  # the other defaults are class attributes
+        fields: dict[str, Any] = {"loss": {}, "judgement": {}, "curve": {}}  # the other defaults are class attributes
         for name, value in values.items():
             if name in _TEXTS and type(value) is str:  # fast path for half of the fields
                 fields[name] = value
@@ -178,12 +186,22 @@ def _loss(value: Any) -> dict[str, float]:
     return {name: _number(term) for name, term in value.items()}
 
 
+def _curve(value: Any) -> dict[str, tuple[float, ...]]:
+    for one in value.values():
+        if type(one) is not list or not _NUMBERS.issuperset(map(type, one)):
+            raise ValueError
+        if not all(-1e300 < number < 1e300 for number in one):
+            raise ValueError
+    return {name: tuple(one) for name, one in value.items()}
+
+
 def _notes(value: Any) -> tuple[str, ...]:
     if type(value) is not list:
         raise ValueError
     return tuple(map(_text, value))
 
 
+_NUMBERS = {int, float}
 _BY_TYPE: dict[str, Callable[[Any], Any]] = {
     "str": _text,
     "int": _whole,
@@ -191,6 +209,7 @@ _BY_TYPE: dict[str, Callable[[Any], Any]] = {
     "tuple[int, int] | None": _size,
     "tuple[str, ...]": _notes,
     "Mapping[str, float]": _loss,
+    "Mapping[str, tuple[float, ...]]": _curve,
 }
 _BY_NAME = {"status": _status, "run": _run} | {
     f"{name}_sha256": _sha256 for name in ("input", "style", "masks", "output")

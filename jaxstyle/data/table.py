@@ -110,6 +110,8 @@ def columns(rows: Iterable[Row]) -> list[Column]:
             found += [_part(field.name, name) for name in sorted(names[field.name])]
         elif field.name == "notes":
             found.append(Column("notes", "text", lambda row: "; ".join(row.notes)))
+        elif field.name == "curve":
+            found.append(Column("curve", "text", lambda row: json.dumps(row.curve) if row.curve else ""))
         else:
             found.append(_plain(field.name, _KINDS.get(str(field.type), "text")))
     return found

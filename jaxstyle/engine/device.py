@@ -283,8 +283,8 @@ class _JaxBatch:
     def advance(self, ticks: int) -> Snapshot:
         with _memory_errors():
             self._batch = self._engine.advance(self._batch, ticks, self._tolerance)
-            lanes = self._batch.lanes
-            return Snapshot(*jax.device_get((lanes.status, lanes.evaluations, lanes.result.loss)))
+            lanes, best = self._batch.lanes, self._batch.lanes.result
+            return Snapshot(*jax.device_get((lanes.status, lanes.evaluations, best.loss, best.terms)))
 
     def result(self, lane: int) -> Result:
         with _memory_errors():

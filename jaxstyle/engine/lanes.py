@@ -15,6 +15,7 @@ from jaxstyle.engine.queues import Queues
 from jaxstyle.errors import DeviceError
 from jaxstyle.planning.batches import batch_size, batch_sizes
 from jaxstyle.planning.contract import Batch, Device, Group, OutOfMemory, Result, Snapshot
+from jaxstyle.planning.course import NO_COURSE, Course
 from jaxstyle.planning.painting import Painting
 from jaxstyle.style.status import Status
 
@@ -54,6 +55,7 @@ class Ended(Generic[T]):
         evaluations: evaluations spent on the image.
         status: value of `style.status.Status`.
         seconds: its share of the device's time: each chunk's time divided by its running lanes.
+        course: how it went.
         sizes: sizes of its batches, one after the other; several only where the last images move to smaller ones.
         notes: for its row.
     """
@@ -64,6 +66,7 @@ class Ended(Generic[T]):
     status: int
     seconds: float
     sizes: tuple[int, ...] = ()
+    course: Course = NO_COURSE
     notes: tuple[str, ...] = ()
 
 
@@ -120,6 +123,7 @@ class _Lane(Generic[T]):
     sizes: tuple[int, ...] = ()
     evaluations: int = 0
     seconds: float = 0.0
+    course: Course = NO_COURSE
 
 
 @dataclass
@@ -270,13 +274,7 @@ class BatchScheduler(Generic[T]):
         return saving.every - (saving.before(lane.task) + lane.evaluations) % saving.every
 
     def _save(
-        self,
-        batch: Batch,
-        filled: _Filled[T],
-        active: list[int],
-        snapshot: Snapshot,
-        earlier: list[int],
-        saving: Saving[T],
+        self, batch: Batch, filled: _Filled[T], active: list[int], now: Snapshot, earlier: list[int], saving: Saving[T]
     ) -> None:
         """Saves the images of the lanes that have come to a multiple of `every` in the last chunk.
 
@@ -290,16 +288,19 @@ class BatchScheduler(Generic[T]):
             if (before + lane.evaluations) // saving.every > (before + earlier[index]) // saving.every:
                 with self.usage.call():
                     result = batch.result(index)
-                saving.save(lane.task, result, before + lane.evaluations, int(snapshot.status[index]))
+                saving.save(lane.task, result, before + lane.evaluations, int(now.status[index]))
 
     def _account(self, filled: _Filled[T], active: list[int], snapshot: Snapshot, ticks: int, chunk: float) -> None:
         """Adds the evaluations and seconds of a chunk to the lanes and counters."""
-        used = 0
+        used, share = 0, chunk / len(active)
         for index in active:
             lane, spent = filled.lanes[index], int(snapshot.evaluations[index])
-            used += spent - lane.evaluations
-            lane.evaluations = spent
-            lane.seconds += chunk / len(active)
+            own, lane.evaluations = spent - lane.evaluations, spent
+            used += own
+            lane.seconds += share
+            terms = {name: float(values[index]) for name, values in snapshot.terms.items()}
+            worked = chunk * min(1.0, own / ticks)
+            lane.course = lane.course.after(spent, terms, worked, share * len(filled.lanes))
         self.usage.spent += min(used, ticks * len(active))  # a tick of some solvers takes more than one evaluation
         self.usage.offered += ticks * len(filled.lanes)
         self._report(used, float(snapshot.loss[active].mean(dtype=np.float64)))
@@ -313,4 +314,4 @@ class BatchScheduler(Generic[T]):
                     result = batch.result(index)
                 lane, filled.lanes[index] = filled.lanes[index], _Lane()
                 assert lane.task is not None
-                yield Ended(lane.task, result, lane.evaluations, status, lane.seconds, lane.sizes)
+                yield Ended(lane.task, result, lane.evaluations, status, lane.seconds, lane.sizes, lane.course)

@@ -39,7 +39,7 @@ def next_job(ended: Ended[Prepared], ready: Ready) -> Job | None:
     if job.last:
         return None
     job = dataclasses.replace(job, note="; ".join(filter(None, (job.note, *ended.notes))))
-    return job.next_stage(picture_of(ended).copy(), ended.evaluations, ended.seconds)
+    return job.next_stage(picture_of(ended).copy(), ended.evaluations, ended.seconds, ended.course)
 
 
 NOT_CONTINUED = "not continued: "
@@ -97,6 +97,7 @@ def _publish(ended: Ended[Prepared], ready: Ready) -> Row:
         "seconds": round(job.seconds_before + ended.seconds, 4),
         "batch": ended.sizes[0] if ended.sizes else 0,
     }
+    made |= job.course.then(ended.course, job.evaluations_before).fields()
     if result is None:
         return row(task, "failed", reason="out of memory even alone: use a smaller --size or --tile", **made)
     found = judgement(ended)

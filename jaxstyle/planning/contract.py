@@ -41,11 +41,13 @@ class Snapshot(NamedTuple):
         status: N int, values of `style.status.Status`.
         evaluations: N int, spent on the image in the lane.
         loss: N float; any value for a lane that was never filled.
+        terms: the objective's terms by name, weights applied, each N float.
     """
 
     status: np.ndarray
     evaluations: np.ndarray
     loss: np.ndarray
+    terms: Mapping[str, np.ndarray]
 
 
 class Result(NamedTuple):

@@ -24,6 +24,7 @@ from jaxstyle.decode.reader import Reader
 from jaxstyle.decode.worker import UNKNOWN, Probed, Stat
 from jaxstyle.planning import scales
 from jaxstyle.planning.contract import Group
+from jaxstyle.planning.course import NO_COURSE, Course
 from jaxstyle.planning.preflight import Ready, is_unchanged, row_to_continue
 from jaxstyle.settings import RenderSettings
 
@@ -33,6 +34,9 @@ ITS_STYLE = "its style cannot be read"
 """Reason of an input whose style may not be replaced by another."""
 NOT_A_PICTURE = "not a picture"
 """How the reason begins for which an input is skipped by its content."""
+
+
+_NOTHING_SPENT: dict[str, Any] = {"evaluations_before": 0, "seconds_before": 0.0, "course": NO_COURSE}
 
 
 class Before(NamedTuple):
@@ -54,7 +58,7 @@ class Job:
         note: for its row.
         stage: index of the stage that it is at.
         previous: image that the stage before made, H x W x 3 float32 of that stage's working size; None at the first.
-        evaluations_before, seconds_before: spent in the stages before.
+        evaluations_before, seconds_before, course: of the stages before, what was spent and how it went.
         first_problem: what was wrong with a first try; empty on the first.
         shot: see `data.sources.base.Input`.
         before: the last frame of its shot before it that has an output.
@@ -75,6 +79,7 @@ class Job:
     previous: np.ndarray | None = dataclasses.field(default=None, compare=False, repr=False)
     evaluations_before: int = 0
     seconds_before: float = 0.0
+    course: Course = NO_COURSE
     first_problem: str = ""
     shot: str = ""
     before: Before | None = None
@@ -106,12 +111,13 @@ class Job:
         """The tasks that it can be optimised beside."""
         return Group(self.bucket, bool(self.first_problem), self.stage, not self.last)
 
-    def next_stage(self, made: np.ndarray, evaluations: int, seconds: float) -> Job:
+    def next_stage(self, made: np.ndarray, evaluations: int, seconds: float, course: Course = NO_COURSE) -> Job:
         """The job of the next stage.
 
         Args:
             made: image of the present stage, H x W x 3 of its working size.
             evaluations, seconds: spent in the present stage.
+            course: of the present stage.
         """
         return dataclasses.replace(
             self,
@@ -119,14 +125,13 @@ class Job:
             previous=made,
             evaluations_before=self.evaluations_before + evaluations,
             seconds_before=self.seconds_before + seconds,
+            course=self.course.then(course, self.evaluations_before),
         )
 
     def second_try(self, problem: str) -> Job:
         """The job begun again, with more care."""
-        before = (0, 0.0) if self.continued is None else (self.continued.evaluations, self.continued.seconds)
-        return dataclasses.replace(
-            self, stage=0, previous=None, evaluations_before=before[0], seconds_before=before[1], first_problem=problem
-        )
+        again = dataclasses.replace(self, stage=0, previous=None, first_problem=problem, **_NOTHING_SPENT)
+        return again if self.continued is None else again._spent_by(self.continued)
 
     def continuing(self, row: Row) -> Job:
         """The job that takes an output up to the evaluations of all its stages, at its last stage."""
@@ -134,10 +139,16 @@ class Job:
         return dataclasses.replace(
             self,
             stages=(self.stages[-1]._replace(evaluations=rest),),
-            evaluations_before=row.evaluations,
-            seconds_before=row.seconds,
             continued=row,
-        )
+        )._spent_by(row)
+
+    def _spent_by(self, row: Row) -> Job:
+        spent: dict[str, Any] = {
+            "evaluations_before": row.evaluations,
+            "seconds_before": row.seconds,
+            "course": Course.of(row),
+        }
+        return dataclasses.replace(self, **spent)
 
     def with_header(self, header: Header, settings: RenderSettings) -> Job:
         """The job of a picture that has another header than was planned."""
@@ -146,7 +157,7 @@ class Job:
 
     def begun_anew(self, settings: RenderSettings, note: str) -> Job:
         """The job from its first stage on, without the output that it was to continue."""
-        job = dataclasses.replace(self, continued=None, evaluations_before=0, seconds_before=0.0)
+        job = dataclasses.replace(self, continued=None, **_NOTHING_SPENT)
         return dataclasses.replace(
             job.with_header(self.header, settings), note="; ".join(filter(None, (self.note, note)))
         )

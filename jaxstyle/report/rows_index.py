@@ -69,7 +69,9 @@ class Index(TypedDict):
             details].
         settings, about: of settings.json.
         runs: of the last five runs: `run`, `start` in seconds since 1970, `width` of a bin in seconds, and for each bin
-            `images` per second and `device`, seconds of the device per second.
+            `images` per second, `device`, seconds of the device per second, and `lanes`, the share of lanes that were
+            occupied, null where no row tells.
+        occupancy: the share of lanes that were occupied over all outputs; null where no row tells.
         working: number of runs at work.
         with_inputs: whether the report was told where the photographs are.
         written: time of the last row, in seconds since 1970; null without rows.
@@ -90,6 +92,7 @@ class Index(TypedDict):
     settings: dict[str, Any]
     about: dict[str, Any]
     runs: list[dict[str, Any]]
+    occupancy: float | None
     working: int
     with_inputs: bool
     written: float | None
@@ -137,7 +140,7 @@ class RowsIndex:
         written = self._written(row)
         if written:
             self.named.append(hashed(row.key))
-            self._timeline.add(row.run, written, row.seconds)
+            self._timeline.add(row, written)
         thumbs = self._thumbs(row, written > 0)
         size = row.output_size or row.work_size or row.input_size or (1, 1)
         above = "" if row.key.startswith(STYLE_ROWS) else (row.image or row.key).rpartition("/")[0]
@@ -181,6 +184,7 @@ class RowsIndex:
             "settings": plain(read_settings(self._folder)),
             "about": plain(self._about),
             "runs": self._timeline.as_json(),
+            "occupancy": self._timeline.occupancy,
             "working": len(lock.holders(self._folder)),
             "with_inputs": bool(asked.inputs),
             "written": rows.written,

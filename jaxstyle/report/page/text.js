@@ -31,6 +31,8 @@ function bytes(value) {
   return `${value} bytes`;
 }
 
+function percent(value) { return `${number(100 * value, 3)} %`; }
+
 function plural(count, word) { return `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`; }
 
 function time(seconds) { return new Date(seconds * 1000).toLocaleString("en-GB", {dateStyle: "medium", timeStyle: "medium"}); }

@@ -1,5 +1,6 @@
 "use strict";
-// One picture: photograph and result under a slider, its style, its loss by term, and the rest of its row.
+// One picture: photograph and result under a slider, its style, its loss by term, and the rest of its row. curves.js
+// draws the loss over the evaluations.
 
 class Viewer {
   /** `gallery` has the order of the pictures. */
@@ -85,6 +86,7 @@ class Viewer {
     if (!rows.done(row)) parts.push(make("p", {className: rows.failed(row) ? "why failed" : "why"}, make("strong", {}, rows.failed(row) ? "Failed: " : "Skipped: "), rows.reason[row] || "no reason given"));
     parts.push(this.style(rows, row));
     if (more && Object.keys(more.loss).length) parts.push(terms(more));
+    if (more) parts.push(curves(more));
     if (more) parts.push(this.list(rows, row, more));
     parts.push(this.links(rows, row));
     this.parts.facts.replaceChildren(...parts.filter(Boolean));
@@ -108,6 +110,7 @@ class Viewer {
       "Result": size(more.output_size) && `${size(more.output_size)}, ${bytes(more.output_bytes)}`,
       "Evaluations": more.evaluations ? number(more.evaluations) : null,
       "Device time": rows.seconds[row] ? `${number(rows.seconds[row])} s, in a batch of ${more.batch}` : null,
+      "Lanes": more.occupancy ? `${percent(more.occupancy)} of its batch occupied` : null,
       "Written": rows.finished[row] ? time(rows.finished[row]) : null,
       "Precision": more.precision,
       "Seed": rows.done(row) ? String(more.seed) : null,
