@@ -70,7 +70,7 @@ def test_an_image_that_is_continued_keeps_its_curve():
 @pytest.mark.parametrize(("lengths", "shrink"), [([10, 20, 30, 20, 10, 10, 40, 7], False), ([5, 9, 30], True)])
 def test_the_rows_occupancy_is_that_of_the_run(lengths, shrink):
     """Weighted by `seconds` x lanes, the rows' shares have the mean that the scheduler counts tick by tick."""
-    rig = Rig(lengths, batch=4, budget=40, shrink=shrink)
+    rig = Rig(lengths, batch=4, budget=40, shrink=shrink, tick=0.1)  # lanes end within chunks of ten ticks
     ended = rig.all(pending=4)
     busy, offered = (sum(getattr(one.course, name) for one in ended) for name in ("busy", "offered"))
     assert 0.3 < rig.occupancy < 1 and busy / offered == pytest.approx(rig.occupancy)

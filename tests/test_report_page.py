@@ -304,17 +304,18 @@ def test_the_timeline_has_the_rate_and_the_device_time_of_the_latest_runs():
 
 
 def test_the_timeline_has_the_share_of_lanes_that_were_occupied():
-    """Ten seconds of four full lanes, then ten of one lane alone; each picture takes a lane for two seconds."""
+    """Ten seconds of four full lanes, then twelve of one lane alone; each picture takes a lane for two seconds."""
     made = Timeline()
     for n in range(20):
         made.add(Row("a", "done", run=1, seconds=0.5, batch=4, occupancy=1.0), 1002 + 2 * (n // 4))
-    for n in range(5):
+    for n in range(6):
         made.add(Row("a", "done", run=1, seconds=2.0, batch=4, occupancy=0.25), 1012 + 2 * n)
     made.add(Row("a", "done", run=1, seconds=2.0, batch=4), 1002)  # of a version before: not known
     (found,) = made.as_json()
-    assert found["start"] == 1002 and found["width"] == 6
-    assert found["lanes"] == pytest.approx([1, (4 * 2 + 4) / (4 * 2 + 4 * 4), 0.25], abs=1e-3)
-    assert made.occupancy == pytest.approx((20 * 2 + 5 * 2) / (20 * 2 + 5 * 8), abs=1e-3)
+    assert found["start"] == 1002 and found["width"] == pytest.approx(20 / 3)
+    full, alone = 1010 - (1002 + 20 / 3), 1002 + 40 / 3 - 1010  # seconds of the second bin
+    assert found["lanes"] == pytest.approx([1, (4 * full + alone) / (4 * full + 4 * alone), 0.25], abs=1e-3)
+    assert made.occupancy == pytest.approx((20 * 2 + 6 * 2) / (20 * 2 + 6 * 8), abs=1e-3)
 
 
 def test_a_curve_of_many_numbers_is_left_out(place):

@@ -92,20 +92,36 @@ def thinned(points: Sequence[Point], stages: Sequence[int]) -> tuple[Point, ...]
 
     The first and the last point of all stages stay as long as there are others.
     """
-    kept = list(points)
+    if len(points) <= MOST:
+        return tuple(points)
+    names = tuple(dict.fromkeys(name for one in points for name in one.terms))
+    kept, corners = list(points), [_Corner(one.evaluations, _heights(one, names)) for one in points]
+    areas = [math.inf, *(_area(corners[n - 1 : n + 2], stages) for n in range(1, len(kept) - 1)), math.inf]
     while len(kept) > MOST:
-        del kept[min(range(1, len(kept) - 1), key=lambda n: _area(kept[n - 1], kept[n], kept[n + 1], stages))]
+        least = min(range(1, len(kept) - 1), key=areas.__getitem__)
+        del kept[least], corners[least], areas[least]
+        for n in {max(least - 1, 1), min(least, len(kept) - 2)}:
+            areas[n] = _area(corners[n - 1 : n + 2], stages)
     return tuple(kept)
 
 
-def _area(before: Point, point: Point, after: Point, stages: Sequence[int]) -> float:
-    """Twice the area of the triangle of three points, evaluations times logarithm, of the term that has the largest."""
-    if any(before.evaluations <= stage < after.evaluations for stage in stages):
-        return math.inf
-    width = after.evaluations - before.evaluations
-    part = (point.evaluations - before.evaluations) / max(1, width)
+class _Corner(NamedTuple):
+    """A point of the chart: its evaluations, and the logarithm of each term."""
+
+    at: int
+    heights: tuple[float, ...]
+
+
+def _heights(point: Point, names: Sequence[str]) -> tuple[float, ...]:
     least = max(FLOOR * sum(point.terms.values()), 1e-30)
-    logarithms = (
-        [math.log(max(one.terms.get(name, 0.0), least)) for one in (before, point, after)] for name in point.terms
-    )
-    return width * max(abs(here - (1 - part) * first - part * last) for first, here, last in logarithms)
+    return tuple(math.log(max(point.terms.get(name, 0.0), least)) for name in names)
+
+
+def _area(corners: Sequence[_Corner], stages: Sequence[int]) -> float:
+    """Twice the area of the triangle of three points, of the term that has the largest; infinite at a stage's end."""
+    before, point, after = corners
+    if stages and any(before.at <= stage < after.at for stage in stages):
+        return math.inf
+    left, right = point.at - before.at, after.at - point.at
+    heights = zip(before.heights, point.heights, after.heights, strict=True)
+    return max(abs((left + right) * here - right * first - left * last) for first, here, last in heights)
