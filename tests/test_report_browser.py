@@ -247,8 +247,8 @@ def test_a_picture_has_its_loss_by_term(opened):
     assert parts == ["50%", "30%", "20%"]
     opened.until("document.querySelector('.style img').naturalWidth === 16")
     lines = opened.run(all_of(".curves > svg .curve", "one.getAttribute('d')"))
-    shape = [re.sub(r"[\d. ]+", "", one) for one in lines]  # <b>tv, of which a point is 0; style, content, total
-    assert shape == ["Mh" + "MhL", "MhLMhL", "MhLMhL", "MhLMhL"]
+    shape = [re.sub(r"[\d. ]+", "", one) for one in lines]
+    assert shape == ["ML", "Mh", "MLML", "MLML", "MLMLL"]  # <b>tv, of which a point is 0; style, content; total
     told = opened.run("return document.querySelector('.curves > svg').getAttribute('aria-label')")
     assert told == "Loss over evaluations: total 39 after 1; after 20 total 9, content 1.8, style 4.5, <b>tv 2.7"
     assert opened.run("return document.querySelectorAll('.curves .stage').length") == 1
@@ -259,9 +259,15 @@ def test_a_picture_has_its_loss_by_term(opened):
     assert opened.run("return document.querySelector('.curves details').open && viewer.place") == 1
     table = opened.run(all_of(".curves tr", "[...one.children].map((cell) => cell.textContent).join(' ')"))
     assert table[:3] == ["evaluations total content style <b>tv", "1 39 1 36 2", "8 8 2 6 0"]
+    assert table[3] == "9 40 \u2013 \u2013 \u2013"  # the loss at the start of the last stage
     assert "Lanes75 % of its batch occupied" in opened.run("return document.querySelector('#facts dl').textContent")
     opened.run("viewer.dialog.close(); view('run')")
     assert "lanes occupied, on average75 %" in opened.run("return byId('run').textContent")
+    parts = opened.run("""
+      const run = {start: 0, width: 1}, made = plot("Lanes", run, [null, 0.5, 0.75, null, 1], {most: 1, shown: percent});
+      return [made.firstChild.textContent, [...made.querySelectorAll("path")].map((one) => one.getAttribute("d"))];""")
+    line = "M120.0 71.0H240.0L240.0 37.5H360.0M480.0 4.0H600.0"
+    assert parts[0] == "Lanes: 75 % on average, at least 50 %" and parts[1][1] == line and parts[1][0].count("Z") == 3
     opened.run("view('pictures')")
 
 
@@ -304,7 +310,7 @@ def test_text_has_contrast(browser, place, scheme):
     browser.until("document.querySelector('#facts dl')")
     assert browser.run(CONTRAST) == []
     browser.run("viewer.show(1)")
-    browser.until("document.querySelectorAll('.curves > svg .curve').length === 4")
+    browser.until("document.querySelectorAll('.curves > svg .curve').length === 5")
     browser.run("document.querySelector('.curves details').open = true")
     assert browser.run(CONTRAST) == []
     browser.run("viewer.dialog.close(); view('run')")

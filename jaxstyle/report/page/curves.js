@@ -45,19 +45,26 @@ function chart(names, kinds, points, stages) {
   }
   for (const before of stages) svg.append(element("path", {class: "stage", d: `M${x(before).toFixed(1)} ${top}V${tall - bottom}`}));
   svg.append(label("0", left, tall - 6, "start"), label(`${number(last.at)} evaluations`, wide - right, tall - 6, "end"));
-  for (let n = names.length - 1; n >= 0; n--) svg.append(line(kinds[n], points, n, stages, x, y)); // the total on top
+  for (let n = names.length - 1; n >= 0; n--) svg.append(...line(kinds[n], points, n, stages, x, y)); // the total on top
   return svg;
 }
 
-/** The line of a term, broken between stages; a point alone is a dot. */
+/** The line of a term, broken between stages, and dots for points without a neighbour. */
 function line(kind, points, term, stages, x, y) {
-  let d = "", before = -1;
+  const pieces = [];
+  let before = -1;
   for (const {at, values} of points) {
     const value = values[term], stage = value > 0 ? stageOf(at, stages) : -1;
-    if (stage >= 0) d += `${stage === before ? "L" : "M"}${x(at).toFixed(1)} ${y(value).toFixed(1)}${stage === before ? "" : "h0"}`;
+    if (stage >= 0) {
+      if (stage !== before) pieces.push([]);
+      pieces[pieces.length - 1].push(`${x(at).toFixed(1)} ${y(value).toFixed(1)}`);
+    }
     before = stage;
   }
-  return element("path", {class: `curve ${kind}`, d});
+  const d = (some) => some.map((piece) => `M${piece.join("L")}`).join(""), alone = pieces.filter((piece) => piece.length === 1);
+  const made = [element("path", {class: `curve ${kind}`, d: d(pieces.filter((piece) => piece.length > 1))})];
+  if (alone.length) made.push(element("path", {class: `curve ${kind} dot`, d: alone.map((piece) => `${d([piece])}h0`).join("")}));
+  return made;
 }
 
 /** Losses for the axis: powers of ten, and 2 and 5 times these where there are few. */
