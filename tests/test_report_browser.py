@@ -264,7 +264,8 @@ def test_a_picture_has_its_loss_by_term(opened):
     opened.run("viewer.dialog.close(); view('run')")
     assert "lanes occupied, on average75 %" in opened.run("return byId('run').textContent")
     parts = opened.run("""
-      const run = {start: 0, width: 1}, made = plot("Lanes", run, [null, 0.5, 0.75, null, 1], {most: 1, shown: percent});
+      const values = [null, 0.5, 0.75, null, 1];
+      const made = plot("Lanes", {start: 0, width: 1}, values, {most: 1, shown: percent});
       return [made.firstChild.textContent, [...made.querySelectorAll("path")].map((one) => one.getAttribute("d"))];""")
     line = "M120.0 71.0H240.0L240.0 37.5H360.0M480.0 4.0H600.0"
     assert parts[0] == "Lanes: 75 % on average, at least 50 %" and parts[1][1] == line and parts[1][0].count("Z") == 3
