@@ -37,6 +37,10 @@ new PerformanceObserver((list) => {
   for (const one of list.getEntries()) window.longest = Math.max(window.longest, one.duration);
 }).observe({type: 'longtask', buffered: true});
 """
+SHOW = """
+tools.folder.value = ""; tools.sort.value = "loss"; look();
+const at = performance.now(); viewer.open(40); return at;
+"""
 SCROLL = """
 const done = arguments[0], end = document.documentElement.scrollHeight, steps = 120; let at = 0;
 const step = () => {
@@ -146,7 +150,7 @@ def measure(page: Path) -> dict[str, float]:
             time.sleep(0.3)
             longest(name)
         chart = "return document.querySelector('.curves svg') && performance.now() - arguments[0]"
-        began_at = chromium.execute_script("const at = performance.now(); viewer.open(40); return at")
+        began_at = chromium.execute_script(SHOW)
         while not (at := chromium.execute_script(chart, began_at)):
             time.sleep(0.01)
         found["open a picture with its curve"] = at
