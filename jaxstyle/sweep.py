@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from jaxstyle.errors import ImageError
 from jaxstyle.report.sheet import Pixels, labelled, save
 from jaxstyle.settings import RenderSettings
 from jaxstyle.variants import Variant
+
+WIDEST = 4
+"""Most columns for the values of a single flag."""
 
 
 def run(
@@ -50,15 +54,15 @@ def run(
 
 
 def draw(output: Path, cases: Sequence[tuple[Variant, RenderSettings]]) -> Path | None:
-    """Draws a grid for every picture: a column for each value of the last flag, a row for each combination of others.
+    """Draws a grid for every picture: a column for each value of the last flag, a row for each combination of others;
+    the values of a single flag fill rows of at most `WIDEST`.
 
     Raises:
         StorageError: the sheet cannot be written.
     """
     keys = sorted({path.relative_to(output / variant.name).as_posix()
                    for variant, _ in cases for path in _pictures(output / variant.name)})  # fmt: skip
-    last = next(reversed([*cases[0][0].values]), "")
-    columns = len(dict.fromkeys(variant.values.get(last, "") for variant, _ in cases))
+    columns = _columns([variant for variant, _ in cases])
     grid: list[list[Pixels]] = []
     with decoders_for(cases[0][1]) as decoders:
 
@@ -76,6 +80,13 @@ def draw(output: Path, cases: Sequence[tuple[Variant, RenderSettings]]) -> Path 
         return None
     save(output / SHEET, grid)
     return output / SHEET
+
+
+def _columns(variants: Sequence[Variant]) -> int:
+    """Counts the columns of a grid."""
+    flags = [*variants[0].values]
+    number = len(dict.fromkeys(variant.values.get(flags[-1] if flags else "", "") for variant in variants))
+    return math.ceil(number / math.ceil(number / WIDEST)) if len(flags) == 1 else number
 
 
 def _pictures(folder: Path) -> list[Path]:

@@ -74,6 +74,12 @@ def test_every_combination_is_a_run_of_its_own_and_the_sheet_has_all(place, caps
     assert "\n0 rendered" not in capsys.readouterr().err
 
 
+def test_many_values_of_one_flag_fill_rows(place):
+    assert swept(place, "--seed", "1,2,3,4,5") == 0
+    with Image.open(place / "out" / "contact_sheet.png") as sheet:
+        assert sheet.width == 12 + 3 * (64 + 12) and 2 * (32 + 12) < sheet.height < 3 * (32 + 12) + 60
+
+
 def test_a_wrong_value_is_refused_before_anything_is_rendered(place, capsys):
     assert swept(place, "--style-weight", "10,heavy") == 2
     assert "heavy" in capsys.readouterr().err and not (place / "out").exists()
