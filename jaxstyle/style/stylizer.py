@@ -14,17 +14,16 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Float
 
-from jaxstyle.architecture import CAFFE_GAIN, RESCALED_GAIN, STRIDE
+from jaxstyle.architecture import STRIDE
 from jaxstyle.model import vgg, weights
 from jaxstyle.model.products import Forms
 from jaxstyle.settings import INITS, StylizeSettings
-from jaxstyle.style import objective as objectives
-from jaxstyle.style import tiles
 from jaxstyle.style.batch import Batch, Started, all_of_it, by_lane, filled, picked, put, put_on_one_of_several, specs
 from jaxstyle.style.initial import in_regions, lane_inputs, region_weights, warped
 from jaxstyle.style.objective import Targets
-from jaxstyle.style.precision import highest_precision, is_gpu, precision
-from jaxstyle.style.solvers import SOLVERS, base
+from jaxstyle.style.one_image import OneImage
+from jaxstyle.style.precision import highest_precision, precision
+from jaxstyle.style.solvers import base
 from jaxstyle.style.solvers.base import Lane
 from jaxstyle.style.status import Status
 from jaxstyle.style.terms import TERMS, Term
@@ -47,22 +46,20 @@ class Stylizer:
         platform: str | None = None,
     ):  # fmt: skip
         self.settings, self.devices, self.forms = settings, devices, forms
-        self._gpu = is_gpu(platform or jax.default_backend())
         self.weights = network_weights.require(settings.network)
-        self.objective = settings.objective()
+        self.one = OneImage(settings, self.weights.feature_scale, forms, platform or jax.default_backend())
+        self.objective, self.evaluate = self.one.objective, self.one.evaluate
         self.variables = vgg.variables_of(self.weights)
-        self.terms = objectives.shown(self.objective)
         self.n_compiled = 0
-        self._solver = SOLVERS[settings.solver].make(settings, self._gpu)
         self._mesh = None if devices == 1 else Mesh(np.array(jax.local_devices()[:devices]), "lanes")
         self._everywhere = self._on_all(self.variables)  # one device computes all targets, with `self.variables`
-        self._style_targets = jax.jit(highest_precision(partial(self._targets, "style")))
+        self._style_targets = jax.jit(highest_precision(partial(self.one.targets, "style")))
         self._blend = jax.jit(lambda trees, w: jax.tree.map(lambda *a: jnp.tensordot(w, jnp.stack(a), 1), *trees))
-        self._start = jax.jit(highest_precision(self._start_one))
+        self._start = jax.jit(highest_precision(self.one.start))
         self._advance = jax.jit(highest_precision(self._advance_divided), donate_argnums=1)
         self._put = jax.jit(self._put_divided, donate_argnums=0)
         self._fill = {
-            s: jax.jit(partial(filled, self._solver, s), static_argnums=1, **self._lies(s)) for s in (True, False)
+            s: jax.jit(partial(filled, self.one.solver, s), static_argnums=1, **self._lies(s)) for s in (True, False)
         }
         self._result = jax.jit(lambda best, loss, index: jax.tree.map(lambda a: a[index], (best, loss)))
         self._pick = {s: jax.jit(picked, **self._lies(s)) for s in (True, False)}
@@ -83,70 +80,12 @@ class Stylizer:
         """Precision of the convolutions: "mixed" with `forms`, which style targets do without."""
         return "mixed" if self.forms else self.settings.precision
 
-    @property
-    def _dtype(self) -> Any:
-        return jnp.bfloat16 if self.settings.precision == "bfloat16" else jnp.float32
-
-    @property
-    def _gain(self) -> float:
-        """Factor on all feature maps."""
-        if self.objective.feature_gain is not None:
-            return self.objective.feature_gain
-        return CAFFE_GAIN if self.weights.feature_scale == "caffe" else RESCALED_GAIN
-
-    def _see(
-        self, source: objectives.Source, variables: Any, image: Any, inside: Any, regions: Any = None
-    ) -> objectives.Seen:
-        """Computes what the terms read of an image, in tiles if the settings say so."""
-        tile = self.settings.tile
-        if isinstance(tile, int) and regions is None:
-            how = dict(tile=tile, dtype=self._dtype, gain=self._gain)
-            return tiles.see(self.objective, source, variables, image, inside, **how)
-        network = self._network(objectives.layers(self.objective, source), () if source == "style" else self.forms)
-        return objectives.see(self.objective, source, network, variables, image, inside, regions)
-
-    def _network(self, layers: Sequence[str], forms: Forms) -> objectives.Network:
-        own, gain = self.objective, self._gain
-        how = own.pooling, own.pooling_gain, own.padding, self._dtype, forms, self._gpu
-        module = vgg.VGG(own.architecture, tuple(layers), *how)
-
-        def network(variables, image, inside):
-            if not layers:
-                return {}
-            maps: Any = module.apply(variables, image, inside)
-            return maps if gain == 1 else {k: one._replace(features=one.features * gain) for k, one in maps.items()}
-
-        return network
-
-    def _targets(self, source, variables, image, inside, regions=None, before=None):
-        if regions is not None:
-            regions = objectives.pooled(self.objective, regions, inside)
-        seen = self._see(source, variables, image, inside, regions)
-        return objectives.targets(self.objective, source, seen._replace(view=seen.view._replace(before=before)))
-
-    def evaluate(self, variables: Any, targets: Targets, inside: Any) -> base.Evaluate:
-        """Returns the function to minimise for one image: image -> ((loss, terms), gradient)."""
-
-        def loss(image):
-            seen = self._see(None, variables, image, inside, targets.content.get(objectives.REGIONS))
-            terms = objectives.losses(self.objective, seen, targets)
-            return sum(terms.values()), terms
-
-        return jax.value_and_grad(loss, has_aux=True)
-
-    def _start_one(self, variables, style, content, init, inside, budget, step_scale, regions=None, before=None):
-        own = self._targets("content", variables, content, inside, regions, before)
-        evaluate = self.evaluate(variables, Targets(own, style), inside)
-        values = 3 * jnp.sum(inside, dtype=jnp.float32)
-        return base.start(self._solver, evaluate, init, self.terms, budget, values, step_scale), own
-
     def _advance_all(self, variables, lanes, rest, ticks, tolerance):
         self.n_compiled += 1  # runs at tracing, once a shape
-        variables = vgg.rounded(variables, self._dtype) if self._gpu else variables  # XLA would do so at every tick
+        variables = self.one.loop_variables(variables)
 
         def tick(lane: Lane, content: dict[str, Any], inside: Any, style: dict[str, Any]) -> Lane:
-            evaluate = self.evaluate(variables, Targets(content, style), inside)
-            return base.tick(self._solver, evaluate, lane, tolerance)
+            return self.one.tick(variables, Targets(content, style), inside, lane, tolerance)
 
         # The one vmap: lanes and content by lane; parameters shared, and style targets too if all lanes have one style.
         ticks_of_all = jax.vmap(tick, in_axes=(0, 0, 0, None if rest.shared else 0))
