@@ -28,8 +28,8 @@ def programs():
     found = {}
 
     def program(name, number=1, **fields):
-        case = aot.Case("h100", **{"size": SIZE, "batch": BATCH, "precision": "bfloat16", **fields}, number=number,
-                        program=name, settings='{"preset":"classic"}')  # fmt: skip
+        usual = {"size": SIZE, "batch": BATCH, "precision": "bfloat16", "settings": '{"preset":"classic"}'}
+        case = aot.Case("h100", **{**usual, **fields}, number=number, program=name)
         if case not in found:
             texts = []
             found[case] = (
@@ -56,6 +56,15 @@ def test_no_history_is_copied(programs):
     assert largest(row for row in traffic.moved(read, read.tick()) if row.part == "copies") <= BATCH * image
     written = [row.written for row in traffic.moved(read, read.tick()) if row.part == "solver"]
     assert 4 * BATCH * image <= max(written) < 4 * BATCH * image * HISTORY / 2
+
+
+def test_a_preconditioner_adds_a_quarter_to_the_launches_and_a_tenth_to_the_bytes(programs):
+    """One launch does for all levels of its pyramid what it does level by level, and no loop reads the history."""
+    found, text = programs("advance", settings="{}")
+    plain, _ = programs("advance")
+    read = hlo.read(text)
+    assert {row.times for row in traffic.moved(read, read.tick())} == {1}
+    assert found["launches"] <= 1.3 * plain["launches"] and found["bytes"] <= 1.15 * plain["bytes"]
 
 
 def test_a_relu_is_in_the_kernel_of_its_convolution(programs):
@@ -85,8 +94,14 @@ def test_communication_would_be_seen(programs):
 
 @pytest.mark.parametrize(
     ("name", "fields"),
-    [("advance", {}), ("advance", {"batch": 1}), ("advance", {"precision": "float32"}), ("advance", {"number": 4})],
-    ids=["a batch", "one lane", "float32", "four devices"],
+    [
+        ("advance", {}),
+        ("advance", {"batch": 1}),
+        ("advance", {"precision": "float32"}),
+        ("advance", {"number": 4}),
+        ("advance", {"settings": "{}"}),
+    ],
+    ids=["a batch", "one lane", "float32", "four devices", "the default"],
 )
 def test_the_estimate_of_memory_is_enough(programs, name, fields):
     found, _ = programs(name, **fields)

@@ -12,9 +12,10 @@ from test_solvers import MINIMUM, SHAPE, evaluate, quadratic, solve, started
 
 from jaxstyle.settings import StylizeSettings
 from jaxstyle.style.solvers import SOLVERS, base
-from jaxstyle.style.solvers.compact import History, inv_hessian_product
+from jaxstyle.style.solvers.compact import History, inv_hessian_product, sums
 from jaxstyle.style.solvers.lbfgs import Lbfgs
 from jaxstyle.style.solvers.lbfgs import inv_hessian_product as two_loops
+from jaxstyle.style.solvers.verdict import products_of
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -104,6 +105,18 @@ def test_the_initial_matrix_stands_in_the_middle(lanes, both):
         np.testing.assert_allclose(both[3][lane], q, rtol=0, atol=1e-5 * np.abs(q).max())
 
 
+@pytest.mark.parametrize("at_once", [False, True])
+def test_the_products_of_a_step_are_their_sums(at_once):
+    gradient, s, y = np.random.default_rng(3).normal(size=(3, 5, 7, 3))
+    found = products_of(*np.float32([gradient, s, y]), at_once)
+    expected = [(gradient * s).sum(), (s * y).sum(), (y * y).sum(), np.linalg.norm(s), np.linalg.norm(y), y.sum()]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_sums_of_arrays_of_several_lengths():
+    np.testing.assert_allclose(sums(jnp.ones(6144), jnp.full((7, 5), 2.0)), [6144, 70])
+
+
 def test_a_pair_that_is_not_kept_is_not_written():
     _, state, memory = crafted()
     engine = Lbfgs(history=3, compact=True)
@@ -140,7 +153,7 @@ def test_a_history_in_bfloat16_halves_its_memory_and_leads_to_the_same_minimum()
         for kind in ("float32", "bfloat16")
     ]
     image = lane.point.image.nbytes
-    assert held == [22, 12] and held[1] * image == image + sum(a.nbytes for a in lane.memory)
+    assert held == [22, 12] and held[1] * image == image + sum(a.nbytes for a in jax.tree.leaves(lane.memory))
 
 
 def test_no_image_is_carried_through_a_loop():

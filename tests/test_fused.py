@@ -110,7 +110,10 @@ def traced(network, platform, **fields):
 def test_gpus_get_their_own_program_and_others_do_not(network):
     assert is_gpu("gpu") and is_gpu("rocm") and not is_gpu("tpu")
     for platform, there in (("cuda", True), (None, False)):
-        text = str(traced(network, platform))
+        program = traced(network, platform)
+        text = str(program)
+        outside = [one.primitive.name for one in program.eqns].count("reduce_sum")
+        assert outside == (4 if there else 0)  # the energies of the targets of two layers, before the loop
         for name in ("triangular_solve", "optimization_barrier", "population_count"):
             assert (name in text) == there, (platform, name)
 

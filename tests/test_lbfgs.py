@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from test_solvers import SHAPE, evaluate, quadratic, rosenbrock, started
 
-from jaxstyle.style.solvers import base, lbfgs
+from jaxstyle.style.solvers import base, lbfgs, verdict
 from jaxstyle.style.solvers.lbfgs import Lbfgs
 from jaxstyle.style.status import Status
 
@@ -169,17 +169,24 @@ def test_after_eight_rejections_the_curvature_is_forgotten_and_without_any_the_l
     assert bool(step.stalled) == (pairs == 0) and not bool(step.diverged)
     if pairs:
         assert int(step.state.pairs) == int(step.state.rejections) == 0 and not step.state.rho.any()
-        assert float(step.state.step) == pytest.approx(float(lbfgs.along_gradient(state, memory.gradient)), rel=1e-6)
+        assert float(step.state.step) == pytest.approx(
+            float(lbfgs.along_gradient(state, jnp.abs(memory.gradient).sum())), rel=1e-6
+        )
     np.testing.assert_array_equal(step.point.image, START)
     assert float(step.point.loss) == float(step.point.terms["it"]) == 1
 
 
-def test_a_step_that_falls_less_than_armijo_asks_is_rejected():
+def judged(after, y=None):
+    """The verdict about a step from a loss of 1 and a slope of -1."""
     s = jnp.full(SHAPE, 0.1)
-    slope = jnp.float32(-1)
+    products = verdict.products_of(-s / jnp.vdot(s, s), s, s if y is None else y, at_once=False)
+    return verdict.judge(jnp.float32(1), jnp.float32(after), products, jnp.bool_(False))
+
+
+def test_a_step_that_falls_less_than_armijo_asks_is_rejected():
     for after, accepted in ((1 - 2e-4, True), (1 - 0.5e-4, False)):
-        verdict = lbfgs.judge(jnp.float32(1), jnp.float32(after), slope, s, s, jnp.bool_(False))
-        assert bool(verdict.accepted) == accepted and bool(verdict.keep) == accepted
+        found = judged(after)
+        assert bool(found.accepted) == accepted and bool(found.keep) == accepted
 
 
 @pytest.mark.parametrize("bend", [-1.0, 0.0])
@@ -197,19 +204,17 @@ def test_a_pair_without_positive_curvature_is_not_kept_though_its_step_is(bend):
 
 
 def test_a_gradient_that_is_not_finite_is_refused():
-    s = jnp.full(SHAPE, 0.1)
     for wrong in (np.nan, np.inf):
-        verdict = lbfgs.judge(*map(jnp.float32, (1, 0.5, -1)), s, s.at[0, 0, 0].set(wrong), jnp.bool_(False))
-        assert not bool(verdict.finite) and not bool(verdict.accepted) and not bool(verdict.keep)
+        found = judged(0.5, jnp.full(SHAPE, 0.1).at[0, 0, 0].set(wrong))
+        assert not bool(found.finite) and not bool(found.accepted) and not bool(found.keep)
 
 
 @pytest.mark.parametrize(("after", "factor"), [(1.5, 1 / 3), (3.0, 1 / 6), (60.0, 0.1), (1.0, 0.5), (np.nan, 0.1)])
 def test_a_rejected_step_is_shortened_to_the_minimum_of_the_parabola(after, factor):
     """Through the loss 1 and the slope -1 at the image and the loss at the trial image, between 0.1 and 0.5."""
-    s = jnp.full(SHAPE, 0.1)
-    verdict = lbfgs.judge(jnp.float32(1), jnp.float32(after), jnp.float32(-1), s, s, jnp.bool_(False))
-    assert not bool(verdict.accepted)
-    assert float(verdict.shorter) == pytest.approx(factor, rel=1e-5)
+    found = judged(after)
+    assert not bool(found.accepted)
+    assert float(found.shorter) == pytest.approx(factor, rel=1e-5)
 
 
 def test_the_first_step_is_a_mean_over_the_pixels_that_are_optimised():

@@ -1,5 +1,9 @@
-"""The preconditioner of L-BFGS: its variables as a matrix, the tick against NumPy in float64, and what it is for."""
+"""The preconditioner of L-BFGS: its variables as a matrix, the tick against NumPy in float64, and what it is for.
 
+Its form for GPUs is compared with the one for CPUs, and makes the same ticks.
+"""
+
+import dataclasses
 from functools import partial
 
 import jax
@@ -10,7 +14,7 @@ from scipy.fft import dctn
 from test_solvers import evaluate, started
 
 from jaxstyle.settings import StylizeSettings
-from jaxstyle.style.solvers import base, preconditioner
+from jaxstyle.style.solvers import base, fused, preconditioner
 from jaxstyle.style.solvers.lbfgs import Lbfgs
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -115,13 +119,20 @@ def numpy_ticks(function, b, x, ticks, history):
     return told
 
 
-def test_the_tick_is_l_bfgs_of_the_variables_beside_any_other_lane(b):
+@pytest.fixture(scope="module")
+def expected(b):
     with jax.enable_x64(True):
-        expected = numpy_ticks(narrow, b, START, 12, ENGINE.history)
-    assert 1 <= sum(not accepted for *_, accepted in expected) <= 6
-    lanes = [started(ENGINE, evaluate(narrow), jnp.asarray(start), 100) for start in (START, np.full_like(START, 3))]
+        told = numpy_ticks(narrow, b, START, 12, ENGINE.history)
+    assert 1 <= sum(not accepted for *_, accepted in told) <= 6
+    return told
+
+
+@pytest.mark.parametrize("compact", [False, True], ids=["as on a CPU", "as on a GPU"])
+def test_the_tick_is_l_bfgs_of_the_variables_beside_any_other_lane(expected, compact):
+    engine = dataclasses.replace(ENGINE, compact=compact)
+    lanes = [started(engine, evaluate(narrow), jnp.asarray(start), 100) for start in (START, np.full_like(START, 3))]
     both = jax.tree.map(lambda *leaves: jnp.stack(leaves), *lanes)
-    tick = jax.jit(jax.vmap(lambda lane: base.tick(ENGINE, evaluate(narrow), lane, 0.0)))
+    tick = jax.jit(jax.vmap(lambda lane: base.tick(engine, evaluate(narrow), lane, 0.0)))
     for n, (image, loss, _) in enumerate(expected):
         both = tick(both)
         # float32 against float64: rounding grows by about 2 a step
@@ -145,6 +156,47 @@ def test_a_place_where_nothing_changes_has_a_finite_d():
 def test_without_pairs_what_an_earlier_image_left_does_not_count():
     left = np.random.default_rng(0).normal(size=(2, 207)).astype(np.float32)
     np.testing.assert_array_equal(DIAGONAL(left, left, jnp.zeros(2), jnp.int32(0), 9, 6), 1)
+
+
+@pytest.fixture(scope="module")
+def large():
+    """Pairs of variables, and what is computed of them: in the form for CPUs, and in that for GPUs without the matrix
+    to small levels, which the tick above has."""
+    pictures = np.random.default_rng(8).normal(size=(2, 3, *SHAPE)).astype(np.float32)
+    rho, pairs = np.array([1, 0, 0.3], np.float32), np.int32(2)
+
+    def plain(pictures):
+        z = jax.vmap(jax.vmap(preconditioner.variables))(pictures)
+        return z, preconditioner.image(z[0, 0], 9, 6), preconditioner.diagonal(*z, rho, pairs, 9, 6)
+
+    def other(pictures):
+        z = jax.vmap(jax.vmap(fused.variables))(pictures)
+        kept = jax.vmap(partial(fused.squares, height=9, width=6))(*z)
+        empty = fused.diagonal(kept, 0 * rho, 0 * pairs, 9, 6)
+        return z, fused.image(z[0, 0], 9, 6), fused.diagonal(kept, rho, pairs, 9, 6), empty
+
+    assert fused.shape_of(9, 6).large == 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fused, "SMALL", 15)
+        fused.shape_of.cache_clear()
+        assert fused.shape_of(9, 6).large == 2
+        both = jax.jit(plain)(pictures), jax.jit(other)(pictures)
+    fused.shape_of.cache_clear()
+    return both
+
+
+@pytest.mark.parametrize("what", range(3), ids=["variables", "image", "diagonal"])
+def test_the_form_for_gpus_computes_the_same(large, what):
+    plain, other = (np.asarray(one[what]) for one in large)
+    np.testing.assert_allclose(other[..., : plain.shape[-1]], plain, rtol=1e-5, atol=2e-6 * np.abs(plain).max())
+
+
+def test_the_form_for_gpus_fills_its_vectors_with_zeros_that_stay(large):
+    (z, *_), (other, *_, diagonal, empty) = large
+    number = z.shape[-1]
+    assert other.shape[-1] % 1024 == 0 and number < other.shape[-1]
+    assert not np.asarray(other)[..., number:].any() and (np.asarray(diagonal)[number:] == 1).all()
+    np.testing.assert_array_equal(empty, 1)  # without pairs, whatever the rows hold
 
 
 def test_a_preset_may_hold_it(tmp_path):

@@ -153,6 +153,19 @@ def test_moments_tell_a_channel_that_is_always_on_from_one_that_varies():
     assert float(compared("moments", varying, steady)) > 0.05 and float(compared("w2", varying, steady)) > 0.05
 
 
+def test_a_loop_is_given_the_energies_of_its_targets():
+    rng = np.random.default_rng(2)
+    several = moments.Moments(rng.normal(size=(2, 3)).astype(np.float32), rng.normal(size=(2, 3, 3)).astype(np.float32))
+    found = moments.prepared(several)
+    for energy, part in zip(found.energies, several, strict=True):
+        np.testing.assert_allclose(energy, [np.sum(one.astype(np.float64) ** 2) for one in part], rtol=1e-6)
+    own, (target, energies) = sums(feature_map(maps(4, 3), jnp.float32)), jax.tree.map(lambda a: a[0], found)
+    plain = moments.loss("energy", own, target, jnp.float32(0))
+    for factor in (1, 2):
+        twice = moments.Prepared(target, tuple(factor * one for one in energies))
+        np.testing.assert_allclose(moments.loss("energy", own, twice, jnp.float32(0)), plain / factor, rtol=1e-6)
+
+
 def test_covariances_of_low_precision_maps_are_in_float32():
     found = moments.moments(sums(feature_map(maps(8, 4), jnp.bfloat16)))
     assert found.mean.dtype == found.covariance.dtype == jnp.float32

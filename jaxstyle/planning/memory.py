@@ -23,7 +23,7 @@ IMAGES = 8
 the direction, total variation's differences. XLA's buffers hold 5 to 8."""
 GRAMS = {"gram": 2, "moments": 3, "w2": 8}
 """Arrays of a Gram matrix's size alive for each style layer, by style loss: its gradient, and the gradient plus its
-transpose; for "moments" also the covariance, and for "w2" the iterates of the matrix root."""
+transpose; for "moments" also the covariance, which GPUs do not keep, and for "w2" the iterates of the matrix root."""
 MIXED = 3
 """Float32 arrays of the size of the largest feature map that convolutions in products take more where the precision is
 "mixed": padded inputs, strips and their outputs. At 256 x 192 XLA's buffers of a tick are 91 MiB larger, of which 54
@@ -49,6 +49,8 @@ class Platform(NamedTuple):
         spread: arrays of a feature map's size that the gradient of its pooling takes.
         scratch: float32 arrays of the size of the largest feature map that convolutions take outside XLA's account.
         channels: of which number the channels of feature maps are padded to a multiple.
+        fused: whether the network is that of `model/fused.py`: of a map before max pooling that nothing else reads four
+            bits a window are kept, and kernels are rounded to copies of half their size.
         copies: whether kernels in float32 are copied, too, into the order of axes that the convolutions want.
         sorted: float32 arrays of a feature map's size for each layer of the histogram term: sorted features, their
             places, the quantiles and the gradient.
@@ -58,6 +60,7 @@ class Platform(NamedTuple):
     spread: int
     scratch: int
     channels: int
+    fused: bool
     copies: bool
     sorted: int
 
@@ -65,12 +68,12 @@ class Platform(NamedTuple):
 PLATFORMS = {
     # Convolutions take 60 to 90 float32 a pixel by the growth of the process at 256 pixels: the size of a padded copy
     # of their largest input, which has 64 channels.
-    "cpu": Platform(early=True, spread=1, scratch=1, channels=1, copies=False, sorted=4),
+    "cpu": Platform(early=True, spread=1, scratch=1, channels=1, fused=False, copies=False, sorted=4),
     # Compiled for H100, A100 and T4, see bench/REPORT.md: 0.9 to 1.0 of the estimate.
-    "gpu": Platform(early=False, spread=1, scratch=0, channels=1, copies=True, sorted=3),
+    "gpu": Platform(early=False, spread=1, scratch=0, channels=1, fused=True, copies=True, sorted=3),
     # Compiled for v5e and v6e: 64 channels lie in 128 lanes, and the four parts of a pooling's gradient in arrays of
     # their own. A batch of one lies otherwise and takes half.
-    "tpu": Platform(early=False, spread=6, scratch=0, channels=128, copies=True, sorted=3),
+    "tpu": Platform(early=False, spread=6, scratch=0, channels=128, fused=False, copies=True, sorted=3),
 }
 """By JAX's name of the platform; other platforms are taken for a CPU."""
 
@@ -87,8 +90,8 @@ def parameter_bytes(network: Architecture, layers: Iterable[str]) -> int:
 def fixed_bytes(settings: StylizeSettings, platform: str = "cpu") -> int:
     """Returns the bytes that all lanes share: the parameters of all layers, used or not, and the style's Gram matrices.
 
-    In bfloat16 also the rounded kernels, counted as float32, as the CPU keeps them; on some platforms also copies of
-    the kernels in float32.
+    In bfloat16 also the rounded kernels, counted as float32 where the platform keeps them so; on some platforms also
+    copies of the kernels in float32.
 
     Args:
         platform: JAX's name of it.
@@ -96,8 +99,12 @@ def fixed_bytes(settings: StylizeSettings, platform: str = "cpu") -> int:
     objective = settings.objective()
     network = objective.architecture
     grams = max(1, settings.lane_regions) * _gram_bytes(objective)
-    copied = settings.precision in ("bfloat16", "mixed") or _of(platform).copies
-    copies = parameter_bytes(network, layers_used(objective)) if copied else 0
+    on, rounded = _of(platform), settings.precision == "bfloat16"
+    copies = parameter_bytes(network, layers_used(objective))
+    if not (rounded or on.copies or settings.precision == "mixed"):
+        copies = 0
+    elif rounded and on.fused:
+        copies //= 2
     return parameter_bytes(network, network.layers) + copies + grams
 
 
@@ -122,14 +129,18 @@ def lane_bytes(
     kind = SOLVERS[settings.solver]
     if kind.evaluations_at_once > 1:  # a loop of its own keeps the gradients for the next round
         on = on._replace(early=True)
-    state = math.ceil(kind.images(settings) * image)
+    state = math.ceil((kind.images(settings) + on.fused * kind.images_on_gpu(settings)) * image)
     network, used = objective.architecture, layers_used(objective)
     targets = number * sum(map_size(bucket, network, name) for name in compared_layers(objective)[0])
     cut = blocks(network, used, bucket[1], bucket[0], tile or max(bucket))
     largest = max((math.prod(one.window) * network.channels(name) for one in cut for name in one.layers), default=0)
-    grams = GRAMS[objective.style_loss] * _gram_bytes(objective)
+    grams = (GRAMS[objective.style_loss] - (on.fused and objective.style_loss == "moments")) * _gram_bytes(objective)
     images = IMAGES + kind.images_of_a_tick(settings)
-    evaluation = number * _evaluation(bucket, objective, cut, on) + grams + math.ceil(images * image)
+    evaluation = (
+        number * _evaluation(bucket, objective, cut, on, _bits(objective, on, number, tile))
+        + grams
+        + math.ceil(images * image)
+    )
     if kind.evaluations_at_once > 1:
         evaluation = kind.evaluations_at_once * evaluation + parameter_bytes(network, used)
     before = _FLOAT * 4 * bucket[0] * bucket[1] if objective.temporal_weight else 0  # the warped image and its weights
@@ -150,22 +161,33 @@ def _region_bytes(bucket: tuple[int, int], settings: StylizeSettings) -> int:
     return regions * (weights + weighted + (1 + GRAMS[objective.style_loss]) * _gram_bytes(objective))
 
 
-def _evaluation(bucket: tuple[int, int], objective: Objective, cut: Sequence[Block], on: Platform) -> int:
+def _bits(objective: Objective, on: Platform, number: int, tile: int | None) -> float:
+    """Returns the share of a map before a pooling, which nothing else reads, that is kept for the gradient: four bits a
+    window, an eighth in bfloat16; twice that in float32, for devices that keep maps in a second order of axes."""
+    return number / 16 if on.fused and objective.pooling == "max" and tile is None else 1
+
+
+def _evaluation(bucket: tuple[int, int], objective: Objective, cut: Sequence[Block], on: Platform, bits: float) -> int:
     """Returns the most values alive during one evaluation, in feature maps and their gradients only.
 
     The blocks with several tiles come first. Their inputs are alive throughout, and so are the maps that are read whole
     with their gradients. While such a block goes back, the gradients of its input and of its output are alive beside
     what one tile takes.
+
+    Args:
+        bits: see `_bits`.
     """
     network, read_whole = objective.architecture, (*compared_layers(objective)[0], *sorted_layers(objective))
     tiled = [block for block in cut if not block.whole]
     whole = [name for block in cut[len(tiled) :] for name in block.layers]
     held = 2 * sum(map_size(bucket, network, name) for block in tiled for name in block.layers if name in read_whole)
     inputs = [_input(network, block) for block in cut[: len(tiled) + 1]]
-    worst = _maps(objective, whole, lambda name: positions(bucket, name), on)
+    worst = _maps(objective, whole, lambda name: positions(bucket, name), on, bits)
     for number, block in enumerate(tiled):
         area = dict.fromkeys(block.layers, math.prod(block.window))
-        worst = max(worst, sum(inputs[number : number + 2]) + _maps(objective, block.layers, area.__getitem__, on))
+        worst = max(
+            worst, sum(inputs[number : number + 2]) + _maps(objective, block.layers, area.__getitem__, on, bits)
+        )
     return held + (sum(inputs) if tiled else 0) + worst
 
 
@@ -174,7 +196,7 @@ def _input(network: Architecture, block: Block) -> int:
     return block.height * block.width * network.kernel_shapes[block.layers[0]][2]
 
 
-def _maps(objective: Objective, layers: Sequence[str], area: Callable[[str], int], on: Platform) -> int:
+def _maps(objective: Objective, layers: Sequence[str], area: Callable[[str], int], on: Platform, bits: float) -> int:
     """Returns the most values alive in these layers and their gradients.
 
     When the backward pass reaches a layer, this layer and every earlier one keep their map, and where the platform
@@ -183,13 +205,15 @@ def _maps(objective: Objective, layers: Sequence[str], area: Callable[[str], int
 
     Args:
         area: number of positions of a layer.
+        bits: see `_bits`.
     """
     network, (content, style) = objective.architecture, compared_layers(objective)
+    read = {*content, *style, *sorted_layers(objective)}
     held = worst = below = 0
     for layer, after in zip(layers, (*layers[1:], ""), strict=False):  # without layers there is nothing to pair
         own = area(layer) * _padded(network.channels(layer), on)
         terms = own * ((layer in style) + (layer in content))
-        held += own + on.early * terms
+        held += math.ceil(own * (bits if after.endswith("conv1") and layer not in read else 1)) + on.early * terms
         before = area(layer) * _padded(network.kernel_shapes[layer][2], on)
         late = 0 if on.early else max(terms, below)
         worst = max(worst, held + own + before + late)

@@ -139,6 +139,12 @@ def targets(objective: Objective, source: Literal["content", "style"], seen: See
     return found if source == "style" or not seen.view.regions else found | {REGIONS: seen.view.regions}
 
 
+def prepared(objective: Objective, style: dict[str, Any]) -> dict[str, Any]:
+    """Returns style targets, of one image or of several along a leading axis, as `Term.prepared` makes them."""
+    terms = {term.name: term.prepared for term in active(objective)}
+    return {name: own(objective, found) if (own := terms[name]) else found for name, found in style.items()}
+
+
 def losses(objective: Objective, seen: Seen, targets: Targets) -> dict[str, Float[Array, ""]]:
     """Computes every term at one image, weights applied, in float32; 0 for a term of weight 0. The sum is the loss."""
     zero = jnp.promote_types(seen.view.image.dtype, jnp.float32)

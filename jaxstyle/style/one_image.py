@@ -94,10 +94,14 @@ class OneImage:
         """Returns the network's variables as all ticks of a loop read them: on a GPU XLA would round them at each."""
         return vgg.rounded(variables, self._dtype) if self.gpu else variables
 
+    def loop_targets(self, style: dict[str, Any]) -> dict[str, Any]:
+        """Returns style targets, shared or by lane, as all ticks of a loop read them."""
+        return objectives.prepared(self.objective, style) if self.gpu else style
+
     def tick(self, variables: Any, targets: Targets, inside: Any, lane: Lane, tolerance: Any) -> Lane:
         """Runs one tick; see `base.tick`.
 
         Args:
-            variables: see `loop_variables`.
+            variables, targets: see `loop_variables` and `loop_targets`.
         """
         return base.tick(self.solver, self.evaluate(variables, targets, inside), lane, tolerance)

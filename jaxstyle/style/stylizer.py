@@ -82,7 +82,7 @@ class Stylizer:
 
     def _advance_all(self, variables, lanes, rest, ticks, tolerance):
         self.n_compiled += 1  # runs at tracing, once a shape
-        variables = self.one.loop_variables(variables)
+        variables, style_targets = self.one.loop_variables(variables), self.one.loop_targets(rest.style)
 
         def tick(lane: Lane, content: dict[str, Any], inside: Any, style: dict[str, Any]) -> Lane:
             return self.one.tick(variables, Targets(content, style), inside, lane, tolerance)
@@ -94,7 +94,7 @@ class Stylizer:
             return (done[0] < ticks) & (done[1].status == Status.RUNNING).any()
 
         def all_tick(done: tuple[Any, Lane]) -> tuple[Any, Lane]:
-            return done[0] + 1, ticks_of_all(done[1], rest.content, rest.inside, rest.style)
+            return done[0] + 1, ticks_of_all(done[1], rest.content, rest.inside, style_targets)
 
         return jax.lax.while_loop(go_on, all_tick, (jnp.int32(0), lanes))[1]
 

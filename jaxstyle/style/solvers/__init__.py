@@ -22,6 +22,7 @@ class SolverKind:
         options: names of the settings that are passed to the class.
         images: (settings) -> number of float32 arrays of the image's size that a lane holds between two ticks, its
             image included.
+        images_on_gpu: (settings) -> more such arrays that a lane holds on a GPU.
         evaluations_at_once: evaluations whose arrays are alive at the same time during a tick.
         images_of_a_tick: (settings) -> number of float32 arrays of the image's size that are alive during a tick's
             evaluation, beside those of every solver, see `planning.memory.IMAGES`.
@@ -34,6 +35,7 @@ class SolverKind:
     evaluations_at_once: int = 1
     images_of_a_tick: Callable[[StylizeSettings], float] = lambda settings: 0
     on_gpu: tuple[str, ...] = ()
+    images_on_gpu: Callable[[StylizeSettings], float] = lambda settings: 0
 
     def make(self, settings: StylizeSettings, gpu: bool = False) -> Solver:
         """Imports the solver and passes it its options from the settings, for a GPU with those of `on_gpu` set."""
@@ -58,6 +60,8 @@ SOLVERS: dict[str, SolverKind] = {
         "lbfgs:Lbfgs", ("history", "history_dtype", "preconditioner"), _lbfgs_images,
         images_of_a_tick=lambda settings: 0 if settings.preconditioner == "none" else 2 * PYRAMID - 1,
         on_gpu=("compact",),
+        # smoothed squares of both parts of a pair, see `fused.Squares`
+        images_on_gpu=lambda settings: 0 if settings.preconditioner == "none" else 2 * PYRAMID / 16 * settings.history,
     ),
     "adam": SolverKind("adam:Adam", ("learning_rate", "averaging"), lambda settings: 7 if settings.averaging else 5),
     "jaxopt-zoom": SolverKind("zoom:JaxoptZoom", ("history",), lambda settings: 3 + 2 * settings.history, 2),

@@ -13,6 +13,7 @@ triangle of S' Y and D its diagonal. Each history is read twice, whatever its le
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -83,3 +84,15 @@ def _inner(history: Float[Array, "m ..."], values: Values) -> Float[Array, " m"]
 def _sum(history: Float[Array, "m ..."], factors: Float[Array, " m"]) -> Values:
     """Returns the sum of the rows with factors."""
     return jnp.sum(history * factors.reshape(-1, *[1] * (history.ndim - 1)), axis=0)
+
+
+ROW = 3072
+"""Most values of a row that `sums` adds up first."""
+
+
+def sums(*arrays: Array) -> Float[Array, " k"]:
+    """Returns the sum of each array, in two launches for all of them: XLA adds up the rows of arrays of one length side
+    by side, and then the rows' sums, which it would do array by array."""
+    rows = [jnp.sum(array.reshape(-1, math.gcd(array.size, ROW)), axis=1) for array in arrays]
+    most = max(map(len, rows))
+    return jnp.sum(jnp.stack([jnp.pad(row, (0, most - len(row))) for row in rows]), axis=1)

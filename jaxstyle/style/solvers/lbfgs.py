@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxstyle.style.solvers import compact, preconditioner
+from jaxstyle.style.solvers import compact, fused, preconditioner
 from jaxstyle.style.solvers.base import Evaluate, Image, Point, Scalar, Solver, Step, hold
+from jaxstyle.style.solvers.verdict import Products, Values, Verdict, judge, products_of
 
 with warnings.catch_warnings():  # jaxopt warns at import that it is unmaintained
     warnings.simplefilter("ignore")
@@ -27,19 +28,8 @@ with warnings.catch_warnings():  # jaxopt warns at import that it is unmaintaine
 
 FIRST_STEP = 0.02
 """Mean change of a value by a steepest-descent step, in a range of 1: 5 levels of 255."""
-ARMIJO = 1e-4
-"""Armijo's constant: least decrease of the loss as a share of the decrease that the slope predicts (Nocedal and Wright,
-3.6a)."""
-SHRINK = (0.1, 0.5)
-"""Bounds of the factor on the length of a rejected step, which minimises the interpolating parabola."""
 REJECTIONS = 8
 """Rejected steps in a row after which the history is cleared; if it is empty, the lane has stalled."""
-CURVED = 1e-8
-"""Least cosine of the angle between s and y for a pair to be kept."""
-
-
-Values = Float[Array, "..."]
-"""An image, or under a preconditioner its `preconditioner.Variables`."""
 
 
 class State(NamedTuple):
@@ -69,11 +59,16 @@ class State(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """The gradient at the lane's image, and the history of m pairs: steps s and changes of the gradient y."""
+    """The gradient at the lane's image, and the history of m pairs: steps s and changes of the gradient y.
+
+    Attributes:
+        squares: of every pair, see `fused.Squares`; None without a preconditioner, or if `Lbfgs.compact` is off.
+    """
 
     gradient: Values
     s: Float[Array, "m ..."]
     y: Float[Array, "m ..."]
+    squares: Float[Array, "m 2 q"] | None = None
 
 
 class Direction(NamedTuple):
@@ -97,77 +92,59 @@ def direction(state: State, memory: Memory, initial: Any = None) -> tuple[State,
         history = compact.History(memory.s, memory.y, state.products, state.rho, row)
         product, products = compact.inv_hessian_product(gradient, history, initial)
         state, towards = state._replace(products=products), -product
-    slope = jnp.vdot(gradient, towards)
+    if state.products is None:
+        slope, square, total = jnp.vdot(gradient, towards), jnp.vdot(gradient, gradient), jnp.sum(jnp.abs(gradient))
+    else:
+        slope, square, total = compact.sums(gradient * towards, gradient**2, jnp.abs(gradient))
     ascends = ~(slope < 0)
-    state = hold(ascends, forget(state, gradient), state)
-    steepest = Direction(-gradient, -jnp.vdot(gradient, gradient))
+    state = hold(ascends, forget(state, total), state)
+    steepest = Direction(-gradient, -square)
     return state, hold(ascends, steepest, Direction(towards, slope))
 
 
-def forget(state: State, gradient: Values) -> State:
-    """Clears the history: the next step is a steepest-descent step."""
+def forget(state: State, total: Scalar) -> State:
+    """Clears the history: the next step is a steepest-descent step.
+
+    Args:
+        total: see `along_gradient`.
+    """
     return state._replace(
         rho=jnp.zeros_like(state.rho),
         gamma=jnp.ones_like(state.gamma),
         pairs=jnp.zeros_like(state.pairs),
         rejections=jnp.zeros_like(state.rejections),
-        step=along_gradient(state, gradient),
+        step=along_gradient(state, total),
     )
 
 
-def along_gradient(state: State, gradient: Values) -> Scalar:
-    """Returns the factor on the gradient that changes a value by `first_step` on average."""
-    mean = jnp.sum(jnp.abs(gradient)) / state.values
+def along_gradient(state: State, total: Scalar) -> Scalar:
+    """Returns the factor on the gradient that changes a value by `first_step` on average.
+
+    Args:
+        total: sum of the gradient's absolute values.
+    """
+    mean = total / state.values
     return state.first_step / jnp.maximum(mean, jnp.finfo(mean.dtype).tiny)
 
 
 def preconditioned(state: State, memory: Memory, height: int, width: int) -> tuple[State, Direction, Image]:
     """Returns the direction of the variables z, and that of the image. Steepest descent is scaled so that the step
     changes a value of the image by as much on average as `along_gradient` says of a value of z."""
-    last = (state.written - 1) % state.rho.shape[0]
-    initial = preconditioner.initial_inverse(memory.s, memory.y, state.rho, state.pairs, last, height, width)
-    state, along = direction(state, memory, initial)
-    move = preconditioner.image(along.direction, height, width)
+    rho, pairs, last = state.rho, state.pairs, (state.written - 1) % state.rho.shape[0]
+    if memory.squares is None:
+        how, found = preconditioner.image, preconditioner.diagonal(memory.s, memory.y, rho, pairs, height, width)
+    else:
+        how, found = fused.image, fused.diagonal(memory.squares, rho, pairs, height, width)
+    state, along = direction(state, memory, preconditioner.scaled(found, memory.y[last], rho[last], pairs))
+    move = how(along.direction, height, width)
     tiny = jnp.finfo(move.dtype).tiny
-    ratio = jnp.sum(jnp.abs(along.direction)) / jnp.maximum(jnp.sum(jnp.abs(move)), tiny)
+    if memory.squares is None:
+        of_z, of_image = jnp.sum(jnp.abs(along.direction)), jnp.sum(jnp.abs(move))
+    else:
+        of_z, of_image = compact.sums(jnp.abs(along.direction), jnp.abs(move))
+    ratio = of_z / jnp.maximum(of_image, tiny)
     scale = jnp.where(state.pairs > 0, 1, ratio)
     return state, Direction(scale * along.direction, scale * along.slope), scale * move
-
-
-class Verdict(NamedTuple):
-    """The decision about a step.
-
-    Attributes:
-        finite: whether the loss and the gradient at the trial image are finite.
-        accepted: whether the lane moves to the trial image.
-        keep: whether the step's curvature pair enters the history.
-        curvature: s'y.
-        shorter: factor on the step's length for a retry from the same image.
-    """
-
-    finite: Bool[Array, ""]
-    accepted: Bool[Array, ""]
-    keep: Bool[Array, ""]
-    curvature: Scalar
-    shorter: Scalar
-
-
-def judge(before: Scalar, after: Scalar, slope: Scalar, s: Values, y: Values, first: Bool[Array, ""]) -> Verdict:
-    """Accepts a step by Armijo's condition, and its curvature pair if the loss curves upwards along it.
-
-    Args:
-        before, after: loss at the image and at the trial image.
-        slope: inner product of the gradient at the image and s.
-        s, y: the step, and the change of the gradient.
-        first: whether this is the first evaluation; the trial image is then the start itself.
-    """
-    finite = jnp.isfinite(after) & jnp.isfinite(jnp.sum(y))
-    accepted = finite & (first | (after <= before + ARMIJO * slope))
-    curvature = jnp.vdot(s, y)
-    keep = accepted & ~first & (curvature > CURVED * jnp.linalg.norm(s) * jnp.linalg.norm(y))
-    parabola = -slope / (2 * (after - before - slope))
-    shorter = jnp.where(finite, jnp.clip(parabola, *SHRINK), SHRINK[0])
-    return Verdict(finite, accepted, keep, curvature, shorter)
 
 
 @dataclass(frozen=True)
@@ -198,10 +175,19 @@ class Lbfgs(Solver):
 
     def memory(self, image: Image) -> Memory:
         """Allocates one image for the gradient and two for each pair; float32 is the image's own number type."""
-        gradient = jnp.zeros_like(image) if self.preconditioner == "none" else preconditioner.variables(0 * image)
+        gradient = jnp.zeros_like(image) if self.preconditioner == "none" else self._variables(0 * image)
         number = image.dtype if self.history_dtype == "float32" else jnp.bfloat16
         history = jnp.zeros((self.history, *gradient.shape), number)
-        return Memory(gradient, history, history)
+        squares = fused.no_squares(self.history, *image.shape[:2]) if self._measures_pairs else None
+        return Memory(gradient, history, history, squares)
+
+    @property
+    def _measures_pairs(self) -> bool:
+        """Whether the preconditioner's diagonal is measured from what is kept of every pair."""
+        return self.compact and self.preconditioner != "none"
+
+    def _variables(self, gradient: Image) -> preconditioner.Variables:
+        return fused.variables(gradient) if self.compact else preconditioner.variables(gradient)
 
     def tick(
         self,
@@ -223,18 +209,21 @@ class Lbfgs(Solver):
             state, along, move = preconditioned(state, memory, *at.image.shape[:2])
             trial = jnp.where(first, at.image, at.image + state.step * move)
             (loss, terms), gradient = evaluate(trial)
-            s, gradient = state.step * along.direction, preconditioner.variables(gradient)
+            s, gradient = state.step * along.direction, self._variables(gradient)
         y = gradient - memory.gradient
-        verdict = judge(at.loss, loss, jnp.vdot(memory.gradient, s), s, y, first)
+        products = products_of(memory.gradient, s, y, self.compact)
+        verdict = judge(at.loss, loss, products, first)
 
-        state, memory = self._remember(state, memory, verdict, s, y, gradient)
+        squares = fused.squares(s, y, *at.image.shape[:2]) if self._measures_pairs else None
+        state, memory = self._remember(state, memory, verdict, products, gradient, (s, y, squares))
         rejections = jnp.where(verdict.accepted, 0, state.rejections + 1)
         exhausted = rejections >= REJECTIONS
         forgotten = exhausted & (state.pairs > 0)
-        fresh = jnp.where(state.pairs > 0, 1.0, along_gradient(state, memory.gradient))
+        total = jnp.sum(jnp.abs(memory.gradient))
+        fresh = jnp.where(state.pairs > 0, 1.0, along_gradient(state, total))
         step = jnp.where(verdict.accepted, fresh, state.step * verdict.shorter)
         state = state._replace(rejections=rejections, step=step)
-        state = hold(forgotten, forget(state, memory.gradient), state)
+        state = hold(forgotten, forget(state, total), state)
         stalled = exhausted & ~forgotten
         return Step(
             point=hold(verdict.accepted, Point(trial, loss, terms), at),
@@ -246,9 +235,20 @@ class Lbfgs(Solver):
         )
 
     def _remember(
-        self, state: State, memory: Memory, verdict: Verdict, s: Values, y: Values, gradient: Values
+        self,
+        state: State,
+        memory: Memory,
+        verdict: Verdict,
+        products: Products,
+        gradient: Values,
+        pair: tuple[Values, Values, Any],
     ) -> tuple[State, Memory]:
-        """Stores the gradient of an accepted step, and writes its pair over the oldest row of the history if kept."""
+        """Stores the gradient of an accepted step, and writes its pair over the oldest row of the history if kept.
+
+        Args:
+            pair: what the history holds of the step: s, y and their squares.
+        """
+        s, y, squares = pair
         row = state.written % self.history
 
         def written(history, pair):  # selects one row: selecting whole histories would move ten times as many bytes
@@ -258,12 +258,13 @@ class Lbfgs(Solver):
             return history.at[row].set(jnp.where(verdict.keep, pair, history[row]))
 
         memory = Memory(
-            jnp.where(verdict.accepted, gradient, memory.gradient), written(memory.s, s), written(memory.y, y)
-        )
-        keep, curvature = verdict.keep, verdict.curvature
+            jnp.where(verdict.accepted, gradient, memory.gradient), written(memory.s, s), written(memory.y, y),
+            None if squares is None else written(memory.squares, squares),
+        )  # fmt: skip
+        keep, curvature = verdict.keep, products.curvature
         state = state._replace(
             rho=jnp.where(keep, state.rho.at[row].set(1 / curvature), state.rho),
-            gamma=jnp.where(keep, curvature / jnp.vdot(y, y), state.gamma),
+            gamma=jnp.where(keep, curvature / products.square, state.gamma),
             pairs=jnp.minimum(state.pairs + keep.astype(jnp.int32), self.history),
             written=state.written + keep.astype(jnp.int32),
         )

@@ -75,8 +75,8 @@ def sizes(height: int, width: int) -> list[tuple[int, int]]:
     return found
 
 
-def _weights(levels: int) -> list[float]:
-    """Returns w_k 2^-k."""
+def weights(levels: int) -> list[float]:
+    """Returns w_k 2^-k of every level."""
     ratio = 2.0**EXPONENT
     return [1.0] + [2.0**-k * (ratio**k * (1 - 1 / ratio)) ** 0.5 for k in range(1, levels)]
 
@@ -94,7 +94,7 @@ def _levels(z: Variables, height: int, width: int) -> list[Float[Array, "h w 3"]
 def variables(gradient: Image) -> Variables:
     """Returns B' times a gradient: the gradient with respect to z."""
     level, found = gradient @ jnp.asarray(OPPONENT.T, gradient.dtype), []
-    for k, weight in enumerate(_weights(len(sizes(*gradient.shape[:2])))):
+    for k, weight in enumerate(weights(len(sizes(*gradient.shape[:2])))):
         level = half(level) if k else level
         found.append(4.0**k * weight * level)
     return _packed(found)
@@ -105,7 +105,7 @@ def image(z: Variables, height: int, width: int) -> Image:
     shapes, levels = sizes(height, width), _levels(z, height, width)
     total = jnp.zeros_like(levels[-1])
     for k in range(len(levels) - 1, -1, -1):
-        total = total + _weights(len(levels))[k] * levels[k]
+        total = total + weights(len(levels))[k] * levels[k]
         total = double(total, *shapes[k - 1]) if k else total
     return total @ jnp.asarray(OPPONENT, z.dtype)
 
@@ -142,15 +142,12 @@ def diagonal(
     return _packed(found)
 
 
-def initial_inverse(
-    s: Float[Array, "m n"], y: Float[Array, "m n"], rho: Float[Array, " m"], pairs: Int[Array, ""],
-    last: Int[Array, ""], height: int, width: int,
-) -> Variables:  # fmt: skip
+def scaled(found: Variables, change: Variables, rho: Float[Array, ""], pairs: Int[Array, ""]) -> Variables:
     """Returns gamma D with gamma = s'y / y'Dy of the last pair; 1 without pairs.
 
     Args:
-        last: row of the last pair.
+        found: D up to a factor.
+        change, rho: y and 1 / s'y of the last pair.
     """
-    found, changes = diagonal(s, y, rho, pairs, height, width), y[last]
-    scale = rho[last] * jnp.vdot(changes, found * changes)
+    scale = rho * jnp.vdot(change, found * change)
     return found / jnp.where(pairs > 0, scale, 1)

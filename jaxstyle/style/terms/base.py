@@ -85,6 +85,8 @@ class Term:
         targets: (objective, view of the image named by `source`) -> a tree of arrays.
         source: image from which the targets are computed: "content" (once a lane) or "style" (once a style image).
         weight: (objective) -> number; neither a term of weight 0 nor its layers are computed.
+        prepared: (objective, targets of one image, or of several along a leading axis) -> the same targets together
+            with sums over them. A loop on a GPU passes these to `loss`, since XLA would add up at every evaluation.
         sums: (objective, feature map of one layer) -> a tree of sums over its positions, from which alone `loss` and
             `targets` are computed, as `view.sums`. A picture in tiles then needs no whole maps of the term's layers.
             Without `sums` the term reads `view.maps`, and its layers are kept whole.
@@ -98,6 +100,7 @@ class Term:
     source: Literal["content", "style"] = "content"
     weight: Callable[[Objective], float] | None = None
     sums: Callable[[Objective, FeatureMap], Any] | None = None
+    prepared: Callable[[Objective, Any], Any] | None = None
     optional: bool = False
 
     def weight_in(self, objective: Objective) -> float:

@@ -18,8 +18,15 @@ from jaxstyle.style.terms.gram import Sums, gram
 class Moments(NamedTuple):
     """Mean of every channel and covariance of every pair of channels, over the positions inside the picture."""
 
-    mean: Float[Array, " C"]
-    covariance: Float[Array, "C C"]
+    mean: Float[Array, "... C"]
+    covariance: Float[Array, "... C C"]
+
+
+class Prepared(NamedTuple):
+    """A target with the sums of squares of its mean and of its covariance."""
+
+    target: Moments
+    energies: tuple[Float[Array, " *lanes"], Float[Array, " *lanes"]]
 
 
 def moments(of: Sums) -> Moments:
@@ -29,10 +36,18 @@ def moments(of: Sums) -> Moments:
     return Moments(mean, products - mean[:, None] * mean[None, :])
 
 
-def loss(formula: str, of: Sums, target: Moments, pixels: Float[Array, ""]) -> Float[Array, ""]:
+def loss(formula: str, of: Sums, target: Moments | Prepared, pixels: Float[Array, ""]) -> Float[Array, ""]:
     """Computes the mean of two parts, means and covariances, each divided by its target's energy."""
     del formula, pixels
+    moment, energies = target if isinstance(target, Prepared) else (target, tuple(map(sum_square, target)))
     parts = [
-        sum_square(own - a) / jnp.maximum(sum_square(a), 1e-12) for own, a in zip(moments(of), target, strict=True)
+        sum_square(own - a) / jnp.maximum(energy, 1e-12)
+        for own, a, energy in zip(moments(of), moment, energies, strict=True)
     ]
     return jnp.mean(jnp.stack(parts))
+
+
+def prepared(target: Moments) -> Prepared:
+    """Adds up the squares of a target, or of several along leading axes."""
+    mean, covariance = target
+    return Prepared(target, (jnp.sum(jnp.square(mean), -1), jnp.sum(jnp.square(covariance), (-2, -1))))

@@ -22,16 +22,18 @@ class StyleLoss(NamedTuple):
         target: sums of the style image's feature maps -> a tree of arrays.
         loss: (normalization, sums of the feature maps, target, pixels of the picture) -> scalar.
         features: whether the sums of the features are needed beside those of their products.
+        prepared: see `Term.prepared`, for the target of one layer.
     """
 
     target: Callable[[Sums], Any]
     loss: Callable[[str, Sums, Any, Float[Array, ""]], Float[Array, ""]]
     features: bool = True
+    prepared: Callable[[Any], Any] | None = None
 
 
 STYLE_LOSSES: dict[str, StyleLoss] = {
     "gram": StyleLoss(gram.gram, gram.loss, features=False),
-    "moments": StyleLoss(moments.moments, moments.loss),
+    "moments": StyleLoss(moments.moments, moments.loss, prepared=moments.prepared),
     "w2": StyleLoss(wasserstein.target, wasserstein.loss),
 }
 """Every style loss by its name in `Objective.style_loss`."""
@@ -49,7 +51,7 @@ def sums(objective: Objective, f: FeatureMap) -> Sums:
 
 def targets(objective: Objective, view: View) -> dict[str, Any]:
     """Returns the target of every style layer, such as A, the style image's Gram matrix; with regions, one of each."""
-    compute, _, features = STYLE_LOSSES[objective.style_loss]
+    compute, features = STYLE_LOSSES[objective.style_loss].target, STYLE_LOSSES[objective.style_loss].features
     if view.regions is not None:
         return {
             name: guided.targets(compute, view.maps[name], view.regions[name], features=features)
@@ -66,7 +68,7 @@ def layer_weights(objective: Objective) -> tuple[float, ...]:
 
 def loss(objective: Objective, view: View, targets: dict[str, Any]) -> Float[Array, ""]:
     """Computes the weighted sum over the style layers, times `Objective.style_share`."""
-    _, compare, features = STYLE_LOSSES[objective.style_loss]
+    compare, features = STYLE_LOSSES[objective.style_loss].loss, STYLE_LOSSES[objective.style_loss].features
 
     def distance(of: Sums, target: Any) -> Float[Array, ""]:
         return compare(objective.normalization, of, target, view.pixels)
@@ -82,4 +84,10 @@ def loss(objective: Objective, view: View, targets: dict[str, Any]) -> Float[Arr
     return total * jnp.minimum(1, view.pixels / objective.style_pixels) if objective.style_pixels else total
 
 
-TERM = Term("style", loss, layers, targets, source="style", sums=sums)
+def prepared(objective: Objective, targets: dict[str, Any]) -> dict[str, Any]:
+    """Prepares the targets of every layer; see `Term.prepared`."""
+    own = STYLE_LOSSES[objective.style_loss].prepared
+    return {name: own(target) for name, target in targets.items()} if own else targets
+
+
+TERM = Term("style", loss, layers, targets, source="style", sums=sums, prepared=prepared)
