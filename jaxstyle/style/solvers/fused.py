@@ -122,7 +122,8 @@ def _small_of(shape: Shape) -> Float[np.ndarray, "r p"] | None:
 def _mixed(values: Float[Array, "... 3"], colours: Float[np.ndarray, "3 3"]) -> Float[Array, "... 3"]:
     """Computes `values @ colours` as a sum, which XLA fuses, where a product is a launch of its own."""
     matrix = jnp.asarray(colours, values.dtype)
-    return sum(values[..., k, None] * matrix[k] for k in range(3))
+    one, two, three = (values[..., k, None] * matrix[k] for k in range(3))
+    return one + two + three
 
 
 def _filled(parts: Sequence[Array], shape: Shape, value: float) -> Float[Array, " n"]:

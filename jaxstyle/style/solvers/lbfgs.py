@@ -186,7 +186,7 @@ class Lbfgs(Solver):
         """Whether the preconditioner's diagonal is measured from what is kept of every pair."""
         return self.compact and self.preconditioner != "none"
 
-    def _variables(self, gradient: Image) -> preconditioner.Variables:
+    def _variables(self, gradient: Image) -> Values:
         return fused.variables(gradient) if self.compact else preconditioner.variables(gradient)
 
     def tick(
