@@ -155,7 +155,8 @@ class Lbfgs(Solver):
         history: number of pairs.
         history_dtype: number type of their images; sums over them are in float32.
         preconditioner: see `StylizeSettings`.
-        compact: compute the direction with `compact`, for GPUs; it is the same up to rounding.
+        compact: compute the direction with `compact` and the preconditioner with `fused`, for GPUs; the same up to
+            rounding.
     """
 
     history: int = 10
