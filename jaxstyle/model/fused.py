@@ -67,12 +67,12 @@ def conv_relu_read(x, kernel, flipped, bias, inside, replicate, goes_on):
 
 def _read_forward(x, kernel, flipped, bias, inside, replicate, goes_on):
     maps = conv_relu_read(x, kernel, flipped, bias, inside, replicate, goes_on)
-    return maps, (maps[0], flipped, inside)
+    return maps, (maps[1], flipped)
 
 
 def _read_backward(replicate, goes_on, residual, gradients):
-    y, flipped, inside = residual
-    dz = jnp.where((y != 0) & inside[..., None], gradients[0] + gradients[1], 0)
+    masked, flipped = residual
+    dz = jnp.where(masked != 0, gradients[0] + gradients[1], 0)
     return _alone(ops.input_gradient(dz, flipped, replicate)), None, None, None, None
 
 

@@ -163,8 +163,8 @@ def _region_bytes(bucket: tuple[int, int], settings: StylizeSettings) -> int:
 
 def _bits(objective: Objective, on: Platform, number: int, tile: int | None) -> float:
     """Returns the share of a map before a pooling, which nothing else reads, that is kept for the gradient: four bits a
-    window, an eighth in bfloat16; twice that in float32, for devices that keep maps in a second order of axes."""
-    return number / 16 if on.fused and objective.pooling == "max" and tile is None else 1
+    window, an eighth in bfloat16; more in float32, for devices that keep maps in a second order of axes."""
+    return {2: 1 / 8, 4: 0.28}[number] if on.fused and objective.pooling == "max" and tile is None else 1
 
 
 def _evaluation(bucket: tuple[int, int], objective: Objective, cut: Sequence[Block], on: Platform, bits: float) -> int:
@@ -213,11 +213,13 @@ def _maps(objective: Objective, layers: Sequence[str], area: Callable[[str], int
     for layer, after in zip(layers, (*layers[1:], ""), strict=False):  # without layers there is nothing to pair
         own = area(layer) * _padded(network.channels(layer), on)
         terms = own * ((layer in style) + (layer in content))
-        held += math.ceil(own * (bits if after.endswith("conv1") and layer not in read else 1)) + on.early * terms
+        pools = after.endswith("conv1")
+        kept = bits if pools and layer not in read else 1
+        held += math.ceil(own * kept) + on.early * terms
         before = area(layer) * _padded(network.kernel_shapes[layer][2], on)
-        late = 0 if on.early else max(terms, below)
+        late = 0 if on.early else terms if on.fused else max(terms, below)
         worst = max(worst, held + own + before + late)
-        if after.endswith("conv1"):
+        if pools:
             worst = max(worst, held + on.spread * own + own // 4 + late)
         below = terms
     return worst
