@@ -28,6 +28,9 @@ MIXED = 3
 """Float32 arrays of the size of the largest feature map that convolutions in products take more where the precision is
 "mixed": padded inputs, strips and their outputs. At 256 x 192 XLA's buffers of a tick are 91 MiB larger, of which 54
 are rounded kernels, which all lanes share (bench/LOG.md)."""
+SECOND = 0.6
+"""Share of the largest style layer's map in float32 that GPUs hold more with style losses of means and covariances: on
+an A100 and a T4 the programs keep it in a second order of axes as well; on an H100 they do not."""
 MARGIN = 0.2
 """Share of the memory that `largest_batch` leaves free: for fragmentation, for what libraries such as cuDNN take
 outside the compiler's account, and since no accelerator has run the programs whose bytes the estimate follows."""
@@ -69,7 +72,7 @@ PLATFORMS = {
     # Convolutions take 60 to 90 float32 a pixel by the growth of the process at 256 pixels: the size of a padded copy
     # of their largest input, which has 64 channels.
     "cpu": Platform(early=True, spread=1, scratch=1, channels=1, fused=False, copies=False, sorted=4),
-    # Compiled for H100, A100 and T4, see bench/REPORT.md: 0.9 to 1.0 of the estimate.
+    # Compiled for H100, A100 and T4, see bench/REPORT.md: 0.87 to 1.0 of the estimate.
     "gpu": Platform(early=False, spread=1, scratch=0, channels=1, fused=True, copies=True, sorted=3),
     # Compiled for v5e and v6e: 64 channels lie in 128 lanes, and the four parts of a pooling's gradient in arrays of
     # their own. A batch of one lies otherwise and takes half.
@@ -146,25 +149,40 @@ def lane_bytes(
     before = _FLOAT * 4 * bucket[0] * bucket[1] if objective.temporal_weight else 0  # the warped image and its weights
     ordered = on.sorted * _FLOAT * sum(map_size(bucket, network, name) for name in sorted_layers(objective))
     scratch = (on.scratch + (MIXED if settings.precision == "mixed" else 0)) * _FLOAT * largest
-    return state + targets + evaluation + scratch + _region_bytes(bucket, settings) + before + ordered
+    if on.fused and number == _FLOAT and objective.style_loss != "gram" and tile is None:
+        largest = max((map_size(bucket, network, name) for name in compared_layers(objective)[1]), default=0)
+        scratch += math.ceil(SECOND * _FLOAT * largest)
+    return (
+        state
+        + targets
+        + evaluation
+        + scratch
+        + _region_bytes(bucket, settings, number if on.fused else _FLOAT)
+        + before
+        + ordered
+    )
 
 
-def _region_bytes(bucket: tuple[int, int], settings: StylizeSettings) -> int:
+def _region_bytes(bucket: tuple[int, int], settings: StylizeSettings, number: int) -> int:
     """Returns the bytes that regions add: their weights at each style layer, and by region the weighted map of the
-    largest layer and the Gram matrices with their gradients."""
+    largest layer and the Gram matrices with their gradients.
+
+    Args:
+        number: bytes of a value of the weighted map.
+    """
     objective, regions = settings.objective(), settings.lane_regions
     network, (_, style) = objective.architecture, compared_layers(objective)
     if not regions or not style:
         return 0
     weights = _FLOAT * sum(positions(bucket, name) for name in style)
-    weighted = _FLOAT * max(map_size(bucket, network, name) for name in style)
+    weighted = number * max(map_size(bucket, network, name) for name in style)
     return regions * (weights + weighted + (1 + GRAMS[objective.style_loss]) * _gram_bytes(objective))
 
 
 def _bits(objective: Objective, on: Platform, number: int, tile: int | None) -> float:
     """Returns the share of a map before a pooling, which nothing else reads, that is kept for the gradient: four bits a
     window, an eighth in bfloat16; more in float32, for devices that keep maps in a second order of axes."""
-    return {2: 1 / 8, 4: 0.28}[number] if on.fused and objective.pooling == "max" and tile is None else 1
+    return {2: 1 / 8, 4: 0.3}[number] if on.fused and objective.pooling == "max" and tile is None else 1
 
 
 def _evaluation(bucket: tuple[int, int], objective: Objective, cut: Sequence[Block], on: Platform, bits: float) -> int:
