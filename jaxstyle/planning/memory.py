@@ -23,7 +23,7 @@ IMAGES = 8
 the direction, total variation's differences. XLA's buffers hold 5 to 8."""
 GRAMS = {"gram": 2, "moments": 3, "w2": 8}
 """Arrays of a Gram matrix's size alive for each style layer, by style loss: its gradient, and the gradient plus its
-transpose; for "moments" also the covariance, which GPUs do not keep, and for "w2" the iterates of the matrix root."""
+transpose; for "moments" also the covariance, and for "w2" the iterates of the matrix root. A GPU's programs keep two."""
 MIXED = 3
 """Float32 arrays of the size of the largest feature map that convolutions in products take more where the precision is
 "mixed": padded inputs, strips and their outputs. At 256 x 192 XLA's buffers of a tick are 91 MiB larger, of which 54
@@ -137,7 +137,7 @@ def lane_bytes(
     targets = number * sum(map_size(bucket, network, name) for name in compared_layers(objective)[0])
     cut = blocks(network, used, bucket[1], bucket[0], tile or max(bucket))
     largest = max((math.prod(one.window) * network.channels(name) for one in cut for name in one.layers), default=0)
-    grams = (GRAMS[objective.style_loss] - (on.fused and objective.style_loss == "moments")) * _gram_bytes(objective)
+    grams = min(GRAMS[objective.style_loss], 2 if on.fused else 8) * _gram_bytes(objective)
     images = IMAGES + kind.images_of_a_tick(settings)
     evaluation = (
         number * _evaluation(bucket, objective, cut, on, _bits(objective, on, number, tile))
