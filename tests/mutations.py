@@ -605,7 +605,7 @@ FRAMES = _in(
     ("temporal-rows", "rows of single photographs show the temporal term", "style/objective.py",
      "if term.weight_in(objective) or not term.optional", "", "temporal::the_term_of_a_first_frame_is_0"),
     ("temporal-memory", "the frame before takes no memory", "planning/memory.py",
-     "+ _region_bytes(bucket, settings) + before", "+ _region_bytes(bucket, settings)",
+     "+ regions + before + ordered", "+ regions + ordered",
      "temporal::the_memory_of_a_lane_has_the_frame_before"),
     ("flow-length", "a long flow has to be as exact as a short one", "engine/flow.py",
      "> 0.01 * size + 0.5", "> 0.5", "temporal::a_flow_may_be_off_by_a_share_of_its_length"),

@@ -23,7 +23,7 @@ IMAGES = 8
 the direction, total variation's differences. XLA's buffers hold 5 to 8."""
 GRAMS = {"gram": 2, "moments": 3, "w2": 8}
 """Arrays of a Gram matrix's size alive for each style layer, by style loss: its gradient, and the gradient plus its
-transpose; for "moments" also the covariance, and for "w2" the iterates of the matrix root. A GPU's programs keep two."""
+transpose; for "moments" also the covariance, and for "w2" the iterates of the matrix root. GPUs keep two."""
 MIXED = 3
 """Float32 arrays of the size of the largest feature map that convolutions in products take more where the precision is
 "mixed": padded inputs, strips and their outputs. At 256 x 192 XLA's buffers of a tick are 91 MiB larger, of which 54
