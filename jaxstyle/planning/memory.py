@@ -152,15 +152,8 @@ def lane_bytes(
     if on.fused and number == _FLOAT and objective.style_loss != "gram" and tile is None:
         largest = max((map_size(bucket, network, name) for name in compared_layers(objective)[1]), default=0)
         scratch += math.ceil(SECOND * _FLOAT * largest)
-    return (
-        state
-        + targets
-        + evaluation
-        + scratch
-        + _region_bytes(bucket, settings, number if on.fused else _FLOAT)
-        + before
-        + ordered
-    )
+    regions = _region_bytes(bucket, settings, number if on.fused else _FLOAT)
+    return state + targets + evaluation + scratch + regions + before + ordered
 
 
 def _region_bytes(bucket: tuple[int, int], settings: StylizeSettings, number: int) -> int:
