@@ -84,6 +84,8 @@ class Batch:
         self.call("advance")
         self.device.ticks.append(ticks)
         for _ in range(ticks):
+            if not (self._status() == RUNNING).any():
+                break
             self.device.clock += self.device.tick
             self.spent[self._status() == RUNNING] += self.device.each
         loss = np.array([t.number if t else np.nan for t in self.tasks])

@@ -41,7 +41,7 @@ ENDED = {"SIGKILL": {-9}, "SIGTERM": {-15, 143}, "SIGINT": {-2, 130}, "SIGTERM t
 """Exit codes of a run that a signal has ended. -15 and -2 are those of a signal before the program's own start."""
 MUTEX = ".jaxstyle-lock"
 """A file that stays, see `data/mutex.py`."""
-UNREPEATED = ("seconds", "occupancy", "curve", "run")
+UNREPEATED = ("seconds", "occupancy", "lane_seconds", "curve", "run")
 """Fields of a row that an undisturbed run need not share."""
 
 

@@ -39,7 +39,12 @@ def done(key, data=b"", loss=5.0, **fields):
     """The row of a finished picture with these bytes."""
     terms = {"content": loss / 5, "style": loss / 2, "tv": loss * 0.3, "total": loss}
     given = {"ended": "budget", "evaluations": 20, "seconds": 1.5, "start_loss": 40.0, "precision": "float32", "run": 1}
-    given |= {"batch": 4, "occupancy": 0.75, "curve": {"evaluations": (1, 8, 10, 20), "stages": (8,)} | CURVE}
+    given |= {
+        "batch": 4,
+        "occupancy": 0.75,
+        "lane_seconds": 2.0,
+        "curve": {"evaluations": (1, 8, 10, 20), "stages": (8,)} | CURVE,
+    }
     sizes = {"input_size": (32, 24), "work_size": (32, 24), "output_size": (32, 24), "output_bytes": len(data)}
     sha256 = hashlib.sha256(data).hexdigest() if data else ""
     return Row(key, "done", loss=terms, output_sha256=sha256, judgement={"fall": 0.9}, **given | sizes | fields)

@@ -58,7 +58,7 @@ def test_no_history_is_copied(programs):
     assert 4 * BATCH * image <= max(written) < 4 * BATCH * image * HISTORY / 2
 
 
-def test_a_preconditioner_adds_a_quarter_to_the_launches_and_a_tenth_to_the_bytes(programs):
+def test_the_default_takes_few_more_launches_and_bytes_than_classic(programs):
     """One launch does for all levels of its pyramid what it does level by level, and no loop reads the history."""
     found, text = programs("advance", settings="{}")
     plain, _ = programs("advance")

@@ -38,8 +38,8 @@ def test_of_many_chunks_a_row_has_few_points_and_the_chart_is_the_same():
 
 def test_losses_have_three_digits_and_what_is_no_loss_is_no_point():
     found = falling(4, lambda n: {"style": [3e38, math.nan, 1.23456, 1e-7 / 3][n - 1]}).fields()
-    assert found == {"curve": {"style": (1.23, 3.33e-8), "evaluations": (3, 4)}, "occupancy": 0.5}
-    assert NO_COURSE.fields() == {"curve": {}, "occupancy": 0.0}
+    assert found == {"curve": {"style": (1.23, 3.33e-8), "evaluations": (3, 4)}, "occupancy": 0.5, "lane_seconds": 8.0}
+    assert NO_COURSE.fields() == {"curve": {}, "occupancy": 0.0, "lane_seconds": 0.0}
 
 
 def test_stages_follow_one_another_and_their_ends_stay():
@@ -55,21 +55,24 @@ def test_stages_follow_one_another_and_their_ends_stay():
 
 def test_an_image_that_is_continued_keeps_its_curve():
     """The row's course is that of the row's fields; rows of older versions, and odd ones, have none."""
-    row = Row("a.png", "done", seconds=3.0, batch=4, **falling(9).then(falling(3), 9).fields())
-    assert Course.of(row).fields() == {"curve": row.curve, "occupancy": row.occupancy}
+    row = Row("a.png", "done", **falling(9).then(falling(3), 9).fields())
+    assert Course.of(row).fields() == {"curve": row.curve, "occupancy": 0.5, "lane_seconds": 24.0}
     twice = Course.of(row).then(falling(5), 12)
     assert twice.points[-1] == Point(17, {"content": 2.0, "style": 4.0}) and twice.stages == (9, 12)
-    assert twice.busy == pytest.approx(0.5 * 12 + 5) and twice.offered == 12 + 10
+    assert twice.busy == pytest.approx(0.5 * 24 + 5) and twice.offered == 24 + 10
     assert Course.of(Row("a.png", "done", seconds=3.0, batch=4)) == NO_COURSE
+    for occupancy, seconds in [(-3.0, 1.0), (1e299, 1e299), (0.5, 1e299), (0.5, -1.0)]:
+        assert Course.of(Row("a.png", "done", occupancy=occupancy, lane_seconds=seconds)) == NO_COURSE
     odd = parse(b'{"key": "a", "status": "done", "curve": {"evaluations": [1, 2], "style": [1], "tv": [3.5, 2]}}')
     assert Course.of(odd).fields()["curve"] == {"tv": (3.5, 2.0), "evaluations": (1, 2)}
     none = dataclasses.replace(odd, curve={"evaluations": (1, 2), "stages": (4,)})
     assert Course.of(none).points == ()
+    assert Course.of(dataclasses.replace(odd, curve={"stages": (3, 1, 3)})).stages == (1, 3)
 
 
 @pytest.mark.parametrize(("lengths", "shrink"), [([10, 20, 30, 20, 10, 10, 40, 7], False), ([5, 9, 30], True)])
 def test_the_rows_occupancy_is_that_of_the_run(lengths, shrink):
-    """Weighted by `seconds` x lanes, the rows' shares have the mean that the scheduler counts tick by tick."""
+    """Weighted by the seconds of lanes, the rows' shares have the mean that the scheduler counts tick by tick."""
     rig = Rig(lengths, batch=4, budget=40, shrink=shrink, tick=0.1)  # lanes end within chunks of ten ticks
     ended = rig.all(pending=4)
     busy, offered = (sum(getattr(one.course, name) for one in ended) for name in ("busy", "offered"))
@@ -79,6 +82,14 @@ def test_the_rows_occupancy_is_that_of_the_run(lengths, shrink):
         assert one.course.points[-1] == (one.evaluations, {"content": n / 4, "style": 0.75 * n})
         if not shrink:
             assert one.course.offered == pytest.approx(4 * one.seconds)
+
+
+def test_lanes_that_end_before_their_chunk_were_occupied_to_the_end():
+    """The device stops where no lane runs, so that one image after the other in one lane is 1."""
+    rig = Rig([12, 14, 13, 12], batch=1, budget=40, tick=0.1)
+    ended = rig.all()
+    assert rig.occupancy == 1 and [one.course.fields()["occupancy"] for one in ended] == [1.0] * 4
+    assert max(rig.device.ticks) == 10  # a chunk takes a second
 
 
 def test_points_are_at_the_ends_of_chunks_which_stay_where_they_were():

@@ -59,7 +59,7 @@ def test_rows_come_back_as_they_were(written):
         "input_bytes": 812, "input_modified": 1_700_000_000_123_456_789, "input_sha256": "ab" * 32,
         "input_size": [640, 480], "work_size": [512, 384], "output_size": [512, 384],
         "output_bytes": 4321, "output_sha256": "cd" * 32, "frames": 3, "notes": ["first of 3"], "run": 1,
-        "batch": 0, "judgement": {}, "occupancy": 0.0, "curve": {},
+        "batch": 0, "judgement": {}, "occupancy": 0.0, "lane_seconds": 0.0, "curve": {},
     }  # fmt: skip
     assert rows["b.jpg"]["reason"] == "cannot be decoded"
 

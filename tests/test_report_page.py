@@ -17,7 +17,7 @@ from pictures import encoded, page, photo, tiff
 from reports import BROKEN, HOSTILE, asked, done, folder, index_of, manifest, shown, state
 
 from jaxstyle.data.layout import TEMPORARY
-from jaxstyle.data.rows import Row
+from jaxstyle.data.rows import LONGEST_CURVE, Row
 from jaxstyle.errors import ImageError, InputError
 from jaxstyle.report import chunks, gallery, thumbnails
 from jaxstyle.report.chunks import Cells, script
@@ -307,10 +307,12 @@ def test_the_timeline_has_the_share_of_lanes_that_were_occupied():
     """Ten seconds of four full lanes, then twelve of one lane alone; each picture takes a lane for two seconds."""
     made = Timeline()
     for n in range(20):
-        made.add(Row("a", "done", run=1, seconds=0.5, batch=4, occupancy=1.0), 1002 + 2 * (n // 4))
+        made.add(Row("a", "done", run=1, seconds=0.5, lane_seconds=2.0, occupancy=1.0), 1002 + 2 * (n // 4))
     for n in range(6):
-        made.add(Row("a", "done", run=1, seconds=2.0, batch=4, occupancy=0.25), 1012 + 2 * n)
+        made.add(Row("a", "done", run=1, seconds=2.0, lane_seconds=8.0, occupancy=0.25), 1012 + 2 * n)
     made.add(Row("a", "done", run=1, seconds=2.0, batch=4), 1002)  # of a version before: not known
+    for occupancy, seconds in [(-3.0, 1.0), (1e299, 1e299), (0.5, 1e299)]:  # rows may hold anything
+        made.add(Row("a", "done", run=1, seconds=1e299, lane_seconds=seconds, occupancy=occupancy), 1002)
     (found,) = made.as_json()
     assert found["start"] == 1002 and found["width"] == pytest.approx(20 / 3)
     full, alone = 1010 - (1002 + 20 / 3), 1002 + 40 / 3 - 1010  # seconds of the second bin
@@ -320,7 +322,7 @@ def test_the_timeline_has_the_share_of_lanes_that_were_occupied():
 
 def test_a_curve_of_many_numbers_is_left_out(place):
     """Rows may come from others."""
-    manifest(place / "out", [done("a/one.jpg", b"", curve={"style": (1.0,) * n}) for n in (chunks.LONGEST_CURVE + 1,)])
+    manifest(place / "out", [done("a/one.jpg", b"", curve={"style": (1.0,) * n}) for n in (LONGEST_CURVE + 1,)])
     write(asked(place))
     assert shown(place)[0]["more"]["curve"] == {}
 

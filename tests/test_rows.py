@@ -18,7 +18,8 @@ FULL = Row(
     evaluations=200, precision="bfloat16", seconds=1.25, start_loss=9.5, input_bytes=812,
     input_modified=1_700_000_000_123_456_789, input_sha256="ab" * 32, input_size=(640, 480), work_size=(512, 384),
     output_size=(512, 384), output_bytes=4321, output_sha256="cd" * 32, frames=3, notes=("first of 3",), run=4,
-    batch=8, judgement={"fall": 0.5}, occupancy=0.75, curve={"content": (2.5, 1.5), "evaluations": (1, 200)},
+    batch=8, judgement={"fall": 0.5}, occupancy=0.75, lane_seconds=64.0,
+    curve={"content": (2.5, 1.5), "evaluations": (1, 200)},
 )  # fmt: skip
 
 

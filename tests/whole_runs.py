@@ -6,7 +6,7 @@ from jaxstyle.engine.events import Silent
 from jaxstyle.engine.pipeline import render
 from jaxstyle.settings import RenderSettings
 
-MEASURED = {"seconds": 0, "occupancy": 0, "curve": {}, "run": 0}
+MEASURED = {"seconds": 0, "occupancy": 0, "lane_seconds": 0, "curve": {}, "run": 0}
 """Fields of a row that differ between two runs of the same settings, and what takes their place."""
 QUICK = RenderSettings(size=32, evaluations=10, batch=4, workers=0)
 

@@ -44,7 +44,7 @@ CHANGES = ("open", "os.rename", "os.remove", "os.mkdir", "os.truncate", "step")
 NUMBER = 12
 """Pictures."""
 MANY = 10**6
-UNREPEATED = ("seconds", "occupancy", "curve", "run")
+UNREPEATED = ("seconds", "occupancy", "lane_seconds", "curve", "run")
 """Fields of a row that two runs need not share."""
 MAY_DIFFER = (RECORD, "settings.json", ".jaxstyle-lock", "contact_sheet.png")
 

@@ -14,6 +14,10 @@ STATUSES = ("done", "skipped", "failed")
 
 LAST_RUN = 2**31 - 1
 """Bound on the number of a run."""
+LONGEST_CURVE = 400
+"""Numbers of a curve beyond which it is read as empty; those of our runs are shorter, other rows may hold anything."""
+LONGEST_TIME = 1e9
+"""Seconds beyond which a row's time is not counted, for the same reason."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +42,14 @@ class Row:
         precision: number type of the convolutions, float32 or bfloat16.
         batch: images side by side in its batch of the last stage, itself included; it decides rounding.
         seconds: this image's share of the device's time, in seconds: each chunk's time divided by its running lanes.
-        occupancy: share of the lanes of its batches that worked on an image while it was optimised, 0 to 1; 0 in rows
-            of versions before. A mean of several rows weights each by `seconds` x `batch`.
+        occupancy: share of the lanes of its batches that worked on an image while it was optimised, 0 to 1; 0 where it
+            is not known.
+        lane_seconds: this image's share of the time of all lanes of its batches, in seconds, by which a mean of several
+            rows weights their `occupancy`.
         curve: loss by term of the best image so far, weights applied, at the ends of calls of the device, in at most 12
             points of three digits: `evaluations` and each term are lists of one length. `stages` lists the evaluations
-            after which later stages began, whose losses are at another size. Empty in rows of versions before.
+            after which later stages, or continued runs, began. Empty where it is not known, and where others wrote more
+            than 400 numbers.
         start_loss: objective at the start of the last stage.
         judgement: figures by which the image was judged: fall (of the loss, as a share of the start's), moved (mean
             change from the start), brightness (mean) and spread (standard deviation), in levels of 255, and saturated
@@ -76,6 +83,7 @@ class Row:
     batch: int = 0
     seconds: float = 0.0
     occupancy: float = 0.0
+    lane_seconds: float = 0.0
     curve: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
     start_loss: float = 0.0
     judgement: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -90,6 +98,12 @@ class Row:
     frames: int = 1
     notes: tuple[str, ...] = ()
     run: int = 0
+
+    @property
+    def lane_time(self) -> tuple[float, float]:
+        """The seconds in which its lane worked, and `lane_seconds`; 0 and 0 where they are not known."""
+        known = 0 < self.occupancy <= 1 and 0 < self.lane_seconds <= LONGEST_TIME
+        return (self.occupancy * self.lane_seconds, self.lane_seconds) if known else (0.0, 0.0)
 
     def as_json(self) -> dict[str, Any]:
         """Returns the fields as JSON values."""
@@ -192,7 +206,8 @@ def _curve(value: Any) -> dict[str, tuple[float, ...]]:
             raise ValueError
         if not all(-1e300 < number < 1e300 for number in one):
             raise ValueError
-    return {name: tuple(one) for name, one in value.items()}
+    few = sum(map(len, value.values())) <= LONGEST_CURVE
+    return {name: tuple(one) for name, one in value.items()} if few else {}
 
 
 def _notes(value: Any) -> tuple[str, ...]:

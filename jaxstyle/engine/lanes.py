@@ -228,8 +228,8 @@ class BatchScheduler(Generic[T]):
             with self.usage.call():
                 snapshot = batch.advance(ticks)
             chunk = time.perf_counter() - began
-            self._account(filled, active, snapshot, ticks, chunk)
-            ticks = round(CHUNK_SECONDS * ticks / max(chunk, 1e-6))
+            ran = self._account(filled, active, snapshot, ticks, chunk)
+            ticks = round(CHUNK_SECONDS * ran / max(chunk, 1e-6))
             if self._saving is not None:
                 self._save(batch, filled, active, snapshot, earlier, self._saving)
             yield from self._ended(batch, filled, active, snapshot)
@@ -290,9 +290,11 @@ class BatchScheduler(Generic[T]):
                     result = batch.result(index)
                 saving.save(lane.task, result, before + lane.evaluations, int(now.status[index]))
 
-    def _account(self, filled: _Filled[T], active: list[int], snapshot: Snapshot, ticks: int, chunk: float) -> None:
-        """Adds the evaluations and seconds of a chunk to the lanes and counters."""
+    def _account(self, filled: _Filled[T], active: list[int], snapshot: Snapshot, ticks: int, chunk: float) -> int:
+        """Adds a chunk's evaluations and seconds to lanes and counters; returns its ticks until no lane ran."""
         used, share = 0, chunk / len(active)
+        most = max(int(snapshot.evaluations[index]) - filled.lanes[index].evaluations for index in active)
+        ticks = max(1, min(ticks, most))  # a tick of some solvers takes more than one evaluation
         for index in active:
             lane, spent = filled.lanes[index], int(snapshot.evaluations[index])
             own, lane.evaluations = spent - lane.evaluations, spent
@@ -301,9 +303,10 @@ class BatchScheduler(Generic[T]):
             terms = {name: float(values[index]) for name, values in snapshot.terms.items()}
             worked = chunk * min(1.0, own / ticks)
             lane.course = lane.course.after(spent, terms, worked, share * len(filled.lanes))
-        self.usage.spent += min(used, ticks * len(active))  # a tick of some solvers takes more than one evaluation
+        self.usage.spent += min(used, ticks * len(active))
         self.usage.offered += ticks * len(filled.lanes)
         self._report(used, float(snapshot.loss[active].mean(dtype=np.float64)))
+        return ticks
 
     def _ended(self, batch: Batch, filled: _Filled[T], active: list[int], snapshot: Snapshot) -> Iterator[Ended[T]]:
         """Yields the images of the lanes that have ended, and empties these lanes."""

@@ -48,9 +48,8 @@ class Course(NamedTuple):
         spent = columns.pop("evaluations", ())
         terms = {name: values for name, values in columns.items() if len(values) == len(spent)}
         points = (Point(int(n), {name: values[k] for name, values in terms.items()}) for k, n in enumerate(spent))
-        offered = row.seconds * row.batch if row.occupancy else 0.0
-        stages = tuple(map(int, row.curve.get("stages", ())))
-        return cls(tuple(points) if terms else (), stages, row.occupancy * offered, offered)
+        stages = tuple(sorted(set(map(int, row.curve.get("stages", ())))))
+        return cls(tuple(points) if terms else (), stages, *row.lane_time)
 
     def after(self, evaluations: int, terms: Mapping[str, float], busy: float, offered: float) -> Course:
         """The course after one more chunk, which took so many seconds of lanes. Its points stay few."""
@@ -80,7 +79,7 @@ class Course(NamedTuple):
             curve |= {"evaluations": tuple(one.evaluations for one in points)}
             curve |= {"stages": self.stages} if self.stages else {}
         occupancy = float(f"{self.busy / self.offered:.{DIGITS}g}") if self.offered else 0.0
-        return {"curve": curve, "occupancy": occupancy}
+        return {"curve": curve, "occupancy": occupancy, "lane_seconds": float(f"{self.offered:.{DIGITS}g}")}
 
 
 NO_COURSE = Course()

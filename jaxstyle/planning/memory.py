@@ -72,7 +72,8 @@ PLATFORMS = {
     # Convolutions take 60 to 90 float32 a pixel by the growth of the process at 256 pixels: the size of a padded copy
     # of their largest input, which has 64 channels.
     "cpu": Platform(early=True, spread=1, scratch=1, channels=1, fused=False, copies=False, sorted=4),
-    # Compiled for H100, A100 and T4, see bench/REPORT.md: 0.87 to 1.0 of the estimate.
+    # Compiled for H100, A100 and T4, see bench/REPORT.md: 0.81 to 1.0 of the estimate, but 1.65 on a T4 in
+    # bfloat16, for which it has no units.
     "gpu": Platform(early=False, spread=1, scratch=0, channels=1, fused=True, copies=True, sorted=3),
     # Compiled for v5e and v6e: 64 channels lie in 128 lanes, and the four parts of a pooling's gradient in arrays of
     # their own. A batch of one lies otherwise and takes half.

@@ -19,8 +19,6 @@ DETAILS = (
     "occupancy", "curve",
 )  # fmt: skip
 """Fields of a row that are loaded when its picture is opened."""
-LONGEST_CURVE = 400
-"""Numbers of a curve beyond which it is left out; those of our runs are shorter, other rows may hold anything."""
 
 Columns = dict[str, list[Any]]
 
@@ -99,7 +97,7 @@ class Group:
         """Adds a row, with the values of its columns."""
         for name, value in cells.items():
             self._columns.setdefault(name, []).append(value)
-        self._details.append([*(plain(getattr(row, name)) for name in DETAILS[:-1]), _curve(row)])
+        self._details.append([*(plain(getattr(row, name)) for name in DETAILS[:-1]), row.curve])  # short as it is
         if len(self._details) == CHUNK:
             self.close()
 
@@ -116,11 +114,6 @@ class Group:
             self._put(names[-1], _call(kind, _text(digest), text))
         self.made.append((len(self._details), names[0], names[1]))
         self._columns, self._details = {}, []
-
-
-def _curve(row: Row) -> Any:
-    """The curve of a row, whose numbers are short already, unless it is too long."""
-    return row.curve if sum(map(len, row.curve.values())) <= LONGEST_CURVE else {}
 
 
 def plain(value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxstyle.data.rows import Row
+from jaxstyle.data.rows import LONGEST_TIME, Row
 
 MOST_RUNS = 5
 """Runs that are shown, the latest ones."""
@@ -32,9 +32,9 @@ class Timeline:
         Args:
             written: its modification time, in seconds since 1970.
         """
-        offered = row.seconds * row.batch if row.occupancy else 0.0  # seconds of lanes, see `planning.course`
-        busy = row.occupancy * offered
-        self._runs.setdefault(row.run, array("d")).extend((written, row.seconds, busy, offered))
+        busy, offered = row.lane_time
+        seconds = row.seconds if 0 <= row.seconds <= LONGEST_TIME else 0.0  # rows may hold anything
+        self._runs.setdefault(row.run, array("d")).extend((written, seconds, busy, offered))
         self._busy += busy
         self._offered += offered
 

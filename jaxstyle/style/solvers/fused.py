@@ -1,8 +1,8 @@
 """The functions of `preconditioner` in few passes over memory, for GPUs; the same up to rounding.
 
-What is done to every level is one launch for all of them. Levels of up to `SMALL` positions come from the first of
-these by one matrix product. The squares that the diagonal is measured from are smoothed once, when a pair is made, and
-kept smoothed: a sixteenth of the pair. z ends with zeros.
+One launch works on all levels of the pyramid. One matrix product makes all levels of up to `SMALL` positions from the
+first of them. The squares that the diagonal is measured from are smoothed once, when a pair is made, and kept smoothed,
+which takes a sixteenth of the pair's memory. z ends with zeros.
 """
 
 from __future__ import annotations

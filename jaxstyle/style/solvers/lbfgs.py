@@ -179,11 +179,11 @@ class Lbfgs(Solver):
         gradient = jnp.zeros_like(image) if self.preconditioner == "none" else self._variables(0 * image)
         number = image.dtype if self.history_dtype == "float32" else jnp.bfloat16
         history = jnp.zeros((self.history, *gradient.shape), number)
-        squares = fused.no_squares(self.history, *image.shape[:2]) if self._measures_pairs else None
+        squares = fused.no_squares(self.history, *image.shape[:2]) if self._keeps_squares else None
         return Memory(gradient, history, history, squares)
 
     @property
-    def _measures_pairs(self) -> bool:
+    def _keeps_squares(self) -> bool:
         """Whether the preconditioner's diagonal is measured from what is kept of every pair."""
         return self.compact and self.preconditioner != "none"
 
@@ -215,7 +215,7 @@ class Lbfgs(Solver):
         products = products_of(memory.gradient, s, y, self.compact)
         verdict = judge(at.loss, loss, products, first)
 
-        squares = fused.squares(s, y, *at.image.shape[:2]) if self._measures_pairs else None
+        squares = fused.squares(s, y, *at.image.shape[:2]) if self._keeps_squares else None
         state, memory = self._remember(state, memory, verdict, products, gradient, (s, y, squares))
         rejections = jnp.where(verdict.accepted, 0, state.rejections + 1)
         exhausted = rejections >= REJECTIONS
