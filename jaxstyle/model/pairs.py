@@ -1,9 +1,9 @@
 """Variants of `ops` for a TPU: two neighbouring pixels of a row as one position with the channels of both.
 
-The matrix unit of a TPU is 128 channels wide, and so are the rows in which its memory keeps maps: the first block, whose
-maps have 64 channels, fills half of both. Of a map packed in pairs, position j has the channels of pixel 2 j and behind
-them those of pixel 2 j + 1. A 3x3 convolution of pixels is a 3x3 convolution of pairs with a kernel half of whose
-blocks are 0. Values and gradients are those of `ops` up to rounding.
+The matrix unit of a TPU is 128 channels wide, and so are the rows in which its memory keeps maps. The first block, with
+maps of 64 channels, fills half of both. Position j of a packed map has the channels of pixel 2 j and behind them those
+of pixel 2 j + 1. A 3x3 convolution of pixels is a 3x3 convolution of pairs with a kernel half of whose blocks are 0.
+Values and gradients are those of `ops` up to rounding.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def unpack(x: Float[Array, "h v d"]) -> Float[Array, "h w c"]:
 
 
 def pack_image(x: Float[Array, "h w c"], replicate: bool) -> Float[Array, "a v d"]:
-    """Packs the input of `conv_relu`: with `replicate` a row above and below and a pair on either side repeat the edge."""
+    """Packs the input of `conv_relu`; with `replicate` its edge is repeated, by a row and by a pair."""
     return pack(jnp.pad(x, ((1, 1), (2, 2), (0, 0)), mode="edge") if replicate else x)
 
 

@@ -113,7 +113,7 @@ class VGG(nn.Module):
         dtype: number type of the convolutions and the maps; parameters stay as given.
         forms: how layers' convolutions are computed; not for the first layer, and with float32 only.
         fused: compute with `fused`, for GPUs; the results are the same.
-        pairs: compute the first block with `pairs`, for TPUs, where the array's width is even; the results are the same.
+        pairs: compute the first block with `pairs`, for TPUs, if the array's width is even; the results are the same.
     """
 
     architecture: Architecture
