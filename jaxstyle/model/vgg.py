@@ -84,13 +84,10 @@ def pool(
     Args:
         packed: whether x is packed, see `pairs`; the result is not.
     """
-    if packed and pooling == "max":
-        x = pairs.max_pool(x)
-        return x if gain == 1 else x * gain
-    x = pairs.unpack(x) if packed else x
+    x = pairs.unpack(x) if packed and pooling != "max" else x
     match pooling:
         case "max":
-            x = ops.max_pool(x)
+            x = pairs.max_pool(x) if packed else ops.max_pool(x)
         case "average":
             x = ops.average_pool(x, inside)
         case "l2":
