@@ -88,7 +88,7 @@ def test_the_first_block_of_a_tpu_is_packed_where_nothing_reads_it_unpacked(monk
     usual = dict(precision="bfloat16", preset="classic")
     cases = {
         "whole": (RenderSettings(**usual), None),
-        "tiles": (RenderSettings(**usual), 128),
+        "tiles": (RenderSettings(**usual), 512),
         "regions": (RenderSettings(**usual, content_masks=BENCH, style_masks=BENCH, regions=2), None),
         "histogram": (RenderSettings(**usual, histogram_weight=1, histogram_layers=("relu1_1", "relu1_2")), None),
     }
