@@ -82,3 +82,18 @@ def test_what_fits_depends_on_the_platform():
     lane = memory.lane_bytes((512, 384), settings, None, "gpu") + memory.fixed_bytes(settings, "gpu")
     assert memory.chosen_tile((512, 384), settings, int(lane / (1 - memory.MARGIN)) + 1, "gpu") is None
     assert memory.chosen_tile((512, 384), settings, int(lane / (1 - memory.MARGIN)) + 1) is not None
+
+
+def test_the_first_block_of_a_tpu_is_packed_where_nothing_reads_it_unpacked(monkeypatch):
+    usual = dict(precision="bfloat16", preset="classic")
+    cases = {
+        "whole": (RenderSettings(**usual), None),
+        "tiles": (RenderSettings(**usual), 512),
+        "regions": (RenderSettings(**usual, content_masks=BENCH, style_masks=BENCH, regions=2), None),
+        "histogram": (RenderSettings(**usual, histogram_weight=1, histogram_layers=("relu1_1", "relu1_2")), None),
+    }
+    before = {name: memory.lane_bytes((512, 384), *case, "tpu") for name, case in cases.items()}
+    monkeypatch.setitem(memory.PLATFORMS, "tpu", memory.PLATFORMS["tpu"]._replace(pairs=False))
+    after = {name: memory.lane_bytes((512, 384), *case, "tpu") for name, case in cases.items()}
+    assert [name for name in cases if before[name] < after[name]] == ["whole"]
+    assert [name for name in cases if before[name] == after[name]] == ["tiles", "regions", "histogram"]

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxstyle.architecture import Architecture
-from jaxstyle.model import fused, ops
+from jaxstyle.model import fused, ops, pairs
 from jaxstyle.model.products import Form, Forms
 from jaxstyle.model.weights_file import Weights
 
@@ -24,7 +24,8 @@ class ConvRelu(nn.Module):
     Attributes:
         features: number of channels of the result.
         replicate, dtype: see `VGG`.
-        operation: `ops.conv_relu`, or a function of `fused` with the same first arguments.
+        operation: `ops.conv_relu`, or a function of `fused` or `pairs` with the same first arguments.
+        pairs: whether the maps are packed, see `pairs`.
     """
 
     features: int
@@ -32,14 +33,17 @@ class ConvRelu(nn.Module):
     dtype: Any = jnp.float32
     forms: tuple[Form, Form] = ("float32", "float32")
     operation: Callable[..., Any] = ops.conv_relu
+    pairs: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "h w i"], inside: ops.Inside) -> Any:
-        shape = (3, 3, x.shape[-1], self.features)
+        shape = (3, 3, x.shape[-1] // (2 if self.pairs else 1), self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
         flipped = self.variable("backward", "kernel", ops.flip, kernel).value
         kernel, flipped, bias = (a.astype(self.dtype) for a in (kernel, flipped, bias))
+        if self.pairs:
+            kernel, flipped, bias = pairs.pack_kernel(kernel), pairs.pack_kernel(flipped), jnp.tile(bias, 2)
         x, how = x.astype(self.dtype), {} if self.operation is not ops.conv_relu else {"forms": self.forms}
         return self.operation(x, kernel, flipped, bias, inside, replicate=self.replicate, **how)
 
@@ -50,10 +54,18 @@ class FeatureMap(NamedTuple):
     Attributes:
         features: h x w positions, C channels.
         inside: mask of the positions whose input lies in the picture; sums leave out the others.
+        packed: the same maps as they were computed, see `pairs`; None where they are not packed. Sums over positions
+            take these, so that nothing unpacks the maps of which only sums are read.
     """
 
     features: Float[Array, "h w C"]
     inside: ops.Inside
+    packed: Float[Array, "h v D"] | None = None
+
+    def times(self, gain: float) -> FeatureMap:
+        """Returns the maps times a number."""
+        packed = None if self.packed is None else self.packed * gain
+        return self._replace(features=self.features * gain, packed=packed)
 
 
 def normalised(
@@ -64,11 +76,18 @@ def normalised(
     return ops.repeat_edge(x, inside) if padding == "replicate" else jnp.where(inside[..., None], x, 0)
 
 
-def pool(x: Float[Array, "h w c"], inside: ops.Inside, pooling: str, gain: float) -> Float[Array, "a b c"]:
-    """Pools maps; see `VGG`."""
+def pool(
+    x: Float[Array, "h w c"], inside: ops.Inside, pooling: str, gain: float, packed: bool = False
+) -> Float[Array, "a b c"]:
+    """Pools maps; see `VGG`.
+
+    Args:
+        packed: whether x is packed, see `pairs`; the result is not.
+    """
+    x = pairs.unpack(x) if packed and pooling != "max" else x
     match pooling:
         case "max":
-            x = ops.max_pool(x)
+            x = pairs.max_pool(x) if packed else ops.max_pool(x)
         case "average":
             x = ops.average_pool(x, inside)
         case "l2":
@@ -91,6 +110,7 @@ class VGG(nn.Module):
         dtype: number type of the convolutions and the maps; parameters stay as given.
         forms: how layers' convolutions are computed; not for the first layer, and with float32 only.
         fused: compute with `fused`, for GPUs; the results are the same.
+        pairs: compute the first block with `pairs`, for TPUs, if the array's width is even; the results are the same.
     """
 
     architecture: Architecture
@@ -101,6 +121,7 @@ class VGG(nn.Module):
     dtype: Any = jnp.float32
     forms: Forms = ()
     fused: bool = False
+    pairs: bool = False
 
     @nn.compact
     def __call__(self, image: Float[Array, "H W 3"], inside: ops.Inside | None = None) -> dict[str, FeatureMap]:
@@ -122,14 +143,19 @@ class VGG(nn.Module):
         if self.fused:
             return self._fused(x, inside, network.layers[: deepest + 1], wanted)
         forms = {name: (forward, backward) for name, forward, backward in self.forms}
+        packed = self.pairs and x.shape[1] % 2 == 0
         for index, name in enumerate(network.layers[: deepest + 1]):
             if index and name.endswith("conv1"):
-                x, inside = pool(x, inside, self.pooling, self.pooling_gain), ops.pool_inside(inside)
+                x = pool(x, inside, self.pooling, self.pooling_gain, packed)
+                inside, packed = ops.pool_inside(inside), False
             replicate = index == 0 and self.padding == "replicate"
             how = dict(replicate=replicate, dtype=self.dtype, forms=forms.get(name, ("float32", "float32")))
+            if packed:
+                x = x if index else pairs.pack_image(x.astype(self.dtype), replicate)
+                how |= dict(operation=pairs.conv_relu, pairs=True)
             x = ConvRelu(network.channels(name), **how, name=name)(x, inside)
             if name in wanted:
-                maps[name] = FeatureMap(x, inside)
+                maps[name] = FeatureMap(pairs.unpack(x), inside, x) if packed else FeatureMap(x, inside)
         return maps
 
     def _fused(self, x: Array, inside: ops.Inside, names: tuple[str, ...], wanted: set[str]) -> dict[str, FeatureMap]:

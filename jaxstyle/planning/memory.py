@@ -57,6 +57,9 @@ class Platform(NamedTuple):
         copies: whether kernels in float32 are copied, too, into the order of axes that the convolutions want.
         sorted: float32 arrays of a feature map's size for each layer of the histogram term: sorted features, their
             places, the quantiles and the gradient.
+        pairs: whether the first block's maps are packed by `model/pairs.py`, and so are not padded, except in tiles and
+            where a term reads them whole.
+        levels: float32 arrays of the image's size that the preconditioner takes more than elsewhere during a tick.
     """
 
     early: bool
@@ -66,6 +69,8 @@ class Platform(NamedTuple):
     fused: bool
     copies: bool
     sorted: int
+    pairs: bool = False
+    levels: int = 0
 
 
 PLATFORMS = {
@@ -75,9 +80,12 @@ PLATFORMS = {
     # Compiled for H100, A100 and T4, see bench/REPORT.md: 0.81 to 1.0 of the estimate, but 1.65 on a T4 in
     # bfloat16, for which it has no units.
     "gpu": Platform(early=False, spread=1, scratch=0, channels=1, fused=True, copies=True, sorted=3),
-    # Compiled for v5e and v6e: 64 channels lie in 128 lanes, and the four parts of a pooling's gradient in arrays of
-    # their own. A batch of one lies otherwise and takes half.
-    "tpu": Platform(early=False, spread=6, scratch=0, channels=128, fused=False, copies=True, sorted=3),
+    # Compiled for v5e: 64 channels lie in 128 lanes where they are not packed, and the four parts of a pooling's
+    # gradient in arrays of their own. A batch of one lies otherwise and takes less. Some levels of the preconditioner's
+    # pyramid have the batch in the lanes, of which 8 pictures fill a sixteenth.
+    "tpu": Platform(
+        early=False, spread=6, scratch=0, channels=128, fused=False, copies=True, sorted=3, pairs=True, levels=50
+    ),
 }
 """By JAX's name of the platform; other platforms are taken for a CPU."""
 
@@ -133,13 +141,16 @@ def lane_bytes(
     kind = SOLVERS[settings.solver]
     if kind.evaluations_at_once > 1:  # a loop of its own keeps the gradients for the next round
         on = on._replace(early=True)
+    if tile is not None or settings.lane_regions:
+        on = on._replace(pairs=False)
     state = math.ceil((kind.images(settings) + on.fused * kind.images_on_gpu(settings)) * image)
     network, used = objective.architecture, layers_used(objective)
     targets = number * sum(map_size(bucket, network, name) for name in compared_layers(objective)[0])
     cut = blocks(network, used, bucket[1], bucket[0], tile or max(bucket))
     largest = max((math.prod(one.window) * network.channels(name) for one in cut for name in one.layers), default=0)
     grams = min(GRAMS[objective.style_loss], 2 if on.fused else 8) * _gram_bytes(objective)
-    images = IMAGES + kind.images_of_a_tick(settings)
+    pyramid = kind.images_of_a_tick(settings)
+    images = IMAGES + pyramid + (on.levels if pyramid else 0)
     evaluation = (
         number * _evaluation(bucket, objective, cut, on, _bits(objective, on, number, tile))
         + grams
@@ -220,15 +231,17 @@ def _maps(objective: Objective, layers: Sequence[str], area: Callable[[str], int
         bits: see `_bits`.
     """
     network, (content, style) = objective.architecture, compared_layers(objective)
-    read = {*content, *style, *sorted_layers(objective)}
+    whole = {*content, *sorted_layers(objective)}
+    read = {*whole, *style}
     held = worst = below = 0
     for layer, after in zip(layers, (*layers[1:], ""), strict=False):  # without layers there is nothing to pair
-        own = area(layer) * _padded(network.channels(layer), on)
+        packed = on.pairs and layer.startswith("block1_") and layer not in whole
+        own = area(layer) * _padded(network.channels(layer), on, packed)
         terms = own * ((layer in style) + (layer in content))
         pools = after.endswith("conv1")
         kept = bits if pools and layer not in read else 1
         held += math.ceil(own * kept) + on.early * terms
-        before = area(layer) * _padded(network.kernel_shapes[layer][2], on)
+        before = area(layer) * _padded(network.kernel_shapes[layer][2], on, packed)
         late = 0 if on.early else terms if on.fused else max(terms, below)
         worst = max(worst, held + own + before + late)
         if pools:
@@ -237,9 +250,9 @@ def _maps(objective: Objective, layers: Sequence[str], area: Callable[[str], int
     return worst
 
 
-def _padded(channels: int, on: Platform) -> int:
-    """Returns a number of channels as a platform pads it; images of three channels are not padded."""
-    return channels if channels == 3 else -(-channels // on.channels) * on.channels
+def _padded(channels: int, on: Platform, packed: bool) -> int:
+    """Returns a number of channels as a platform pads it; images of three channels and packed maps are not padded."""
+    return channels if channels == 3 or packed else -(-channels // on.channels) * on.channels
 
 
 def largest_batch(

@@ -25,11 +25,13 @@ class OneImage:
 
     Attributes:
         gpu: whether the functions have the forms for GPUs: `model/fused.py` and a solver's options of `on_gpu`.
+        tpu: whether they have the form for TPUs: `model/pairs.py`.
         terms: names of the terms that results show.
     """
 
     def __init__(self, settings: StylizeSettings, feature_scale: str, forms: Forms, platform: str):
         self.settings, self.forms, self.gpu = settings, forms, is_gpu(platform)
+        self.tpu = platform == "tpu"
         self.objective = settings.objective()
         self.terms = objectives.shown(self.objective)
         self.solver = SOLVERS[settings.solver].make(settings, self.gpu)
@@ -50,14 +52,14 @@ class OneImage:
 
     def _network(self, layers: Sequence[str], forms: Forms) -> objectives.Network:
         own, gain = self.objective, self._gain
-        how = own.pooling, own.pooling_gain, own.padding, self._dtype, forms, self.gpu
+        how = own.pooling, own.pooling_gain, own.padding, self._dtype, forms, self.gpu, self.tpu
         module = vgg.VGG(own.architecture, tuple(layers), *how)
 
         def network(variables, image, inside):
             if not layers:
                 return {}
             maps: Any = module.apply(variables, image, inside)
-            return maps if gain == 1 else {k: one._replace(features=one.features * gain) for k, one in maps.items()}
+            return maps if gain == 1 else {k: one.times(gain) for k, one in maps.items()}
 
         return network
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxstyle.model import pairs
 from jaxstyle.model.ops import gram_sum
 from jaxstyle.model.vgg import FeatureMap
 from jaxstyle.style.terms.base import count, sum_square, wide
@@ -39,8 +40,12 @@ def sums(f: FeatureMap, *, features: bool = False) -> Sums:
     Args:
         features: whether those of the features are needed.
     """
-    products = gram_sum(f.features.reshape(-1, f.features.shape[-1]))
-    return Sums(products, count(f.inside, products), jnp.sum(wide(f.features), axis=(0, 1)) if features else None)
+    if f.packed is not None:
+        products, total = pairs.gram_sum(f.packed), pairs.feature_sum(wide(f.packed)) if features else None
+    else:
+        products = gram_sum(f.features.reshape(-1, f.features.shape[-1]))
+        total = jnp.sum(wide(f.features), axis=(0, 1)) if features else None
+    return Sums(products, count(f.inside, products), total)
 
 
 def gram(of: Sums) -> Float[Array, "C C"]:
