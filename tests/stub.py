@@ -133,8 +133,15 @@ class StubBatch:
         return Snapshot(self.status.copy(), self.evaluations.copy(), np.ones(len(self.images)), self._terms())
 
     def _terms(self):
-        each = [None if image is None else self.result(lane).terms for lane, image in enumerate(self.images)]
-        return {name: np.array([terms[name] if terms else np.nan for terms in each]) for name in TERMS}
+        each = [
+            (np.nan,) * len(TERMS) if image is None else self._of(self._image(lane))
+            for lane, image in enumerate(self.images)
+        ]
+        return dict(zip(TERMS, np.array(each).T, strict=True))
+
+    @staticmethod
+    def _of(image):
+        return float(np.mean(image)), 1.0, 0.0
 
     def _image(self, lane):
         """The image mirrored, with its colours turned round: easily told from its input."""
@@ -149,7 +156,7 @@ class StubBatch:
 
     def result(self, lane):
         image = self._image(lane)
-        terms = dict(zip(TERMS, (float(np.mean(image)), 1.0, 0.0), strict=True))
+        terms = dict(zip(TERMS, self._of(image), strict=True))
         return Result(image, sum(terms.values()), terms, 4.0, self.device.precision)
 
     def select(self, lanes, size):

@@ -32,8 +32,6 @@ from jaxstyle.style import objective as O
 from jaxstyle.style.initial import in_regions, lane_inputs
 from jaxstyle.style.objective import Targets
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 RNG = np.random.default_rng(5)
 VARIABLES = {"a": RNG.normal(size=(3, 5)), "b": RNG.normal(size=(5, 4))}
 STYLE, CONTENT, START = RNG.uniform(0, 1, (3, 8, 8, 3))
