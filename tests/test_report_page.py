@@ -315,6 +315,7 @@ def test_the_timeline_has_the_share_of_lanes_that_were_occupied():
         made.add(Row("a", "done", run=1, seconds=1e299, lane_seconds=seconds, occupancy=occupancy), 1002)
     (found,) = made.as_json()
     assert found["start"] == 1002 and found["width"] == pytest.approx(20 / 3)
+    assert max(found["device"]) < 2
     full, alone = 1010 - (1002 + 20 / 3), 1002 + 40 / 3 - 1010  # seconds of the second bin
     assert found["lanes"] == pytest.approx([1, (4 * full + alone) / (4 * full + 4 * alone), 0.25], abs=1e-3)
     assert made.occupancy == pytest.approx((20 * 2 + 6 * 2) / (20 * 2 + 6 * 8), abs=1e-3)
