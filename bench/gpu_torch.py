@@ -96,7 +96,7 @@ def torch(lab: Lab) -> Found:
 
 def _descend(lab: Lab, way: Any, precision: str, compiled: bool) -> dict[str, Any]:
     """PyTorch's L-BFGS on the ladder's first pairs, a curvature for every image; losses in float32, once a chunk."""
-    strong = way(lab.engine("float32"), lab.pairs["contents"], lab.pairs["style"], (precision, compiled))
+    strong = way(lab.engine("float32"), lab.pairs["contents"], lab.pairs["style"], precision, compiled)
     for _ in range(lab.scale.evaluations):
         strong.evaluate()
     losses, seconds = np.array(strong.losses)[CHUNK - 1 :: CHUNK].T.tolist(), strong.seconds[CHUNK - 1 :: CHUNK]

@@ -2,8 +2,8 @@
 
 SciPy's L-BFGS-B one image at a time is the article's method. "PyTorch, plain" works like neural-style-pt:
 torch.optim.LBFGS with its step of 1 and its history of 100, one image at a time, contiguous. "PyTorch, strong" is a
-well optimised program: one batch, channels last, compiled if that is faster, bfloat16 on a GPU, and a separate L-BFGS
-for every image of the batch. pystiche runs if $PYSTICHE_PYTHON is an interpreter with pystiche and a PyTorch that it
+well optimised program: one batch, channels last, compiled if that is faster, and a separate L-BFGS for every image of
+the batch; in float32 and in bfloat16, whose losses are scored in float32. pystiche runs if $PYSTICHE_PYTHON is an interpreter with pystiche and a PyTorch that it
 supports. The programs take turns of `TURN` evaluations of every image, so that a slower phase of the machine affects
 all of them; each runs once before it is timed.
 """
@@ -11,6 +11,7 @@ all of them; each runs once before it is timed.
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -26,11 +27,13 @@ TURN = 10
 GIVE_UP = 1.5
 """Evaluations after which a way has not reached a loss, as a multiple of those that SciPy had for it."""
 OURS = "the renderer"
+STRONG = {"strong": "float32", "strong, bfloat16": "bfloat16"}
+"""Precisions of the strong PyTorch program, by the words for it."""
 
 
-def programs() -> tuple[dict[str, type[Way]], dict[str, str]]:
+def programs() -> tuple[dict[str, Callable[..., Way]], dict[str, str]]:
     """Returns the programs that can run here, by name, and why others cannot."""
-    found: dict[str, type[Way]] = {OURS: Renderer, f"{OURS}, preconditioned": Preconditioned, "SciPy": Scipy}
+    found: dict[str, Callable[..., Way]] = {OURS: Renderer, f"{OURS}, preconditioned": Preconditioned, "SciPy": Scipy}
     missing = {}
     if why := peers_pystiche.missing():
         missing["pystiche"] = why
@@ -39,9 +42,11 @@ def programs() -> tuple[dict[str, type[Way]], dict[str, str]]:
     try:
         import peers_torch
 
-        found |= {"PyTorch, plain": peers_torch.Plain, "PyTorch, strong": peers_torch.Strong}
+        found["PyTorch, plain"] = peers_torch.Plain
+        found |= {f"PyTorch, {kind}": partial(peers_torch.Strong, precision=precision)
+                  for kind, precision in STRONG.items()}  # fmt: skip
     except ImportError as error:
-        missing |= {f"PyTorch, {kind}": str(error) for kind in ("plain", "strong")}
+        missing |= {f"PyTorch, {kind}": str(error) for kind in ("plain", *STRONG)}
     return found, missing
 
 

@@ -58,23 +58,24 @@ class Strong(Way):
 
     def __init__(
         self, engine: Stylizer, contents: list[np.ndarray], style: np.ndarray,
-        choice: tuple[str, bool] | None = None,
+        precision: str = "", compiled: bool | None = None,
     ):  # fmt: skip
         """Args:
-        choice: precision, and whether compiled; the faster of compiled and not, in bfloat16 on a GPU, if left out.
+        precision: "float32" or "bfloat16" [default: bfloat16 on a GPU, else float32]
+        compiled: by torch.compile [default: the faster of compiled and not]
         """
         super().__init__()
         gpu = torch.cuda.is_available()
-        device, precision = "cuda" if gpu else "cpu", choice[0] if choice else "bfloat16" if gpu else "float32"
+        device, precision = "cuda" if gpu else "cpu", precision or ("bfloat16" if gpu else "float32")
         make = partial(torch_strong.Strong, engine, np.stack(contents), style, device=device)
         self._exact = make(precision="float32")
         self._x = self._exact.images(starts(contents, style))
         self.about = {"torch": torch_strong.VERSION, "device": device, "precision": precision}
-        if choice:
-            self._program = make(precision=precision, compiled=choice[1])
-            self._program.evaluations(self._x, 1)
-        else:
+        if compiled is None:
             self._program = self._faster(make(precision=precision), make(precision=precision, compiled=True))
+        else:
+            self._program = make(precision=precision, compiled=compiled)
+            self._program.evaluations(self._x, 1)
         self._pairs: deque[tuple] = deque(maxlen=HISTORY)
         self._before: tuple | None = None
         self._gamma: Any = 1.0

@@ -251,7 +251,7 @@ def test_the_strong_pytorch_program_computes_the_same(parts, lab):
     assert strong.error(images, losses) < 1e-3
     theirs = strong.evaluate(strong.images(images))[1].permute(0, 2, 3, 1).numpy()
     assert np.linalg.norm(theirs - gradient) < 0.01 * np.linalg.norm(gradient)  # ties of maxima go elsewhere in torch
-    way = peers_torch.Strong(engine, list(contents), style, ("float32", False))
+    way = peers_torch.Strong(engine, list(contents), style, "float32", compiled=False)
     for _ in range(20):
         way.evaluate()
     np.testing.assert_allclose(way.losses[0], losses, rtol=1e-3)
