@@ -3,9 +3,9 @@
 SciPy's L-BFGS-B one image at a time is the article's method. "PyTorch, plain" works like neural-style-pt:
 torch.optim.LBFGS with its step of 1 and its history of 100, one image at a time, contiguous. "PyTorch, strong" is a
 well optimised program: one batch, channels last, compiled if that is faster, and a separate L-BFGS for every image of
-the batch; in float32 and in bfloat16, whose losses are scored in float32. pystiche runs if $PYSTICHE_PYTHON is an interpreter with pystiche and a PyTorch that it
-supports. The programs take turns of `TURN` evaluations of every image, so that a slower phase of the machine affects
-all of them; each runs once before it is timed.
+the batch; in float32 and in bfloat16, whose losses are scored in float32. pystiche runs if $PYSTICHE_PYTHON is an
+interpreter with pystiche and a PyTorch that it supports. The programs take turns of `TURN` evaluations of every image,
+so that a slower phase of the machine affects all of them; each runs once before it is timed.
 """
 
 from __future__ import annotations

@@ -76,7 +76,8 @@ def test_a_limit_that_is_reached_with_nothing_left_is_no_stop(folder, base, devi
 def test_time_that_is_up_exits_4(base, meanwhile, monkeypatch, capfd):
     meanwhile.append(called(monkeypatch, Queues, "stop"))
     assert run(*base, "--max-duration", "0.01s") == 4
-    assert "Stopped (its time is up)" in capfd.readouterr().err
+    told = capfd.readouterr().err
+    assert "Stopped (its time is up)" in told and "second signal" not in told
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -86,6 +87,7 @@ def test_a_signal_finishes_the_images_on_the_device(folder, base, meanwhile, mon
     assert run(*base) == code and signal.getsignal(number) is before
     told = capfd.readouterr().err
     assert f"Stopping ({number.name})" in told and "run the same command again" in told
+    assert "A second signal quits at once." in told
     assert "1 done, 0 skipped, 0 failed" in told
     assert run(*base) == 0
     assert np.asarray(Image.open(folder / "out" / "deep" / "b.png")).shape == (32, 24, 3)

@@ -1,6 +1,6 @@
 """The preconditioner of L-BFGS: its variables as a matrix, the tick against NumPy in float64, and what it is for.
 
-Its form for GPUs is compared with the one for CPUs, and makes the same ticks.
+Its forms for GPUs and TPUs are compared with the one for CPUs, and make the same ticks.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from scipy.fft import dctn
 from test_solvers import evaluate, started
 
 from jaxstyle.settings import StylizeSettings
-from jaxstyle.style.solvers import base, fused, preconditioner
+from jaxstyle.style.solvers import base, fused, planes, preconditioner
 from jaxstyle.style.solvers.lbfgs import Lbfgs
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -127,9 +127,9 @@ def expected(b):
     return told
 
 
-@pytest.mark.parametrize("compact", [False, True], ids=["as on a CPU", "as on a GPU"])
-def test_the_tick_is_l_bfgs_of_the_variables_beside_any_other_lane(expected, compact):
-    engine = dataclasses.replace(ENGINE, compact=compact)
+@pytest.mark.parametrize("form", [{}, {"compact": True}, {"planes": True}], ids=["CPU", "GPU", "TPU"])
+def test_the_tick_is_l_bfgs_of_the_variables_beside_any_other_lane(expected, form):
+    engine = dataclasses.replace(ENGINE, **form)
     lanes = [started(engine, evaluate(narrow), jnp.asarray(start), 100) for start in (START, np.full_like(START, 3))]
     both = jax.tree.map(lambda *leaves: jnp.stack(leaves), *lanes)
     tick = jax.jit(jax.vmap(lambda lane: base.tick(engine, evaluate(narrow), lane, 0.0)))
@@ -197,6 +197,49 @@ def test_the_form_for_gpus_fills_its_vectors_with_zeros_that_stay(large):
     assert other.shape[-1] % 1024 == 0 and number < other.shape[-1]
     assert not np.asarray(other)[..., number:].any() and (np.asarray(diagonal)[number:] == 1).all()
     np.testing.assert_array_equal(empty, 1)  # without pairs, whatever the rows hold
+
+
+@pytest.mark.parametrize(("height", "width"), [(9, 6), (17, 90), (3, 3)])
+def test_the_form_for_tpus_computes_the_same(height, width):
+    where, rho = planes.layout(height, width), np.array([1, 0.3], np.float32)
+    gradients = np.random.default_rng(8).normal(size=(2, 2, height, width, 3)).astype(np.float32)
+    rows = [slice(r, r + 3 * h) for (r, _), (h, _) in zip(where.places, where.sizes, strict=True)]
+    columns = [slice(c, c + w) for (_, c), (_, w) in zip(where.places, where.sizes, strict=True)]
+
+    def in_order(z):
+        """The values of z, a matrix, in the order of `preconditioner`."""
+        levels = [z[..., r, c].reshape(*z.shape[:-2], 3, *size)
+                  for r, c, size in zip(rows, columns, where.sizes, strict=True)]  # fmt: skip
+        return np.concatenate([np.moveaxis(one, -3, -1).reshape(*z.shape[:-2], -1) for one in levels], -1)
+
+    def computed(form, gradients):
+        z = jax.vmap(jax.vmap(form.variables))(gradients)
+        diagonals = [form.diagonal(*z, rho, np.int32(pairs), height, width) for pairs in (0, 2)]
+        return z, form.image(z[0, 0], height, width), *diagonals
+
+    z, image, empty, diagonal = map(np.asarray, jax.jit(partial(computed, planes))(gradients))
+    usual, expected, _, of_pairs = map(np.asarray, jax.jit(partial(computed, preconditioner))(gradients))
+    for one, other in ((in_order(z), usual), (image, expected), (in_order(diagonal), of_pairs)):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=2e-6 * np.abs(other).max())
+    assert (empty == 1).all()  # without pairs, whatever the rows hold
+    assert z.size - in_order(z).size == np.sum(z == 0) and np.isfinite(diagonal).all()
+
+
+def test_products_of_a_tpu_are_in_float32():
+    """By default a TPU rounds factors to bfloat16."""
+    text = str(jax.make_jaxpr(lambda x: planes.image(planes.variables(x), 9, 6))(START))
+    assert text.count("dot_general") == text.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") == 4
+
+
+def test_levels_have_places_of_their_own():
+    for height, width in ((384, 512), (33, 50), (50, 33), (2, 40), (7, 7)):
+        where = planes.layout(height, width)
+        taken = np.zeros(where.shape, int)
+        for (r, c), (h, w) in zip(where.places, where.sizes, strict=True):
+            assert r + 3 * h <= where.shape[0] and c + w <= where.shape[1]
+            taken[r : r + 3 * h, c : c + w] += 1
+        assert where.sizes == preconditioner.sizes(height, width) and taken.max() == 1
+        assert where.shape[1] == width and taken.size <= 1.6 * 3 * height * width
 
 
 def test_a_preset_may_hold_it(tmp_path):

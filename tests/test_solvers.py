@@ -292,14 +292,19 @@ def test_a_lane_does_not_depend_on_what_an_earlier_image_left_in_its_memory(engi
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("name", SOLVERS)
-def test_a_solver_states_how_many_images_a_lane_holds(name):
-    settings = StylizeSettings(solver=name, history=4)
-    engine = SOLVERS[name].make(settings)
+KINDS = [(name, {}, "cpu") for name in SOLVERS]
+KINDS += [("lbfgs", {"preconditioner": "pyramid"}, kind) for kind in ("cpu", *SOLVERS["lbfgs"].images_on)]
+
+
+@pytest.mark.parametrize(("name", "fields", "kind"), KINDS)
+def test_a_solver_states_how_many_images_a_lane_holds(name, fields, kind):
+    settings = StylizeSettings(solver=name, history=4, **fields)
+    engine = SOLVERS[name].make(settings, kind)
     image = jnp.zeros((64, 64, 3))
     lane = jax.eval_shape(lambda x: started(engine, evaluate(quadratic_of_any_size), x, 5), image)
     size = sum(leaf.size for leaf in jax.tree.leaves(lane)) / image.size
-    assert SOLVERS[name].images(settings) == pytest.approx(size, abs=0.05)  # and some scalars
+    more = SOLVERS[name].images_on.get(kind, lambda settings: 0)(settings)
+    assert SOLVERS[name].images(settings) + more == pytest.approx(size, abs=0.05)  # and some scalars
 
 
 def quadratic_of_any_size(x):
@@ -308,7 +313,8 @@ def quadratic_of_any_size(x):
 
 def test_a_solver_takes_its_own_options_from_the_settings():
     settings = StylizeSettings(history=3, learning_rate=0.5, preconditioner="pyramid")
-    assert SOLVERS["lbfgs"].make(settings) == Lbfgs(history=3, preconditioner="pyramid")
+    for kind, own in (("cpu", {}), ("gpu", {"compact": True}), ("tpu", {"planes": True})):
+        assert SOLVERS["lbfgs"].make(settings, kind) == Lbfgs(history=3, preconditioner="pyramid", **own)
     assert SOLVERS["adam"].make(settings) == Adam(learning_rate=0.5)
     assert SOLVERS["jaxopt-zoom"].make(settings) == JaxoptZoom(history=3)
 

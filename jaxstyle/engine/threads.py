@@ -88,7 +88,8 @@ class Threads:
                     stop.request(reason)
             if stop.reason and not stopping:
                 stopping = True
-                self._progress.say(f"Stopping ({stop.reason}): finishing the images on the device.")
+                again = " A second signal quits at once." if stop.signal else ""
+                self._progress.say(f"Stopping ({stop.reason}): finishing the images on the device.{again}")
                 shared.queues.stop()
         self._seconds = time.monotonic() - began
         if self.unfinished and not stopping:

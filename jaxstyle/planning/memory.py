@@ -59,7 +59,6 @@ class Platform(NamedTuple):
             places, the quantiles and the gradient.
         pairs: whether the first block's maps are packed by `model/pairs.py`, and so are not padded, except in tiles and
             where a term reads them whole.
-        levels: float32 arrays of the image's size that the preconditioner takes more than elsewhere during a tick.
     """
 
     early: bool
@@ -70,7 +69,6 @@ class Platform(NamedTuple):
     copies: bool
     sorted: int
     pairs: bool = False
-    levels: int = 0
 
 
 PLATFORMS = {
@@ -81,11 +79,8 @@ PLATFORMS = {
     # bfloat16, for which it has no units.
     "gpu": Platform(early=False, spread=1, scratch=0, channels=1, fused=True, copies=True, sorted=3),
     # Compiled for v5e: 64 channels lie in 128 lanes where they are not packed, and the four parts of a pooling's
-    # gradient in arrays of their own. A batch of one lies otherwise and takes less. Some levels of the preconditioner's
-    # pyramid have the batch in the lanes, of which 8 pictures fill a sixteenth.
-    "tpu": Platform(
-        early=False, spread=6, scratch=0, channels=128, fused=False, copies=True, sorted=3, pairs=True, levels=50
-    ),
+    # gradient in arrays of their own. A batch of one lies otherwise and takes less.
+    "tpu": Platform(early=False, spread=6, scratch=0, channels=128, fused=False, copies=True, sorted=3, pairs=True),
 }
 """By JAX's name of the platform; other platforms are taken for a CPU."""
 
@@ -143,14 +138,14 @@ def lane_bytes(
         on = on._replace(early=True)
     if tile is not None or settings.lane_regions:
         on = on._replace(pairs=False)
-    state = math.ceil((kind.images(settings) + on.fused * kind.images_on_gpu(settings)) * image)
+    more = kind.images_on.get(platform, lambda settings: 0)(settings)
+    state = math.ceil((kind.images(settings) + more) * image)
     network, used = objective.architecture, layers_used(objective)
     targets = number * sum(map_size(bucket, network, name) for name in compared_layers(objective)[0])
     cut = blocks(network, used, bucket[1], bucket[0], tile or max(bucket))
     largest = max((math.prod(one.window) * network.channels(name) for one in cut for name in one.layers), default=0)
     grams = min(GRAMS[objective.style_loss], 2 if on.fused else 8) * _gram_bytes(objective)
-    pyramid = kind.images_of_a_tick(settings)
-    images = IMAGES + pyramid + (on.levels if pyramid else 0)
+    images = IMAGES + kind.images_of_a_tick(settings)
     evaluation = (
         number * _evaluation(bucket, objective, cut, on, _bits(objective, on, number, tile))
         + grams

@@ -24,8 +24,8 @@ class OneImage:
     """Targets, start and tick of one image, for one objective, solver and network.
 
     Attributes:
-        gpu: whether the functions have the forms for GPUs: `model/fused.py` and a solver's options of `on_gpu`.
-        tpu: whether they have the form for TPUs: `model/pairs.py`.
+        gpu: whether the functions have the forms for GPUs: `model/fused.py` and a solver's option for GPUs.
+        tpu: whether they have the forms for TPUs: `model/pairs.py` and a solver's option for TPUs.
         terms: names of the terms that results show.
     """
 
@@ -34,7 +34,7 @@ class OneImage:
         self.tpu = platform == "tpu"
         self.objective = settings.objective()
         self.terms = objectives.shown(self.objective)
-        self.solver = SOLVERS[settings.solver].make(settings, self.gpu)
+        self.solver = SOLVERS[settings.solver].make(settings, "gpu" if self.gpu else platform)
         self._dtype: Any = jnp.bfloat16 if settings.precision == "bfloat16" else jnp.float32
         gain = CAFFE_GAIN if feature_scale == "caffe" else RESCALED_GAIN
         self._gain = gain if self.objective.feature_gain is None else self.objective.feature_gain

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -22,11 +22,11 @@ class SolverKind:
         options: names of the settings that are passed to the class.
         images: (settings) -> number of float32 arrays of the image's size that a lane holds between two ticks, its
             image included.
-        images_on_gpu: (settings) -> more such arrays that a lane holds on a GPU.
+        images_on: the same for what a lane holds besides on "gpu" or "tpu".
         evaluations_at_once: evaluations whose arrays are alive at the same time during a tick.
         images_of_a_tick: (settings) -> number of float32 arrays of the image's size that are alive during a tick's
             evaluation, beside those of every solver, see `planning.memory.IMAGES`.
-        on_gpu: names of the class's options that are set on GPUs.
+        options_on: name of the class's option that is set on "gpu" or "tpu".
     """
 
     place: str
@@ -34,14 +34,16 @@ class SolverKind:
     images: Callable[[StylizeSettings], float]
     evaluations_at_once: int = 1
     images_of_a_tick: Callable[[StylizeSettings], float] = lambda settings: 0
-    on_gpu: tuple[str, ...] = ()
-    images_on_gpu: Callable[[StylizeSettings], float] = lambda settings: 0
+    options_on: Mapping[str, str] = field(default_factory=dict)
+    images_on: Mapping[str, Callable[[StylizeSettings], float]] = field(default_factory=dict)
 
-    def make(self, settings: StylizeSettings, gpu: bool = False) -> Solver:
-        """Imports the solver and passes it its options from the settings, for a GPU with those of `on_gpu` set."""
+    def make(self, settings: StylizeSettings, kind: str = "cpu") -> Solver:
+        """Imports the solver and passes it its options from the settings, and for a kind of device that of
+        `options_on`."""
         module, name = self.place.split(":")
         options = {option: getattr(settings, option) for option in self.options}
-        options |= dict.fromkeys(self.on_gpu if gpu else (), True)
+        if kind in self.options_on:
+            options[self.options_on[kind]] = True
         return getattr(import_module(f"jaxstyle.style.solvers.{module}"), name)(**options)
 
 
@@ -49,19 +51,30 @@ PYRAMID = 4 / 3
 """Values of all levels of a pyramid / those of the image, with the preconditioner pyramid. During a tick two arrays of
 this size take the place of one image (XLA for the CPU)."""
 
+PLANES = 3 / 2
+"""The same with the zeros beside the levels in `planes.Layout`."""
+
 
 def _lbfgs_images(settings: StylizeSettings) -> float:
     pair = 1 if settings.history_dtype == "bfloat16" else 2
     return 1 + (1 + pair * settings.history) * (1 if settings.preconditioner == "none" else PYRAMID)
 
 
+def _squares(settings: StylizeSettings) -> float:
+    """Smoothed squares of both parts of a pair, see `fused.Squares`."""
+    return 0 if settings.preconditioner == "none" else 2 * PYRAMID / 16 * settings.history
+
+
+def _gaps(settings: StylizeSettings) -> float:
+    """What the places of `planes.Layout` take beside the levels."""
+    return 0 if settings.preconditioner == "none" else (_lbfgs_images(settings) - 1) * (PLANES / PYRAMID - 1)
+
+
 SOLVERS: dict[str, SolverKind] = {
     "lbfgs": SolverKind(
         "lbfgs:Lbfgs", ("history", "history_dtype", "preconditioner"), _lbfgs_images,
         images_of_a_tick=lambda settings: 0 if settings.preconditioner == "none" else 2 * PYRAMID - 1,
-        on_gpu=("compact",),
-        # smoothed squares of both parts of a pair, see `fused.Squares`
-        images_on_gpu=lambda settings: 0 if settings.preconditioner == "none" else 2 * PYRAMID / 16 * settings.history,
+        options_on={"gpu": "compact", "tpu": "planes"}, images_on={"gpu": _squares, "tpu": _gaps},
     ),
     "adam": SolverKind("adam:Adam", ("learning_rate", "averaging"), lambda settings: 7 if settings.averaging else 5),
     "jaxopt-zoom": SolverKind("zoom:JaxoptZoom", ("history",), lambda settings: 3 + 2 * settings.history, 2),

@@ -91,24 +91,11 @@ def _double(level: Level, height: int, width: int) -> Level:
 
 
 @lru_cache
-def _halving(length: int, times: int) -> Float[np.ndarray, "m n"]:
-    """Returns the matrix that halves an axis so many times."""
-    product = np.eye(length)
-    for _ in range(times):
-        number = -(-length // 2)
-        wide = np.zeros((2 * number + 2, length))  # an edge repeats; an odd length gets a zero first
-        wide[1 : length + 1] = np.eye(length)
-        wide[0], wide[-1] = wide[1], wide[-2]
-        product = (wide[:-2:2] + 3 * (wide[1:-1:2] + wide[2::2]) + wide[3::2]) / 8 @ product
-        length = number
-    return product
-
-
-@lru_cache
 def _to_small(height: int, width: int, weights: tuple[float, ...]) -> Float[np.ndarray, "r p"]:
     """Returns the matrix from a level's positions to those of all coarser ones, with their weights."""
+    halved = preconditioner.halving
     parts = [
-        4.0**k * weight * np.kron(_halving(height, k), _halving(width, k)) for k, weight in enumerate(weights, start=1)
+        4.0**k * weight * np.kron(halved(height, k), halved(width, k)) for k, weight in enumerate(weights, start=1)
     ]
     return np.concatenate(parts).astype(np.float32)
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxstyle.style.solvers import compact, fused, preconditioner
+from jaxstyle.style.solvers import compact, fused, planes, preconditioner
 from jaxstyle.style.solvers.base import Evaluate, Image, Point, Scalar, Solver, Step, hold
 from jaxstyle.style.solvers.verdict import Products, Values, Verdict, judge, products_of
 
@@ -132,7 +132,8 @@ def preconditioned(state: State, memory: Memory, height: int, width: int) -> tup
     changes a value of the image by as much on average as `along_gradient` says of a value of z."""
     rho, pairs, last = state.rho, state.pairs, (state.written - 1) % state.rho.shape[0]
     if memory.squares is None:
-        how, found = preconditioner.image, preconditioner.diagonal(memory.s, memory.y, rho, pairs, height, width)
+        forms = planes if memory.gradient.ndim == 2 else preconditioner  # z is a matrix of planes, or a vector
+        how, found = forms.image, forms.diagonal(memory.s, memory.y, rho, pairs, height, width)
     else:
         how, found = fused.image, fused.diagonal(memory.squares, rho, pairs, height, width)
     state, along = direction(state, memory, preconditioner.scaled(found, memory.y[last], rho[last], pairs))
@@ -157,12 +158,14 @@ class Lbfgs(Solver):
         preconditioner: see `StylizeSettings`.
         compact: compute the direction with `compact` and the preconditioner with `fused`, for GPUs; the same up to
             rounding.
+        planes: compute the preconditioner with `planes`, for TPUs; the same up to rounding.
     """
 
     history: int = 10
     history_dtype: str = "float32"
     preconditioner: str = "none"
     compact: bool = False
+    planes: bool = False
     monotone = True
 
     def start(self, evaluate: Evaluate, start: Point, values: Any, step_scale: Any) -> Step:
@@ -188,7 +191,7 @@ class Lbfgs(Solver):
         return self.compact and self.preconditioner != "none"
 
     def _variables(self, gradient: Image) -> Values:
-        return fused.variables(gradient) if self.compact else preconditioner.variables(gradient)
+        return (planes if self.planes else fused if self.compact else preconditioner).variables(gradient)
 
     def tick(
         self,

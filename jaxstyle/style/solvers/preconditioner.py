@@ -16,6 +16,8 @@ those of their changes of the gradient, each pair weighted by 1 / s'y.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -65,6 +67,20 @@ def half(picture: Float[Array, "H W C"]) -> Float[Array, "h w C"]:
 def double(picture: Float[Array, "h w C"], height: int, width: int) -> Float[Array, "H W C"]:
     """Returns the picture at twice its size: 4 times the transpose of `half`."""
     return _doubled(_doubled(picture, 0, height), 1, width)
+
+
+@lru_cache
+def halving(length: int, times: int) -> Float[np.ndarray, "m n"]:
+    """Returns the matrix that halves an axis so many times, as `half` does."""
+    product = np.eye(length)
+    for _ in range(times):
+        number = -(-length // 2)
+        wide = np.zeros((2 * number + 2, length))  # an edge repeats; an odd length gets a zero first
+        wide[1 : length + 1] = np.eye(length)
+        wide[0], wide[-1] = wide[1], wide[-2]
+        product = (wide[:-2:2] + 3 * (wide[1:-1:2] + wide[2::2]) + wide[3::2]) / 8 @ product
+        length = number
+    return product
 
 
 def sizes(height: int, width: int) -> list[tuple[int, int]]:
