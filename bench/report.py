@@ -28,7 +28,7 @@ UNMEASURED, MISSED = "unmeasured", "**missed**"
 NO_GPU = f"{UNMEASURED}: no GPU has run this"
 SECTIONS = {
     "Evaluation and tick": ("tick", "lane-memory", "torch", "utilisation"),
-    "Quality": ("quality",),
+    "Quality": ("quality", "quality-256"),
     "Losses": ("scipy", "batching", "zoom"),
     "Peers": ("peers", "peers-256", "peers-512"),
     "Solvers": ("solvers",),

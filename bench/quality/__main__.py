@@ -18,6 +18,9 @@ import harness
 from quality import fronts, pairs, score, sheets, sweep
 from quality.programs import PROGRAMS
 
+SIZE = 192
+"""Long side in pixels without --size."""
+
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="quality", description=__doc__.splitlines()[0])
@@ -26,7 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--styles", type=Path, required=True, help="folder of paintings, or one")
     add("-o", "--output", type=Path, help="folder for the pictures and figures of a comparison")
     add("--score", type=Path, metavar="OUT", help="measure the results of a run of `jaxstyle render` instead")
-    add("--size", type=int, help="long side in pixels (192; of a scored run, its own)")
+    add("--size", type=int, help=f"long side in pixels ({SIZE}; of a scored run, its own)")
     add("--pairs", type=int, help="number of pairs (all)")
     add("--factors", type=float, nargs="+", default=[0.25, 1.0, 4.0], help="factors on the style weights (0.25 1 4)")
     add("--programs", nargs="+", default=[], metavar="NAME", help=f"of {'; '.join(PROGRAMS)} (all)")
@@ -43,17 +46,23 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{name} is left out: {PROGRAMS[name].missing()}", file=sys.stderr)
         names.remove(name)
     asked.output.mkdir(parents=True, exist_ok=True)
-    chosen = pairs.pairs(asked.contents, asked.styles, asked.size or 192, asked.pairs)
+    size = asked.size or SIZE
+    chosen = pairs.pairs(asked.contents, asked.styles, size, asked.pairs)
     whole = sweep.sweep(asked.output, chosen, names, asked.factors, asked.minutes)
-    conclude(asked.output, chosen, asked.results)
+    conclude(asked.output, chosen, "quality" if size == SIZE else f"quality-{size}", asked.results)
     if not whole:
         print("not finished: the same command goes on", file=sys.stderr)
 
 
-def conclude(folder: Path, chosen: list[pairs.Pair], copy: Path | None = None) -> None:
-    """Writes quality.json and the sheets from the rows of a folder that are about the chosen pairs."""
+def conclude(folder: Path, chosen: list[pairs.Pair], bench: str, copy: Path | None = None) -> None:
+    """Writes quality.json and the sheets from the rows of a folder that are about the chosen pairs.
+
+    Args:
+        bench: the name that bench/report.py knows them by.
+        copy: where quality.json is written too.
+    """
     rows = [row for row in sweep.read_rows(folder) if row["pair"] in {pair.name for pair in chosen}]
-    found = [{"bench": "quality", **one} for one in fronts.results(rows)]
+    found = [{"bench": bench, **one} for one in fronts.results(rows)]
     record = {"date": datetime.date.today().isoformat(), "machine": harness.machine(), "results": found}
     for path in filter(None, (folder / "quality.json", copy)):
         harness.write(record, path)

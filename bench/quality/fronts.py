@@ -65,19 +65,20 @@ def ratios(rows: list[dict[str, Any]], program: str, against: str = OURS) -> dic
 
 
 def results(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yields the comparisons at equal LPIPS, then every program at every factor, each with its pairs' figures."""
+    """Yields every program's comparisons with ours, at the LPIPS that either has at its own weight, then the figures of
+    every program at every factor."""
     programs = programs_of(rows)
     number = len({row["pair"] for row in rows})
     for program in programs:
-        front = points(rows, program)
-        if program == OURS or len(front) < 2:
+        if program == OURS or (program in PROGRAMS and not PROGRAMS[program].sweeps):
             continue
-        by_pair = ratios(rows, program)
-        yield result(
-            f"style distance at equal LPIPS, {program} / {OURS}, median of {len(by_pair)} of {number} pairs",
-            statistics.median(by_pair.values()) if by_pair else "no pair at equal LPIPS", "at least 1.00",
-            by_pair=by_pair,
-        )  # fmt: skip
+        there = {pair: 1 / ratio for pair, ratio in ratios(rows, OURS, program).items()}
+        for at, by_pair in ((OURS, ratios(rows, program)), (program, there)):
+            yield result(
+                f"style distance at the LPIPS of {at}, {program} / {OURS}, median of {len(by_pair)} of {number} pairs",
+                statistics.median(by_pair.values()) if by_pair else "no pair at equal LPIPS", "at least 1.00",
+                by_pair=by_pair,
+            )  # fmt: skip
     for program in programs:
         for factor, some in points(rows, program).items():
             weight = f", style weight x {factor:g}" if len(points(rows, program)) > 1 or factor != 1 else ""
