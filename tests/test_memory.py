@@ -14,6 +14,9 @@ LEFT_OUT = {
     "a T4 has no units for bfloat16: XLA keeps maps in float32 as well, and `auto` is float32 there": lambda one: (
         (one["device"], one["precision"]) == ("t4", "bfloat16")
     ),
+    "a T4 takes 1.1% more in float32 at 1024 pixels, which `MARGIN` covers": lambda one: (
+        (one["device"], one["size"], one["precision"]) == ("t4", 1024, "float32")
+    ),
     "a TPU's batch of one has another layout, without the padding, and takes half of the estimate": lambda one: (
         one["device"].startswith("v") and one["batch"] == 1
     ),
@@ -57,10 +60,20 @@ def test_what_is_left_out_is_a_case_of_its_own():
     assert all(estimate(one) > one["memory"]["alive"] for one in EVERY if one["device"] == "v5e" and one["batch"] == 1)
 
 
-def test_both_platforms_are_recorded_in_several_shapes():
-    shapes = {(c["device"], c["size"], c["batch"], c["precision"]) for c in RECORDED}
-    for device in ("h100", "v5e"):
-        assert len({shape for shape in shapes if shape[0] == device}) > 1
+def test_the_margin_covers_what_is_left_out_of_a_t4():
+    (large,) = [one for one in EVERY if (one["device"], one["size"], one["precision"]) == ("t4", 1024, "float32")]
+    assert estimate(large) < large["memory"]["alive"] < estimate(large) / (1 - memory.MARGIN / 4)
+
+
+def test_every_kind_of_device_is_recorded_and_every_shape_on_one():
+    there = {(c["device"], c["size"], c["batch"], c["precision"], c["number"]) for c in EVERY if c["settings"] == "{}"}
+    wanted = {(device, 512, 8, "bfloat16", 1) for device in ("h100", "a100", "v5e", "v6e")} | {
+        ("t4", 512, 8, "float32", 1)
+    }
+    wanted |= {("h100", 512, batch, "bfloat16", 1) for batch in (1, 2, 4, 8, 16, 32, 64)}
+    wanted |= {("h100", size, 8, precision, 1) for size in (256, 512, 1024) for precision in ("bfloat16", "float32")}
+    wanted |= {("h100", 512, 8, "bfloat16", 4), ("v5e", 256, 8, "bfloat16", 1)}
+    assert wanted <= there
 
 
 def test_other_platforms_are_taken_for_a_cpu():
