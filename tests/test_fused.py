@@ -99,10 +99,10 @@ def test_a_network_has_the_same_maps(network, layers, pooling):
         np.testing.assert_array_equal(ours.inside, theirs.inside)
 
 
-def traced(network, platform, **fields):
+def traced(network, platform, lanes=2, **fields):
     """The chunk of ticks before it is compiled."""
     own, blank = stylizer(StylizeSettings(**FLAT, **fields), network, platform=platform), np.zeros((32, 32, 3))
-    start = lambda: own.fill(own.start(lane_inputs(blank, blank, 32, 32), own.no_targets()), 2)  # noqa: E731
+    start = lambda: own.fill(own.start(lane_inputs(blank, blank, 32, 32), own.no_targets()), lanes)  # noqa: E731
     batch = jax.eval_shape(start)
     return jax.make_jaxpr(own._advance_all)(own.variables, batch.lanes, batch, np.int32(1), np.float32(0))
 

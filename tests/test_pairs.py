@@ -77,9 +77,12 @@ def test_sums_do_not_read_the_unpacked_maps():
     np.testing.assert_array_equal(found.features, np.full(3, 8))
 
 
-@pytest.mark.parametrize(("platform", "there"), [("tpu", True), ("cuda", False), (None, False)])
-def test_a_tpu_gets_no_convolution_of_half_the_channels(network, platform, there):
-    """Others have those of 64 channels at every pixel."""
-    shapes = re.findall(r"\[([\d,]+)\] = conv_general_dilated\[", str(traced(network, platform)))
+@pytest.mark.parametrize(
+    ("platform", "lanes", "there"), [("tpu", 2, True), ("tpu", 1, False), ("cuda", 2, False), (None, 2, False)]
+)
+def test_a_tpu_gets_no_convolution_of_half_the_channels(network, platform, lanes, there):
+    """Others have those of 64 channels at every pixel, and so does a batch of one."""
+    shapes = re.findall(r"\[([\d,]+)\] = conv_general_dilated\[", str(traced(network, platform, lanes)))
     assert len(shapes) == 8  # forward and back
-    assert [shapes.count(shape) for shape in ("2,32,16,128", "2,32,32,64")] == ([3, 0] if there else [0, 3])
+    maps = [f"{lanes},32,16,128", f"{lanes},32,32,64"]
+    assert [shapes.count(shape) for shape in maps] == ([3, 0] if there else [0, 3])

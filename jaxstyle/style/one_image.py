@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import jax
@@ -25,19 +26,25 @@ class OneImage:
 
     Attributes:
         gpu: whether the functions have the forms for GPUs: `model/fused.py` and a solver's option for GPUs.
-        tpu: whether they have the forms for TPUs: `model/pairs.py` and a solver's option for TPUs.
+        pairs: whether the network is that of `model/pairs.py`, for TPUs; so is a solver's option, whatever this is.
         terms: names of the terms that results show.
     """
 
     def __init__(self, settings: StylizeSettings, feature_scale: str, forms: Forms, platform: str):
         self.settings, self.forms, self.gpu = settings, forms, is_gpu(platform)
-        self.tpu = platform == "tpu"
+        self.pairs = platform == "tpu"
         self.objective = settings.objective()
         self.terms = objectives.shown(self.objective)
         self.solver = SOLVERS[settings.solver].make(settings, "gpu" if self.gpu else platform)
         self._dtype: Any = jnp.bfloat16 if settings.precision == "bfloat16" else jnp.float32
         gain = CAFFE_GAIN if feature_scale == "caffe" else RESCALED_GAIN
         self._gain = gain if self.objective.feature_gain is None else self.objective.feature_gain
+
+    def alone(self) -> OneImage:
+        """Returns the functions for a batch of one, which a TPU lays out so that pairs take longer."""
+        own = copy(self)
+        own.pairs = False
+        return own
 
     def _see(
         self, source: objectives.Source, variables: Any, image: Any, inside: Any, regions: Any = None
@@ -52,7 +59,7 @@ class OneImage:
 
     def _network(self, layers: Sequence[str], forms: Forms) -> objectives.Network:
         own, gain = self.objective, self._gain
-        how = own.pooling, own.pooling_gain, own.padding, self._dtype, forms, self.gpu, self.tpu
+        how = own.pooling, own.pooling_gain, own.padding, self._dtype, forms, self.gpu, self.pairs
         module = vgg.VGG(own.architecture, tuple(layers), *how)
 
         def network(variables, image, inside):

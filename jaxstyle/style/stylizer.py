@@ -82,10 +82,11 @@ class Stylizer:
 
     def _advance_all(self, variables, lanes, rest, ticks, tolerance):
         self.n_compiled += 1  # runs at tracing, once a shape
-        variables, style_targets = self.one.loop_variables(variables), self.one.loop_targets(rest.style)
+        one = self.one.alone() if len(lanes.status) == 1 else self.one
+        variables, style_targets = one.loop_variables(variables), one.loop_targets(rest.style)
 
         def tick(lane: Lane, content: dict[str, Any], inside: Any, style: dict[str, Any]) -> Lane:
-            return self.one.tick(variables, Targets(content, style), inside, lane, tolerance)
+            return one.tick(variables, Targets(content, style), inside, lane, tolerance)
 
         # The one vmap: lanes and content by lane; parameters shared, and style targets too if all lanes have one style.
         ticks_of_all = jax.vmap(tick, in_axes=(0, 0, 0, None if rest.shared else 0))
