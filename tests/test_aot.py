@@ -87,9 +87,11 @@ def test_devices_do_not_communicate(programs, name):
     assert programs(name, 4)[0]["collectives"] == {}
 
 
-def test_communication_would_be_seen(programs):
-    """Selecting lanes of a batch gathers them on every device; it is the one program that does."""
-    assert programs("pick", 4)[0]["collectives"].keys() == {"all-gather"}
+def test_lanes_pass_from_device_to_device_while_they_are_selected(programs):
+    """It is the one program in which devices communicate. No device holds all lanes of the old batch."""
+    found, advance = programs("pick", 4)[0], programs("advance", 4)[0]
+    assert found["collectives"].keys() == {"collective-permute"}
+    assert found["memory"]["alive"] <= advance["memory"]["alive"]
 
 
 @pytest.mark.parametrize(
