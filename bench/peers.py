@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 import peers_pystiche
 from harness import Asked, Results, result
-from ways import OBJECTIVE, Preconditioned, Renderer, Scipy, Way
+from ways import OBJECTIVE, Mixed, Preconditioned, Renderer, Scipy, Way
 
+from jaxstyle.model import choice
 from jaxstyle.style.stylizer import stylizer
 
 TURN = 10
@@ -35,6 +36,10 @@ def programs() -> tuple[dict[str, Callable[..., Way]], dict[str, str]]:
     """Returns the programs that can run here, by name, and why others cannot."""
     found: dict[str, Callable[..., Way]] = {OURS: Renderer, f"{OURS}, preconditioned": Preconditioned, "SciPy": Scipy}
     missing = {}
+    if why := choice.obstacle():
+        missing[f"{OURS}, preconditioned, mixed"] = why
+    else:
+        found[f"{OURS}, preconditioned, mixed"] = Mixed
     if why := peers_pystiche.missing():
         missing["pystiche"] = why
     else:

@@ -11,6 +11,9 @@ import numpy as np
 from harness import timed
 from lanes import batch_of, evaluation, losses
 
+from jaxstyle.model import choice
+from jaxstyle.model.products import Forms
+from jaxstyle.planning import cost
 from jaxstyle.settings import StylizeSettings
 from jaxstyle.style.stylizer import Stylizer, stylizer
 
@@ -62,8 +65,10 @@ class Renderer(Way):
     def __init__(self, engine: Stylizer, contents: list[np.ndarray], style: np.ndarray):
         super().__init__()
         there = jax.local_device_count()
+        devices = there if len(contents) % there == 0 else 1
         settings = engine.settings.changed(preconditioner=self.preconditioner)
-        self._engine = engine = stylizer(settings, devices=there if len(contents) % there == 0 else 1)
+        forms = self._forms(engine, max(contents[0].shape), len(contents) // devices)
+        self._engine = engine = stylizer(settings, devices=devices, forms=forms)
         jax.block_until_ready(engine.advance(batch_of(engine, contents, style), 1).lanes)
         self._batch = jax.block_until_ready(batch_of(engine, contents, style))
 
@@ -71,11 +76,33 @@ class Renderer(Way):
         self._batch = self._engine.advance(self._batch, 1)
         return losses(self._batch)
 
+    def _forms(self, engine: Stylizer, size: int, lanes: int) -> Forms:
+        """Chooses how layers are computed, for pictures of a long side in pixels and the lanes of a device."""
+        return ()
+
 
 class Preconditioned(Renderer):
     """The same in the variables of the default preset."""
 
     preconditioner = "pyramid"
+
+
+class Mixed(Preconditioned):
+    """The same with the layers that this CPU computes faster so in products of bfloat16; losses scored in float32."""
+
+    def __init__(self, engine: Stylizer, contents: list[np.ndarray], style: np.ndarray):
+        super().__init__(engine, contents, style)
+        self._exact = evaluation(engine, batch_of(engine, contents, style))
+
+    def _forms(self, engine: Stylizer, size: int, lanes: int) -> Forms:
+        objective = engine.objective
+        found = choice.chosen(objective.architecture, cost.layers_used(objective), {size: lanes})
+        self.about = {"forms": choice.forms_of(found, size)}
+        return self.about["forms"]
+
+    def evaluate(self) -> None:
+        seconds, _ = timed(self.step)
+        self.note(seconds, np.asarray(self._exact(self._batch.lanes.point.image)[0]).tolist())
 
 
 class Scipy(Way):
