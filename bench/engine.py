@@ -49,6 +49,19 @@ def bytes_by_model(
     return shared + batch * memory.lane_bytes(size, settings, tile, platform)
 
 
+def forms_here(settings: StylizeSettings, size: int, lanes: int) -> Any:
+    """Chooses how layers are computed in mixed precision on this CPU, by the measurement of a run.
+
+    Args:
+        size: long side in pixels.
+        lanes: of a device.
+    """
+    from jaxstyle.model import choice
+
+    objective = settings.objective()
+    return choice.forms_of(choice.chosen(objective.architecture, cost.layers_used(objective), {size: lanes}), size)
+
+
 def divide_cpu() -> None:
     """Divides the CPU as commands do; what is not meant to be divided works on the first part, over all threads."""
     from jaxstyle.engine import jax_setup

@@ -55,8 +55,9 @@ class Measured:
 
     @property
     def identity(self) -> tuple:
-        """Returns a value that is equal for the same machine, whatever is installed on it."""
-        return tuple(self.machine.get(name) for name in ("device", "cpu", "cores"))
+        """Returns a value that is equal for the same machine with the same JAX but for its last number."""
+        jax = (self.machine.get("versions") or self.machine).get("jax") or ""
+        return *(self.machine.get(name) for name in ("device", "cpu", "cores")), jax.rsplit(".", 1)[0]
 
     def about(self) -> str:
         """Writes device, processor, date and versions in a line."""
@@ -240,9 +241,8 @@ def write(folder: Path, output: Path) -> Path:
         found = [(name, one) for name in names for one in benches.get(name, [])]
         for name, one in found:
             lines += [f"### {name}", ""] if len(found) > 1 else []
-            lines += (
-                illustrated(plots, name, report_plots.DRAWN[name](one.results)) if name in report_plots.DRAWN else []
-            )
+            draw = report_plots.DRAWN.get(name.split("-")[0])
+            lines += illustrated(plots, name, draw(one.results)) if draw else []
             lines += results(one)
         lines += [] if found else [UNMEASURED, ""]
     lines += ["## Accelerators: compiled, not run", "", *report_aot.section(report_aot.cases(folder), table)]

@@ -70,9 +70,8 @@ def _quality(results: list[dict]) -> Drawing | None:
 
 DRAWN: dict[str, Callable[[list[dict]], Drawing | None]] = {
     "peers": _peers, "solvers": _solvers, "growth": _growth, "quality": _quality,
-    "quality-256": _quality,
 }  # fmt: skip
-"""By bench: results to what draws them, if there is something to draw."""
+"""By a bench's name up to a hyphen: results to what draws them, if there is something to draw."""
 
 
 def gpu(sections: dict) -> Drawing | None:

@@ -8,12 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from engine import forms_here
 from harness import timed
 from lanes import batch_of, evaluation, losses
 
-from jaxstyle.model import choice
 from jaxstyle.model.products import Forms
-from jaxstyle.planning import cost
 from jaxstyle.settings import StylizeSettings
 from jaxstyle.style.stylizer import Stylizer, stylizer
 
@@ -95,9 +94,7 @@ class Mixed(Preconditioned):
         self._exact = evaluation(engine, batch_of(engine, contents, style))
 
     def _forms(self, engine: Stylizer, size: int, lanes: int) -> Forms:
-        objective = engine.objective
-        found = choice.chosen(objective.architecture, cost.layers_used(objective), {size: lanes})
-        self.about = {"forms": choice.forms_of(found, size)}
+        self.about = {"forms": forms_here(engine.settings, size, lanes)}
         return self.about["forms"]
 
     def evaluate(self) -> None:

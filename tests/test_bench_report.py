@@ -78,6 +78,17 @@ def test_every_section_is_there_and_goals_are_judged(tmp_path):
     assert "## Ablations\n\nunmeasured\n" in text
 
 
+def test_results_with_another_jax_stand_beside(tmp_path):
+    """A newer run replaces an older one of the same machine and JAX, whose last number does not count."""
+    new = [result("new", "something of a new bench", value) for value in (2.0, 3.0)]
+    text = of(
+        tmp_path, a=record("2026-01-02", RESULTS), b=record("2026-01-03", new[:1], MACHINE | {"jax": "0.10.9"}),
+        c=record("2026-01-04", new[1:], MACHINE | {"versions": {"jax": "0.12.0"}}),
+    )  # fmt: skip
+    values = [row(line, "something")[1] for line in text.splitlines() if line.startswith("| something")]
+    assert values == ["2", "3"]
+
+
 def test_what_no_gpu_has_run_is_marked(tmp_path):
     """A run of the GPU program on a CPU is none on a GPU."""
     small = {"date": "2026-01-02", "machine": GPU | {"backend": "cpu"}, "sections": {}}

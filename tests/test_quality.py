@@ -353,7 +353,7 @@ def test_a_comparison_leaves_results_that_the_report_reads_and_sheets(folders, c
     assert (out / "best-and-worst.jpg").exists() and (out / "a--waves.jpg").exists()
     text = report.write(folders / "results", folders).read_text()
     assert "## Quality" in text and "| LPIPS | colours (levels) | evaluations | seconds |" in text
-    assert (folders / "plots" / "quality.png").exists()
+    assert (folders / "plots" / "quality-96.png").exists()
     with pytest.raises(SystemExit):
         main("--contents", folders / "in", "--styles", folders / "styles")
     assert "-o OUT is missing" in capsys.readouterr().err
