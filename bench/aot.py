@@ -63,6 +63,7 @@ COMPILERS = ("jax", "jaxlib", "jax-cuda12-plugin", "nvidia-cudnn-cu12", "libtpu"
 PLUGINS = {"cuda": ("jax_cuda12_plugin", "jax_cuda13_plugin"), "tpu": ("libtpu",)}
 """Modules of which one has the compiler, by platform."""
 PROGRAMS = ("start", "advance", "put", "fill", "pick")
+"""Of these `pick` moves lanes to a batch of half the size."""
 
 
 class Case(NamedTuple):
@@ -137,6 +138,7 @@ class Described(Stylizer):
         self._first = SingleDeviceSharding(devices[0])
         for shared in (True, False):  # their sharding is told when they are made
             self._fill[shared] = jax.jit(self._fill[shared].__wrapped__, static_argnums=1, **self._lies(shared))
+            self._pick[shared] = jax.jit(self._pick[shared].__wrapped__, **self._lies(shared))
 
     def _placed(self, tree: Any, spec: Any = all_of_it) -> Any:
         """Shapes of a tree of arrays with their sharding."""
@@ -170,7 +172,7 @@ class Described(Stylizer):
             fresh = (one.lane, one.targets.content, one.inside, {})
             return self._put.trace(batch.parts, *self._placed((number, fresh)))
         if case.program == "pick":
-            return self._pick.trace(batch, *self._placed((np.zeros(case.batch, np.int32), number)))
+            return self._pick[True].trace(batch, *self._placed((np.zeros(case.batch // 2, np.int32), number)))
         rest = Batch(None, batch.content, batch.inside, batch.style, True)
         return self._advance.trace(self._placed(self.variables), batch.lanes, rest, *self._placed((number, limit)))
 

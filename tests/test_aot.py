@@ -87,10 +87,11 @@ def test_devices_do_not_communicate(programs, name):
     assert programs(name, 4)[0]["collectives"] == {}
 
 
-def test_lanes_pass_from_device_to_device_while_they_are_selected(programs):
-    """It is the one program in which devices communicate. No device holds all lanes of the old batch."""
+def test_communication_would_be_seen(programs):
+    """Lanes that move to a batch of half the size pass between devices, and nothing else does. They take no more memory
+    than a tick."""
     found, advance = programs("pick", 4)[0], programs("advance", 4)[0]
-    assert found["collectives"].keys() == {"collective-permute"}
+    assert found["collectives"].keys() == {"all-gather", "reduce-scatter"}
     assert found["memory"]["alive"] <= advance["memory"]["alive"]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -68,44 +67,12 @@ def put_on_one_of_several(parts, index, one):
     return put(parts, index - jax.lax.axis_index("lanes") * len(parts[0].status), one)
 
 
-def picked(batch: Batch, indices, number, devices: int = 1) -> Batch:
-    """Selects lanes of a batch in the order of `indices`; marks those from position `number` on as ended (padding).
-
-    On several devices it selects those of one of them; `indices` and `number` count the lanes of all. Each device hands
-    lanes to the device 1, 2 and so on places further, so that none holds more than a few times its new lanes; XLA would
-    gather the whole old batch on every device.
-    """
-    if devices == 1:
-        select, positions = lambda a: a[indices], jnp.arange(len(indices))
-    else:
-        select, positions = _from_all(indices, len(batch.inside), devices)
-    lanes, content, inside = jax.tree.map(select, (batch.lanes, batch.content, batch.inside))
-    status = jnp.where(positions < number, lanes.status, jnp.int32(Status.BUDGET))
-    style = batch.style if batch.shared else jax.tree.map(select, batch.style)
+def picked(batch: Batch, indices, number) -> Batch:
+    """Selects lanes of a batch in the order of `indices`; marks those from position `number` on as ended (padding)."""
+    lanes, content, inside = jax.tree.map(lambda a: a[indices], (batch.lanes, batch.content, batch.inside))
+    status = jnp.where(jnp.arange(len(indices)) < number, lanes.status, jnp.int32(Status.BUDGET))
+    style = batch.style if batch.shared else jax.tree.map(lambda a: a[indices], batch.style)
     return Batch(lanes._replace(status=status), content, inside, style, batch.shared)
-
-
-def _from_all(indices, own: int, devices: int) -> tuple[Callable[[Any], Any], Any]:
-    """Returns the function that selects a device's new lanes, and their positions among those of all devices.
-
-    Args:
-        own: lanes of a device in the old batch.
-    """
-    here, each = jax.lax.axis_index("lanes"), len(indices) // devices
-
-    def wanted(device):
-        return jax.lax.dynamic_slice(indices, (device * each,), (each,))
-
-    def select(a):
-        found = jnp.zeros((each, *a.shape[1:]), a.dtype)
-        for places in range(devices):
-            part = a[jnp.clip(wanted((here + places) % devices) - here * own, 0, own - 1)]
-            part = jax.lax.ppermute(part, "lanes", [(d, (d + places) % devices) for d in range(devices)])
-            came = wanted(here) // own == (here - places) % devices
-            found = jnp.where(came.reshape(-1, *[1] * (a.ndim - 1)), part, found)
-        return found
-
-    return select, here * each + jnp.arange(each)
 
 
 def filled(solver: Solver, shared: bool, one: Started, size: int) -> Batch:

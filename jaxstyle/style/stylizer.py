@@ -62,7 +62,7 @@ class Stylizer:
             s: jax.jit(partial(filled, self.one.solver, s), static_argnums=1, **self._lies(s)) for s in (True, False)
         }
         self._result = jax.jit(lambda best, loss, index: jax.tree.map(lambda a: a[index], (best, loss)))
-        self._pick = jax.jit(self._pick_divided)
+        self._pick = {s: jax.jit(picked, **self._lies(s)) for s in (True, False)}
 
     def _lies(self, shared: bool) -> dict[str, Any]:
         """Returns the arguments of `jax.jit` that shard a batch over several devices."""
@@ -99,11 +99,11 @@ class Stylizer:
 
         return jax.lax.while_loop(go_on, all_tick, (jnp.int32(0), lanes))[1]
 
-    def _by_device(self, function, ins, outs=by_lane):
+    def _by_device(self, function, ins):
         """Lets each of several devices call a function with its own lanes."""
         if self._mesh is None:
             return function
-        return jax.shard_map(function, mesh=self._mesh, in_specs=ins, out_specs=outs, check_vma=False)
+        return jax.shard_map(function, mesh=self._mesh, in_specs=ins, out_specs=by_lane, check_vma=False)
 
     def _advance_divided(self, variables, lanes, rest, ticks, tolerance):
         ins = (all_of_it, by_lane, specs(rest.shared, None), all_of_it, all_of_it)
@@ -112,11 +112,6 @@ class Stylizer:
     def _put_divided(self, parts, index, one):
         function = put if self._mesh is None else put_on_one_of_several
         return self._by_device(function, (by_lane, all_of_it, all_of_it))(parts, index, one)
-
-    def _pick_divided(self, batch, indices, number):
-        function = partial(picked, devices=1 if self._mesh is None else self._mesh.size)
-        lies = specs(batch.shared, by_lane)
-        return self._by_device(function, (lies, all_of_it, all_of_it), lies)(batch, indices, number)
 
     def style_targets(
         self,
@@ -212,7 +207,7 @@ class Stylizer:
     def pick(self, batch: Batch, lanes: Sequence[int], size: int) -> Batch:
         """Makes a batch of `size` lanes: these lanes of a batch in this order, padded with lanes marked as ended."""
         indices = np.asarray([*lanes, *[lanes[0]] * (size - len(lanes))], np.int32)
-        return self._pick(batch, *self._on_all((indices, np.int32(len(lanes)))))
+        return self._pick[batch.shared](batch, *self._on_all((indices, np.int32(len(lanes)))))
 
     def result(self, batch: Batch, index: int) -> tuple[base.Point, Any]:
         """Returns the best point of a lane and the loss at its start, as arrays on the device."""
