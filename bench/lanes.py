@@ -17,7 +17,7 @@ from jaxstyle.settings import StylizeSettings
 from jaxstyle.style.batch import Batch
 from jaxstyle.style.initial import initial, lane_inputs
 from jaxstyle.style.objective import Targets
-from jaxstyle.style.solvers import SOLVERS, base
+from jaxstyle.style.solvers import base
 from jaxstyle.style.status import Status
 from jaxstyle.style.stylizer import Stylizer
 
@@ -92,7 +92,7 @@ def evaluation(engine: Stylizer, batch: Batch, times: int = 0, precision: str = 
 
 @cache
 def _advance(engine: Stylizer, shared: bool, precision: str, donate: bool) -> Callable:
-    solver = SOLVERS[engine.settings.solver].make(engine.settings)
+    solver = engine.one.solver
 
     def tick(variables, lane, content, inside, style):
         return base.tick(solver, engine.evaluate(variables, Targets(content, style), inside), lane, 0.0)

@@ -6,12 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pictures import painting, photo
 from test_fused import traced
 from test_ops import close, normal, rectangle
+from test_tiles import FLATTER
 
 from jaxstyle.architecture import Architecture
 from jaxstyle.model import vgg
 from jaxstyle.model.vgg import FeatureMap
+from jaxstyle.settings import StylizeSettings
+from jaxstyle.style.initial import lane_inputs
+from jaxstyle.style.stylizer import stylizer
 from jaxstyle.style.terms import gram
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -86,3 +91,20 @@ def test_a_tpu_gets_no_convolution_of_half_the_channels(network, platform, lanes
     assert len(shapes) == 8  # forward and back
     maps = [f"{lanes},32,16,128", f"{lanes},32,32,64"]
     assert [shapes.count(shape) for shape in maps] == ([3, 0] if there else [0, 3])
+
+
+@pytest.mark.parametrize(("lanes", "history"), [(2, "float32"), (1, "bfloat16")])
+def test_a_tpus_program_makes_the_ticks_of_a_cpu(network, lanes, history):
+    """In the default's variables; a batch of one without pairs."""
+    settings, found = StylizeSettings(**FLATTER, history_dtype=history), []
+    for platform in ("tpu", "cpu"):
+        engine = stylizer(settings, network, platform=platform)
+        style = engine.style_targets(painting(32, 32).astype(np.float32) / 255)
+        pictures = [photo(32, 32, seed).astype(np.float32) / 255 for seed in range(lanes)]
+        batch = engine.stack([engine.start(lane_inputs(one, one, 32, 32), style) for one in pictures])
+        found.append(engine.advance(batch, 4).lanes)
+    ours, theirs = found
+    assert ours.memory.s.ndim == theirs.memory.s.ndim + 1  # a matrix of planes, and a vector
+    np.testing.assert_allclose(ours.point.loss, theirs.point.loss, rtol=1e-4)
+    np.testing.assert_allclose(ours.point.image, theirs.point.image, atol=2e-3)
+    assert (np.asarray(theirs.point.loss) < 0.9 * np.asarray(theirs.start_loss)).all()

@@ -300,11 +300,17 @@ KINDS += [("lbfgs", {"preconditioner": "pyramid"}, kind) for kind in ("cpu", *SO
 def test_a_solver_states_how_many_images_a_lane_holds(name, fields, kind):
     settings = StylizeSettings(solver=name, history=4, **fields)
     engine = SOLVERS[name].make(settings, kind)
-    image = jnp.zeros((64, 64, 3))
+    image = jnp.zeros((64, 128, 3))
     lane = jax.eval_shape(lambda x: started(engine, evaluate(quadratic_of_any_size), x, 5), image)
     size = sum(leaf.size for leaf in jax.tree.leaves(lane)) / image.size
-    more = SOLVERS[name].images_on.get(kind, lambda settings: 0)(settings)
+    more = SOLVERS[name].images_on.get(kind, lambda settings, width: 0)(settings, 128)
     assert SOLVERS[name].images(settings) + more == pytest.approx(size, abs=0.05)  # and some scalars
+
+
+def test_a_tpu_fills_the_rows_of_planes():
+    settings, own = StylizeSettings(preconditioner="pyramid"), SOLVERS["lbfgs"]
+    whole, filled = (own.images(settings) - 1 + own.images_on["tpu"](settings, width) for width in (256, 160))
+    assert filled == pytest.approx(whole * 256 / 160)
 
 
 def quadratic_of_any_size(x):

@@ -35,8 +35,8 @@ class Stop:
 
     def request(self, reason: str, signal_number: int = 0) -> None:
         """Asks the run to stop. The first reason is kept, and so is the first signal, whichever came first."""
+        self.signal = self.signal or signal_number  # before the reason, for which other threads look
         self.reason = self.reason or reason
-        self.signal = self.signal or signal_number
 
 
 class Quit(BaseException):

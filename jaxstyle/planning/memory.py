@@ -75,7 +75,7 @@ PLATFORMS = {
     # Convolutions take 60 to 90 float32 a pixel by the growth of the process at 256 pixels: the size of a padded copy
     # of their largest input, which has 64 channels.
     "cpu": Platform(early=True, spread=1, scratch=1, channels=1, fused=False, copies=False, sorted=4),
-    # Compiled for H100, A100 and T4, see bench/REPORT.md: 0.81 to 1.0 of the estimate, but 1.65 on a T4 in
+    # Compiled for H100, A100 and T4, see bench/REPORT.md: 0.81 to 1.01 of the estimate, but 1.65 on a T4 in
     # bfloat16, for which it has no units.
     "gpu": Platform(early=False, spread=1, scratch=0, channels=1, fused=True, copies=True, sorted=3),
     # Compiled for v5e: 64 channels lie in 128 lanes where they are not packed, and the four parts of a pooling's
@@ -138,7 +138,7 @@ def lane_bytes(
         on = on._replace(early=True)
     if tile is not None or settings.lane_regions:
         on = on._replace(pairs=False)
-    more = kind.images_on.get(platform, lambda settings: 0)(settings)
+    more = kind.images_on.get(platform, lambda settings, width: 0)(settings, bucket[0])
     state = math.ceil((kind.images(settings) + more) * image)
     network, used = objective.architecture, layers_used(objective)
     targets = number * sum(map_size(bucket, network, name) for name in compared_layers(objective)[0])

@@ -26,7 +26,7 @@ class OneImage:
 
     Attributes:
         gpu: whether the functions have the forms for GPUs: `model/fused.py` and a solver's option for GPUs.
-        pairs: whether the network is that of `model/pairs.py`, for TPUs; so is a solver's option, whatever this is.
+        pairs: whether the network is that of `model/pairs.py`, for TPUs. The solver's form for TPUs does not follow it.
         terms: names of the terms that results show.
     """
 

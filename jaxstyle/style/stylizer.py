@@ -245,7 +245,7 @@ def stylizer(
         devices: number of local devices to use.
         tile: replaces `settings.tile` [default: the setting, "auto" being "none"]
         forms: of the layers' convolutions, where the precision is "mixed"; not with tiles.
-        platform: JAX's name for the kind of device; GPUs have `model/fused.py` and `solvers/compact.py` [default: here]
+        platform: JAX's name for the kind of device; GPUs and TPUs have their own forms, see `OneImage` [default: here]
 
     Raises:
         WeightsError: the weights cannot be loaded.

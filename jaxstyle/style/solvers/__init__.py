@@ -22,7 +22,7 @@ class SolverKind:
         options: names of the settings that are passed to the class.
         images: (settings) -> number of float32 arrays of the image's size that a lane holds between two ticks, its
             image included.
-        images_on: the same for what a lane holds besides on "gpu" or "tpu".
+        images_on: by "gpu" or "tpu": (settings, width in pixels) -> such arrays that a lane holds there in addition.
         evaluations_at_once: evaluations whose arrays are alive at the same time during a tick.
         images_of_a_tick: (settings) -> number of float32 arrays of the image's size that are alive during a tick's
             evaluation, beside those of every solver, see `planning.memory.IMAGES`.
@@ -35,7 +35,7 @@ class SolverKind:
     evaluations_at_once: int = 1
     images_of_a_tick: Callable[[StylizeSettings], float] = lambda settings: 0
     options_on: Mapping[str, str] = field(default_factory=dict)
-    images_on: Mapping[str, Callable[[StylizeSettings], float]] = field(default_factory=dict)
+    images_on: Mapping[str, Callable[[StylizeSettings, int], float]] = field(default_factory=dict)
 
     def make(self, settings: StylizeSettings, kind: str = "cpu") -> Solver:
         """Imports the solver and passes it its options from the settings, and for a kind of device that of
@@ -53,6 +53,8 @@ this size take the place of one image (XLA for the CPU)."""
 
 PLANES = 3 / 2
 """The same with the zeros beside the levels in `planes.Layout`."""
+ROW = 128
+"""Numbers of a row of a TPU's memory."""
 
 
 def _lbfgs_images(settings: StylizeSettings) -> float:
@@ -60,14 +62,15 @@ def _lbfgs_images(settings: StylizeSettings) -> float:
     return 1 + (1 + pair * settings.history) * (1 if settings.preconditioner == "none" else PYRAMID)
 
 
-def _squares(settings: StylizeSettings) -> float:
-    """Smoothed squares of both parts of a pair, see `fused.Squares`."""
+def _squares(settings: StylizeSettings, width: int) -> float:
+    """Returns the smoothed squares of both parts of a pair, see `fused.Squares`."""
     return 0 if settings.preconditioner == "none" else 2 * PYRAMID / 16 * settings.history
 
 
-def _gaps(settings: StylizeSettings) -> float:
-    """What the places of `planes.Layout` take beside the levels."""
-    return 0 if settings.preconditioner == "none" else (_lbfgs_images(settings) - 1) * (PLANES / PYRAMID - 1)
+def _gaps(settings: StylizeSettings, width: int) -> float:
+    """Returns what `planes.Layout` takes beside the levels; a TPU fills its rows to a multiple of `ROW` numbers."""
+    padded = PLANES * -(-width // ROW) * ROW / width
+    return 0 if settings.preconditioner == "none" else (_lbfgs_images(settings) - 1) * (padded / PYRAMID - 1)
 
 
 SOLVERS: dict[str, SolverKind] = {

@@ -71,15 +71,17 @@ def double(picture: Float[Array, "h w C"], height: int, width: int) -> Float[Arr
 
 @lru_cache
 def halving(length: int, times: int) -> Float[np.ndarray, "m n"]:
-    """Returns the matrix that halves an axis so many times, as `half` does."""
-    product = np.eye(length)
+    """Returns the matrix that halves an axis so many times, at least once, as `half` does."""
+    product = None
     for _ in range(times):
         number = -(-length // 2)
         wide = np.zeros((2 * number + 2, length))  # an edge repeats; an odd length gets a zero first
         wide[1 : length + 1] = np.eye(length)
         wide[0], wide[-1] = wide[1], wide[-2]
-        product = (wide[:-2:2] + 3 * (wide[1:-1:2] + wide[2::2]) + wide[3::2]) / 8 @ product
+        once = (wide[:-2:2] + 3 * (wide[1:-1:2] + wide[2::2]) + wide[3::2]) / 8
+        product = once if product is None else once @ product
         length = number
+    assert product is not None
     return product
 
 
