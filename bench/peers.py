@@ -36,10 +36,11 @@ def programs() -> tuple[dict[str, Callable[..., Way]], dict[str, str]]:
     """Returns the programs that can run here, by name, and why others cannot."""
     found: dict[str, Callable[..., Way]] = {OURS: Renderer, f"{OURS}, preconditioned": Preconditioned, "SciPy": Scipy}
     missing = {}
+    mixed = f"{OURS}, preconditioned, mixed"
     if why := choice.obstacle():
-        missing[f"{OURS}, preconditioned, mixed"] = why
+        missing[mixed] = why
     else:
-        found[f"{OURS}, preconditioned, mixed"] = Mixed
+        found[mixed] = Mixed
     if why := peers_pystiche.missing():
         missing["pystiche"] = why
     else:

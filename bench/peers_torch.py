@@ -58,15 +58,14 @@ class Strong(Way):
 
     def __init__(
         self, engine: Stylizer, contents: list[np.ndarray], style: np.ndarray,
-        precision: str = "", compiled: bool | None = None,
+        precision: str, compiled: bool | None = None,
     ):  # fmt: skip
         """Args:
-        precision: "float32" or "bfloat16" [default: bfloat16 on a GPU, else float32]
+        precision: "float32" or "bfloat16".
         compiled: by torch.compile [default: the faster of compiled and not]
         """
         super().__init__()
-        gpu = torch.cuda.is_available()
-        device, precision = "cuda" if gpu else "cpu", precision or ("bfloat16" if gpu else "float32")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
         make = partial(torch_strong.Strong, engine, np.stack(contents), style, device=device)
         self._exact = make(precision="float32")
         self._x = self._exact.images(starts(contents, style))

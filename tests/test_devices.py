@@ -57,11 +57,9 @@ for lane in range(4):
 engine, lanes = batch._engine, batch._batch.lanes
 rest = dataclasses.replace(batch._batch, lanes=None)
 limits = engine._on_all((np.int32(2), np.float32(0)))
-def collectives(lowered):
-    text = lowered.compile().as_text()
-    return [name for name in ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
-            if name + "(" in text or name + "-start(" in text]
-while_advancing = collectives(engine._advance.lower(engine._everywhere, lanes, rest, *limits))
+text = engine._advance.lower(engine._everywhere, lanes, rest, *limits).compile().as_text()
+collectives = [name for name in ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
+               if name + "(" in text or name + "-start(" in text]
 starts = [engine._start._cache_size()]
 smaller = four.batch(Group((32, 32)), 8)
 for lane in range(8):
@@ -85,7 +83,7 @@ except SettingsError as error:
     refused = str(error)
 print(json.dumps({
     "devices": len(jax.local_devices()), "count": four.count, "same": same, "apart": apart, "refused": refused,
-    "programs": programs, "collectives": while_advancing,
+    "programs": programs, "collectives": collectives,
     "running": (np.asarray(mixed._batch.lanes.status) == 0).tolist(),
     "mixed": [bool((mixed.result(k).image == Task(n).init).all()) for k, n in enumerate(order)],
     "spread": len(lanes.point.image.sharding.device_set), 

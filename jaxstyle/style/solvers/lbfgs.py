@@ -127,17 +127,22 @@ def along_gradient(state: State, total: Scalar) -> Scalar:
     return state.first_step / jnp.maximum(mean, jnp.finfo(mean.dtype).tiny)
 
 
-def preconditioned(state: State, memory: Memory, height: int, width: int) -> tuple[State, Direction, Image]:
+def preconditioned(
+    forms: Any, state: State, memory: Memory, height: int, width: int
+) -> tuple[State, Direction, Image]:  # fmt: skip
     """Returns the direction of the variables z, and that of the image. Steepest descent is scaled so that the step
-    changes a value of the image by as much on average as `along_gradient` says of a value of z."""
+    changes a value of the image by as much on average as `along_gradient` says of a value of z.
+
+    Args:
+        forms: the module of the preconditioner's functions.
+    """
     rho, pairs, last = state.rho, state.pairs, (state.written - 1) % state.rho.shape[0]
     if memory.squares is None:
-        forms = planes if memory.gradient.ndim == 2 else preconditioner  # z is a matrix of planes, or a vector
-        how, found = forms.image, forms.diagonal(memory.s, memory.y, rho, pairs, height, width)
+        found = forms.diagonal(memory.s, memory.y, rho, pairs, height, width)
     else:
-        how, found = fused.image, fused.diagonal(memory.squares, rho, pairs, height, width)
+        found = forms.diagonal(memory.squares, rho, pairs, height, width)
     state, along = direction(state, memory, preconditioner.scaled(found, memory.y[last], rho[last], pairs))
-    move = how(along.direction, height, width)
+    move = forms.image(along.direction, height, width)
     tiny = jnp.finfo(move.dtype).tiny
     if memory.squares is None:
         of_z, of_image = jnp.sum(jnp.abs(along.direction)), jnp.sum(jnp.abs(move))
@@ -179,7 +184,7 @@ class Lbfgs(Solver):
 
     def memory(self, image: Image) -> Memory:
         """Allocates one image for the gradient and two for each pair; float32 is the image's own number type."""
-        gradient = jnp.zeros_like(image) if self.preconditioner == "none" else self._variables(0 * image)
+        gradient = jnp.zeros_like(image) if self.preconditioner == "none" else self._forms.variables(0 * image)
         number = image.dtype if self.history_dtype == "float32" else jnp.bfloat16
         history = jnp.zeros((self.history, *gradient.shape), number)
         squares = fused.no_squares(self.history, *image.shape[:2]) if self._keeps_squares else None
@@ -190,8 +195,12 @@ class Lbfgs(Solver):
         """Whether the preconditioner's diagonal is measured from what is kept of every pair."""
         return self.compact and self.preconditioner != "none"
 
-    def _variables(self, gradient: Image) -> Values:
-        return (planes if self.planes else fused if self.compact else preconditioner).variables(gradient)
+    @property
+    def _forms(self) -> Any:
+        """Returns the module of the preconditioner's functions."""
+        if self.planes:
+            return planes
+        return fused if self.compact else preconditioner
 
     def tick(
         self,
@@ -210,10 +219,10 @@ class Lbfgs(Solver):
             (loss, terms), gradient = evaluate(trial)
             s = trial - at.image
         else:
-            state, along, move = preconditioned(state, memory, *at.image.shape[:2])
+            state, along, move = preconditioned(self._forms, state, memory, *at.image.shape[:2])
             trial = jnp.where(first, at.image, at.image + state.step * move)
             (loss, terms), gradient = evaluate(trial)
-            s, gradient = state.step * along.direction, self._variables(gradient)
+            s, gradient = state.step * along.direction, self._forms.variables(gradient)
         y = gradient - memory.gradient
         products = products_of(memory.gradient, s, y, self.compact)
         verdict = judge(at.loss, loss, products, first)
