@@ -17,10 +17,12 @@ from unittest.mock import patch
 import jax
 import jax.numpy as jnp
 import numpy as np
+from engine import divide_cpu
 from harness import Asked, Results, in_process, medians, result
 from jax import lax
 from lanes import Batch, batch_of, evaluation, program, stepper
 
+from jaxstyle import huge_pages
 from jaxstyle.model import ops, weights
 from jaxstyle.settings import StylizeSettings
 from jaxstyle.style.stylizer import Stylizer
@@ -224,11 +226,36 @@ def flags(asked: Asked) -> Results:
         yield result(what, value if np.isfinite(value) else "refused", seconds=found)
 
 
+def called(size: str, repeats: str) -> float:
+    """Measures the seconds of a call of one tick in this process, whose memory comes in pages of its own size."""
+    divide_cpu()
+    devices = jax.local_device_count()
+    asked, engine = Asked(size=int(size)), _engine(devices)
+    return medians({"it": stepper(engine.advance, _batch(asked, engine, 2 * devices), 1)}, int(repeats))["it"]
+
+
+def pages(asked: Asked) -> Results:
+    """Measures a call of one tick with huge pages and without, in processes that take turns."""
+    if jax.default_backend() != "cpu" or not huge_pages.can_ask():
+        return
+    for size in asked.pick((64,), (256, 512)):
+        found = [
+            {
+                how: in_process("ablations", "called", size, asked.pick(1, 5),
+                                **{huge_pages.VARIABLE: f"{huge_pages.TUNABLE}={number}"})
+                for how, number in (("with", 1), ("without", 0))
+            }
+            for _ in range(asked.pick(1, 3))
+        ]  # fmt: skip
+        value = sum(one["with"] for one in found) / sum(one["without"] for one in found)
+        yield result(f"call of a tick with huge pages / without, {size}px, two lanes a device", value, seconds=found)
+
+
 def ablations(asked: Asked) -> Results:
     """Runs all ablations."""
     for part in (evaluations, normalisation, ticks, division, flags):
         yield from part(asked)
 
 
-ALL = {"ablations": ablations}
+ALL = {"ablations": ablations, "pages": pages}
 """Measurements by name."""

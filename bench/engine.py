@@ -62,6 +62,13 @@ def forms_here(settings: StylizeSettings, size: int, lanes: int) -> Any:
     return choice.forms_of(choice.chosen(objective.architecture, cost.layers_used(objective), {size: lanes}), size)
 
 
+def ticks_of_call(ticks: int, seconds: float) -> int:
+    """Returns the ticks of a run's next call of the device, from those of the last one and its seconds."""
+    from jaxstyle.engine.lanes import CHUNK_SECONDS
+
+    return max(1, round(CHUNK_SECONDS * ticks / seconds))
+
+
 def divide_cpu() -> None:
     """Divides the CPU as commands do; what is not meant to be divided works on the first part, over all threads."""
     from jaxstyle.engine import jax_setup

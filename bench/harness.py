@@ -23,11 +23,14 @@ import numpy as np
 from PIL import Image, ImageOps
 
 import jaxstyle.demo.styles
+from jaxstyle import huge_pages
 
 BENCH = Path(__file__).parent
 PHOTOS = Path(jaxstyle.demo.styles.__file__).parent / "photos"
 PACKAGES = ("jax", "jaxlib", "numpy", "jaxopt", "jaxstyle", "flax", "optax", "torch", "triton", "nvidia-cudnn-cu12",
             "nvidia-cudnn-cu13", "jax-cuda12-plugin", "jax-cuda13-plugin")  # fmt: skip
+ENVIRONMENT = ("XLA_FLAGS", "JAX_PLATFORMS", huge_pages.VARIABLE)
+"""Environment variables that records keep."""
 
 # Pictures.
 
@@ -173,7 +176,7 @@ def machine() -> dict[str, Any]:
         "device": one.device_kind, "backend": jax.default_backend(), "platform_version": one.client.platform_version,
         "memory": (one.memory_stats() or {}).get("bytes_limit"), "cpu": _processor(),
         "cores": len(os.sched_getaffinity(0)), "python": platform.python_version(), "versions": versions,
-        "environment": {name: os.environ[name] for name in ("XLA_FLAGS", "JAX_PLATFORMS") if name in os.environ},
+        "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
     }  # fmt: skip
 
 

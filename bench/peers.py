@@ -70,15 +70,13 @@ def _compete(ways: dict[str, Way], budgets: tuple[int, ...]) -> list[dict[int, f
     while len(reference.losses) < budgets[-1]:
         number = len(reference.losses)
         for way in ways.values():
-            for _ in range(min(TURN, budgets[-1] - number)):
-                way.evaluate()
+            way.turn(min(TURN, budgets[-1] - number))
     goals = [{budget: min(losses[:budget]) for budget in budgets} for losses in zip(*reference.losses, strict=True)]
     waiting = [way for way in ways.values() if way is not reference]
     while len(waiting) and len(waiting[0].losses) < GIVE_UP * budgets[-1]:
         waiting = [w for w in waiting if any(_spent(w, k, goal[budgets[-1]]) is None for k, goal in enumerate(goals))]
         for way in waiting:
-            for _ in range(TURN):
-                way.evaluate()
+            way.turn(TURN)
     return goals
 
 

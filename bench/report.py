@@ -32,7 +32,7 @@ SECTIONS = {
     "Losses": ("scipy", "batching", "zoom"),
     "Peers": ("peers", "peers-256", "peers-512"),
     "Solvers": ("solvers",),
-    "Ablations": ("ablations",),
+    "Ablations": ("ablations", "pages"),
     "Precision": ("precision",),
     "Growth": ("growth",),
     "Whole runs": ("throughput", "scale", "startup", "memory"),

@@ -27,6 +27,8 @@ import precision
 import solvers
 import ticks
 
+from jaxstyle import huge_pages
+
 ALL = ticks.ALL | solvers.ALL | peers.ALL | precision.ALL | ablations.ALL | growth.ALL | many_styles.ALL | dataset.ALL
 
 
@@ -69,4 +71,5 @@ def keep(results: list[dict[str, Any]], output: Path | None) -> Path:
 
 
 if __name__ == "__main__":
+    huge_pages.restart()  # as the command does
     main()

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from engine import forms_here
+from engine import forms_here, ticks_of_call
 from harness import timed
 from lanes import batch_of, evaluation, losses
 
 from jaxstyle.model.products import Forms
 from jaxstyle.settings import StylizeSettings
+from jaxstyle.style.batch import Batch
 from jaxstyle.style.stylizer import Stylizer, stylizer
 
 HISTORY = 10
@@ -43,6 +45,11 @@ class Way:
         """Makes a step; records its seconds and losses."""
         self.note(*timed(self.step))
 
+    def turn(self, number: int) -> None:
+        """Evaluates every image so many times; records each evaluation's seconds and losses."""
+        for _ in range(number):
+            self.evaluate()
+
     def note(self, seconds: float, losses: list[float]) -> None:
         """Records the seconds and losses of a step."""
         self.seconds.append((self.seconds[-1] if self.seconds else 0.0) + seconds)
@@ -55,8 +62,8 @@ class Way:
 class Renderer(Way):
     """All images in one batch over all devices, as in a run.
 
-    It is called a tick at a time, so that every loss is known. That costs it (bench/REPORT.md: "tick with chunks of
-    1").
+    A call of the device takes about as long as in a run. The losses of its ticks come from an untimed repetition a tick
+    at a time, which computes the same images; each evaluation gets an equal part of the call's seconds.
     """
 
     preconditioner = "none"
@@ -69,11 +76,20 @@ class Renderer(Way):
         forms = self._forms(engine, max(contents[0].shape), len(contents) // devices)
         self._engine = engine = stylizer(settings, devices=devices, forms=forms)
         jax.block_until_ready(engine.advance(batch_of(engine, contents, style), 1).lanes)
-        self._batch = jax.block_until_ready(batch_of(engine, contents, style))
+        self._batch, self._ticks = jax.block_until_ready(batch_of(engine, contents, style)), 1
 
-    def step(self) -> list[float]:
-        self._batch = self._engine.advance(self._batch, 1)
-        return losses(self._batch)
+    def turn(self, number: int) -> None:
+        while number:
+            again = jax.tree.map(jnp.copy, self._batch)  # `advance` takes the arrays of the batch that it is given
+            ticks = min(number, self._ticks)
+            seconds, self._batch = timed(partial(self._engine.advance, self._batch, ticks))
+            for _ in range(ticks):
+                again = self._engine.advance(again, 1)
+                self.note(seconds / ticks, self._losses(again))
+            number, self._ticks = number - ticks, ticks_of_call(ticks, seconds)
+
+    def _losses(self, batch: Batch) -> list[float]:
+        return losses(batch)
 
     def _forms(self, engine: Stylizer, size: int, lanes: int) -> Forms:
         """Chooses how layers are computed, for pictures of a long side in pixels and the lanes of a device."""
@@ -97,9 +113,8 @@ class Mixed(Preconditioned):
         self.about = {"forms": forms_here(engine.settings, size, lanes)}
         return self.about["forms"]
 
-    def evaluate(self) -> None:
-        seconds, _ = timed(self.step)
-        self.note(seconds, np.asarray(self._exact(self._batch.lanes.point.image)[0]).tolist())
+    def _losses(self, batch: Batch) -> list[float]:
+        return np.asarray(self._exact(batch.lanes.point.image)[0]).tolist()
 
 
 class Scipy(Way):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import jax
 
-from jaxstyle import __version__
+from jaxstyle import __version__, huge_pages
 from jaxstyle.data import image
 from jaxstyle.data.pictures import kinds
 from jaxstyle.data.rows import Row
@@ -34,6 +34,8 @@ TRIAL = RenderSettings(size=64, evaluations=10)
 """Settings of the test picture."""
 NO_FLAGS = "jaxstyle sets no flags of XLA"
 """The flags that were tried do not help (bench/LOG.md)."""
+SHOWN = ("XLA_", "JAX", "CUDA_V", huge_pages.VARIABLE)
+"""Beginnings of the environment variables that are shown."""
 NVIDIA = Path("/proc/driver/nvidia/version")
 """File that exists if NVIDIA's driver is installed, on Linux."""
 
@@ -71,9 +73,10 @@ def examine(settings: RenderSettings = TRIAL, environment: Mapping[str, str] = o
         settings: settings of that rendering; batch sizes are reported for the default settings of `jaxstyle render`.
     """
     yield Finding("versions", ", ".join([f"Python {platform.python_version()}", *map(_version, PACKAGES)]))
-    told = [f"{key}={value}" for key, value in sorted(environment.items()) if key.startswith(("XLA_", "JAX", "CUDA_V"))]
+    told = [f"{key}={value}" for key, value in sorted(environment.items()) if key.startswith(SHOWN)]
     yield Finding("environment", "; ".join([*told, NO_FLAGS]))
     yield _formats()
+    yield _huge_pages(environment)
     try:
         network = weights.load(settings.weights, settings.network)
         yield Finding("weights", network.source)
@@ -105,6 +108,20 @@ def _formats() -> Finding:
         return Finding("formats", there)
     remedy = "This Pillow was built without them: `pip install --force-reinstall pillow` installs one with them."
     return Finding("formats", f"{there}, but not {', '.join(absent)}", "note", remedy)
+
+
+def _huge_pages(environment: Mapping[str, str]) -> Finding:
+    """Reports whether memory comes in huge pages, and why not."""
+    mode = huge_pages.mode()
+    if mode == "always":
+        return Finding("huge pages", "the kernel gives them to every program")
+    if not huge_pages.can_ask():
+        why = "the kernel's setting is never" if mode == "never" else "they cannot be asked for on this system"
+        return Finding("huge pages", f"none: {why}")
+    if huge_pages.asks(environment):
+        return Finding("huge pages", f"asked for in {huge_pages.VARIABLE}")
+    remedy = f"Start the program with {huge_pages.VARIABLE}={huge_pages.TUNABLE}=1, or as `jaxstyle` without it."
+    return Finding("huge pages", "not asked for, which makes calls of the device longer", "note", remedy)
 
 
 def _of_device(device: JaxDevice) -> Iterator[Finding]:

@@ -26,6 +26,7 @@ ALLOWED = {
     "ray_settings": {"coerce", "errors"},
     "config": {"errors", "coerce", "paths", "ray_settings", "settings", "toml_file"},
     "arguments": {"errors", "coerce", "paths", "settings", "config"},
+    "huge_pages": set(),
     "trust": set(),
     "cache": {"errors", "paths"},
     "model": {"architecture", "cache", "errors", "settings", "trust"},
@@ -47,12 +48,12 @@ ALLOWED = {
         "decode",
     }
     | {"decode", "planning"},
-    "cluster": {"errors", "ray_settings", "settings", "data", "decode", "planning", "engine"},
+    "cluster": {"errors", "huge_pages", "ray_settings", "settings", "data", "decode", "planning", "engine"},
     "settings_file": {"coerce", "data", "errors", "presets", "settings"},
     "report": {"errors", "settings", "printing", "data", "decode", "engine"},
     "demo": {"errors", "settings", "data", "decode", "planning", "engine", "report"},
     "bench": {"architecture", "errors", "settings", "model", "style", "data", "planning", "engine", "report", "demo"},
-    "doctor": {"errors", "settings", "model", "data", "planning", "engine", "demo"},
+    "doctor": {"errors", "huge_pages", "settings", "model", "data", "planning", "engine", "demo"},
     "cli_weights": {"cache", "architecture", "arguments", "settings", "model", "data"},
     "cli_setup": {"errors", "printing", "settings_file"},
     "cli_ray": {"cluster", "engine", "errors", "planning", "printing", "ray_settings", "report", "settings"},
@@ -93,7 +94,7 @@ ALLOWED = {
         "cli_replay",
         "cli_report",
     },
-    "__main__": {"cli"},
+    "__main__": {"cli", "huge_pages"},
     "__init__": {"settings", "style", "engine"},
 }
 """What each layer may import of the package, itself apart."""

@@ -22,7 +22,7 @@ from jaxstyle.engine.device import JaxDevice
 from jaxstyle.engine.replay import replay
 from jaxstyle.errors import SettingsError, SettingsMismatch
 from jaxstyle.model import choice, ops
-from jaxstyle.model.products import FORMS
+from jaxstyle.model.products import FORMS, ProductForm
 from jaxstyle.planning import memory
 from jaxstyle.planning.contract import Group
 from jaxstyle.planning.painting import Painting
@@ -52,17 +52,18 @@ def test_a_form_is_the_convolution_up_to_bfloat16s_rounding(form, monkeypatch):
     weights = np.stack([random.integers(-3, 4, (9, 5, 3)), random.standard_normal((9, 5, 3))]).astype(np.float32)
 
     def found(forms):
-        layer = partial(ops.conv_relu, kernel=kernel, flipped=flipped, bias=bias, forms=forms)
+        both = [
+            k if one == "float32" else FORMS[one].prepare(k) for one, k in zip(forms, (kernel, flipped), strict=True)
+        ]
+        layer = partial(ops.conv_relu, kernel=both[0], flipped=both[1], bias=bias, forms=forms)
         values = jax.vmap(jax.grad(lambda x, weights: (layer(x) * weights).sum()))
         return jax.jit(lambda x, weights: (jax.vmap(layer)(x), values(x, weights)))(x, weights)
 
-    exact, used = found(("float32", "float32")), []
-    monkeypatch.setitem(FORMS, form, lambda x, k, own=FORMS[form]: (used.append(k.shape), own(x, k))[1])
+    exact = found(("float32", "float32"))
     for ours, theirs in zip(found((form, form)), exact, strict=True):
         assert ours.dtype == jnp.float32
         np.testing.assert_array_equal(ours[0], theirs[0])
         assert 5e-4 < apart(ours[1], theirs[1]) < (6e-3 if form == "winograd" else 3e-3)
-    assert used == [(3, 3, 6, 3), (3, 3, 6, 3), (3, 3, 3, 6)]  # the last is the gradient's flipped kernel
 
 
 def test_all_forms_are_measured(monkeypatch):
@@ -171,16 +172,18 @@ def small(monkeypatch):
 
 def test_the_device_computes_as_was_chosen_and_careful_tries_in_float32(network, small, monkeypatch):
     settings, style = small
-    asked, used = [], []
+    asked, used, prepared = [], [], []
     monkeypatch.setattr(choice, "obstacle", lambda: "")
     monkeypatch.setattr(choice, "chosen", lambda *of: (asked.append(of), CHOICE)[1])
     for form in ("rows", "tall"):
-        noted = lambda x, k, form=form, own=FORMS[form]: (used.append(form), own(x, k))[1]  # noqa: E731
-        monkeypatch.setitem(FORMS, form, noted)
+        prepare = lambda k, form=form, own=FORMS[form]: (prepared.append(form), own.prepare(k))[1]  # noqa: E731
+        noted = lambda x, k, form=form, own=FORMS[form]: (used.append(form), own.convolve(x, k))[1]  # noqa: E731
+        monkeypatch.setitem(FORMS, form, ProductForm(prepare, noted))
     mixed, group = JaxDevice(settings, network, style), Group((64, 32))
     assert asked == [(VGG16, ("block1_conv1", "block1_conv2"), {64: 1})]
     assert mixed.precision == mixed.settings.precision == "mixed" and mixed.products == CHOICE
     engine = mixed._engine(group)
+    prepared.clear()
     jax.eval_shape(lambda: engine.style_targets(painting() / 255))
     assert used == []  # a style's targets are those of float32, whatever the photograph's size
     inputs = lane_inputs(*[photo(64, 32).astype(np.float32) / 255] * 2, 32, 64)
@@ -188,6 +191,11 @@ def test_the_device_computes_as_was_chosen_and_careful_tries_in_float32(network,
     picture = jax.ShapeDtypeStruct((32, 64, 3), np.float32)
     jax.eval_shape(lambda one, x: engine.evaluate(engine.variables, one.targets, one.inside)(x), one, picture)
     assert {*used} == {"rows", "tall"}
+    assert prepared == []  # no call prepares the kernels again
+    kernel = np.asarray(engine.variables["params"]["block1_conv2"]["kernel"])
+    for of, form, plain in (("kernel", "rows", kernel), ("flipped", "tall", ops.flip(kernel))):
+        theirs = np.asarray(FORMS[form].prepare(jnp.asarray(plain)), np.float32)
+        np.testing.assert_array_equal(np.asarray(engine.variables["products"]["block1_conv2"][of], np.float32), theirs)
     point = SimpleNamespace(image=None, loss=1.0, terms={})
     row = SimpleNamespace(settings=engine.settings, precision=engine.precision, result=lambda *_: (point, 2.0))
     assert device._JaxBatch(row, None, None, 0.0, 1.0).result(0).precision == "mixed"

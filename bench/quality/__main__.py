@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import harness
 
+from jaxstyle import huge_pages
 from quality import fronts, pairs, score, sheets, sweep
 from quality.programs import PROGRAMS
 
@@ -72,4 +73,5 @@ def conclude(folder: Path, chosen: list[pairs.Pair], bench: str, copy: Path | No
 
 
 if __name__ == "__main__":
+    huge_pages.restart()  # as the command does
     main()

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import IO, Any
 
+from jaxstyle import huge_pages
 from jaxstyle.cluster.messages import HOLD, LOST, STOP, Call, Failure, Outcome
 from jaxstyle.errors import printable
 
@@ -47,6 +48,7 @@ def attend(
         return Outcome(128 + signal.SIGTERM, None, node)
     process = subprocess.Popen(
         program, cwd=told["folder"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | huge_pages.variables(),
         start_new_session=True,  # signals to the worker's group are not for it
     )  # fmt: skip
     try:

@@ -187,24 +187,26 @@ def _measured(i: int, o: int, h: int, w: int) -> dict[str, float]:
     random = np.random.default_rng(0)
     x = random.random((h, w, i), np.float32)
     kernel = random.standard_normal((3, 3, i, o), np.float32) / np.float32(9 * i) ** 0.5
-    arguments = jax.device_put((x, kernel, np.int32(ROUNDS)))
-    calls = {name: _timed(form) for name, form in {"float32": ops.convolve, **FORMS}.items()}
+    x, kernel, number = jax.device_put((x, kernel, np.int32(ROUNDS)))
+    calls = {"float32": functools.partial(_timed(ops.convolve), x, kernel, number)}
+    for name, form in FORMS.items():
+        calls[name] = functools.partial(_timed(form.convolve), x, jax.jit(form.prepare)(kernel), number)
     best = dict.fromkeys(calls, np.inf)
     for repeat in range(1 + REPEATS):
         for name, call in calls.items():
             began = time.perf_counter()
-            jax.block_until_ready(call(*arguments))
+            jax.block_until_ready(call())
             if repeat:  # the first call compiles
                 best[name] = min(best[name], time.perf_counter() - began)
     return {name: ROUNDS * 18 * h * w * i * o / seconds for name, seconds in best.items()}
 
 
-def _timed(form: Any) -> Any:
-    """Compiles some rounds of a form, in a loop like the optimisation's; each depends on the one before."""
+def _timed(convolve: Any) -> Any:
+    """Compiles some rounds of a convolution, in a loop like the optimisation's; each depends on the one before."""
 
     @jax.jit
     def rounds(x, kernel, number):
         with jax.default_matmul_precision("highest"):
-            return jax.lax.fori_loop(0, number, lambda _, s: 1e-12 * form(x + s, kernel).sum(), jnp.float32(0))
+            return jax.lax.fori_loop(0, number, lambda _, s: 1e-12 * convolve(x + s, kernel).sum(), jnp.float32(0))
 
     return rounds

@@ -47,7 +47,7 @@ def _conv_relu(x, kernel, flipped, bias, inside, replicate, forms):
     if replicate:
         x = jnp.pad(x, ((1, 1), (1, 1), (0, 0)), mode="edge")
     if forms[0] in FORMS:
-        y = FORMS[forms[0]](x, kernel)
+        y = FORMS[forms[0]].convolve(x, kernel)
     else:
         y = convolve(x, kernel, 0 if replicate else 1)
     y = jax.nn.relu(y + bias[None, None])
@@ -67,11 +67,15 @@ def _conv_relu_backward(replicate, forms, residual, dy):
 
 
 def input_gradient(
-    dz: Float[Array, "h w o"], flipped: Float[Array, "3 3 o i"], replicate: bool, form: Form = "float32"
+    dz: Float[Array, "h w o"], flipped: Array, replicate: bool, form: Form = "float32"
 ) -> Float[Array, "h w i"]:
-    """Computes the gradient of a convolution's input from that of its result, the map before the ReLU."""
+    """Computes the gradient of a convolution's input from that of its result, the map before the ReLU.
+
+    Args:
+        flipped: `flip(kernel)`, 3 x 3 x out x in, prepared for the form if it has products.
+    """
     if form in FORMS:
-        return FORMS[form](dz, flipped)
+        return FORMS[form].convolve(dz, flipped)
     if not replicate:
         return convolve(dz, flipped, 1)
     # The transpose of edge padding adds the gradient of the padded rows and columns to their neighbours.
@@ -85,8 +89,8 @@ _conv_relu.defvjp(_conv_relu_forward, _conv_relu_backward)
 
 def conv_relu(
     x: Float[Array, "h w i"],
-    kernel: Float[Array, "3 3 i o"],
-    flipped: Float[Array, "3 3 o i"],
+    kernel: Array,
+    flipped: Array,
     bias: Float[Array, " o"],
     inside: Inside | None = None,
     *,
@@ -97,11 +101,12 @@ def conv_relu(
 
     Args:
         x: feature maps of one image; its values outside the picture are 0 and so act as zero padding.
-        kernel, bias: the layer's parameters, in x's dtype.
+        kernel, bias: the layer's parameters, in x's dtype; the kernel is 3 x 3 x in x out.
         flipped: `flip(kernel)`, used by the gradient.
         inside: mask of the picture [default: the whole array]
         replicate: repeat the border of the array instead of padding with zeros; only without other `forms`.
-        forms: how the convolution and its input gradient are computed, see `model.products`.
+        forms: how the convolution and its input gradient are computed, see `model.products`; a form in products takes
+            the kernel, or the flipped one, as it has prepared it.
 
     Only the gradient of `x` is computed; the gradients of the parameters are zero, since style transfer does not
     train them.

@@ -1,19 +1,20 @@
 """3x3 convolutions of one image as matrix products in bfloat16, for CPUs that compute those faster.
 
-Every form takes maps h x w x i and a kernel 3 x 3 x i x o in float32 and returns float32 maps h x w x o: zeros lie
-around the maps, the factors of the products are rounded to bfloat16, and everything else is float32. Two of them work
-on `STRIP` rows after one another, so that what a strip takes stays in the processor's cache. `model.choice` chooses.
+A form prepares a kernel 3 x 3 x i x o once, rounded to bfloat16 and laid out as its products take it. With that it
+takes float32 maps h x w x i, with zeros around them, to float32 maps h x w x o: the maps are rounded for the products,
+and everything else is float32. Two forms work on `STRIP` rows after one another, so that what a strip takes stays in
+the processor's cache. `model.choice` chooses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, BFloat16, Float
 
 Form = Literal["float32", "tall", "rows", "winograd"]
 """How a convolution is computed; "float32" is XLA's own convolution."""
@@ -32,8 +33,20 @@ Maps = Float[Array, "h w i"]
 Kernel = Float[Array, "3 3 i o"]
 
 
-def _product(a: Float[Array, "r v k"], b: Float[Array, "k o"]) -> Float[Array, "r v o"]:
-    flat, b = a.astype(jnp.bfloat16).reshape(-1, a.shape[2]), b.astype(jnp.bfloat16)
+class ProductForm(NamedTuple):
+    """A form.
+
+    Attributes:
+        prepare: of a kernel, what `convolve` takes.
+        convolve: of maps and the prepared kernel, the convolution.
+    """
+
+    prepare: Callable[[Kernel], Array]
+    convolve: Callable[[Maps, Array], Float[Array, "h w o"]]
+
+
+def _product(a: Float[Array, "r v k"], b: BFloat16[Array, "k o"]) -> Float[Array, "r v o"]:
+    flat = a.astype(jnp.bfloat16).reshape(-1, a.shape[2])
     y = jnp.matmul(flat, b, precision=lax.Precision.DEFAULT, preferred_element_type=jnp.float32)
     return y.reshape(*a.shape[:2], -1)
 
@@ -43,35 +56,48 @@ def _neighbours(x: Float[Array, "h v i"]) -> Float[Array, "h w j"]:
     return jnp.concatenate([x[:, k : x.shape[1] - 2 + k] for k in range(3)], -1)
 
 
-def tall(x: Maps, kernel: Kernel) -> Float[Array, "h w o"]:
+def tall_kernel(kernel: Kernel) -> BFloat16[Array, "3i 3o"]:
+    """Lays out a kernel for `tall`."""
+    i, o = kernel.shape[2:]
+    return kernel.astype(jnp.bfloat16).transpose(1, 2, 0, 3).reshape(3 * i, 3 * o)
+
+
+def tall(x: Maps, kernel: BFloat16[Array, "3i 3o"]) -> Float[Array, "h w o"]:
     """Computes one product, whose 3 o columns are what a row adds to the rows above, at and below it."""
-    (h, w, i), o = x.shape, kernel.shape[3]
+    h, w = x.shape[:2]
     wide = _neighbours(jnp.pad(x.astype(jnp.bfloat16), ((0, 0), (1, 1), (0, 0))))
-    y = _product(wide, kernel.transpose(1, 2, 0, 3).reshape(3 * i, 3 * o)).reshape(h, w, 3, o)
+    y = _product(wide, kernel).reshape(h, w, 3, -1)
     below = jnp.pad(y[:-1, :, 0], ((1, 0), (0, 0), (0, 0)))
     above = jnp.pad(y[1:, :, 2], ((0, 1), (0, 0), (0, 0)))
     return below + y[:, :, 1] + above
 
 
-def rows(x: Maps, kernel: Kernel) -> Float[Array, "h w o"]:
-    """Computes three products, one for each row of the kernel."""
+def rows_kernel(kernel: Kernel) -> BFloat16[Array, "3 3i o"]:
+    """Lays out a kernel for `rows`."""
     i, o = kernel.shape[2:]
-    flat = kernel.reshape(3, 3 * i, o)
+    return kernel.astype(jnp.bfloat16).reshape(3, 3 * i, o)
+
+
+def rows(x: Maps, kernel: BFloat16[Array, "3 3i o"]) -> Float[Array, "h w o"]:
+    """Computes three products, one for each row of the kernel."""
 
     def strip(x):
         wide = _neighbours(x)
-        return sum(_product(wide[k : k + STRIP], flat[k]) for k in range(3))
+        return sum(_product(wide[k : k + STRIP], kernel[k]) for k in range(3))
 
     return _by_strips(strip, x.astype(jnp.bfloat16), x.shape[1])
 
 
-def winograd(x: Maps, kernel: Kernel) -> Float[Array, "h w o"]:
+def winograd_kernel(kernel: Kernel) -> BFloat16[Array, "4 4 i o"]:
+    """Transforms a kernel for `winograd`, in float32 before it is rounded."""
+    return jnp.einsum("ak,bl,klio->abio", _KERNEL, _KERNEL, kernel).astype(jnp.bfloat16)
+
+
+def winograd(x: Maps, kernel: BFloat16[Array, "4 4 i o"]) -> Float[Array, "h w o"]:
     """Computes F(2x2, 3x3): 16 products for every 2 x 2 outputs instead of 36 (Lavin and Gray 2015).
 
     The transforms add and subtract in float32; their results are rounded for the products.
     """
-    o = kernel.shape[3]
-    factors = jnp.einsum("ak,bl,klio->abio", _KERNEL, _KERNEL, kernel).astype(jnp.bfloat16)
 
     def strip(x):
         width = x.shape[1] - 2
@@ -79,10 +105,10 @@ def winograd(x: Maps, kernel: Kernel) -> Float[Array, "h w o"]:
         parts = []
         for a, row in enumerate(data):
             columns = _combined(_DATA, [row[:, k : k + width : 2] for k in range(4)])
-            parts.append([_product(one, factors[a, b]) for b, one in enumerate(columns)])
+            parts.append([_product(one, kernel[a, b]) for b, one in enumerate(columns)])
         across = [_combined(_OUTPUT, row) for row in parts]
         down = [jnp.stack(_combined(_OUTPUT, [row[k] for row in across]), 1) for k in range(2)]
-        return jnp.stack(down, 3).reshape(STRIP, width, o)
+        return jnp.stack(down, 3).reshape(STRIP, width, -1)
 
     return _by_strips(strip, x, x.shape[1] + x.shape[1] % 2)
 
@@ -112,5 +138,9 @@ def _by_strips(strip: Callable[[Array], Array], x: Maps, width: int) -> Float[Ar
     return y.reshape(number * STRIP, width, -1)[:h, :w]
 
 
-FORMS: dict[str, Callable[[Maps, Kernel], Float[Array, "h w o"]]] = {"tall": tall, "rows": rows, "winograd": winograd}
+FORMS = {
+    "tall": ProductForm(tall_kernel, tall),
+    "rows": ProductForm(rows_kernel, rows),
+    "winograd": ProductForm(winograd_kernel, winograd),
+}
 """The forms by name, without XLA's own convolution."""

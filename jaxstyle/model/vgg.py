@@ -14,12 +14,13 @@ from jaxtyping import Array, Float
 
 from jaxstyle.architecture import Architecture
 from jaxstyle.model import fused, ops, pairs
-from jaxstyle.model.products import Form, Forms
+from jaxstyle.model.products import FORMS, Form, Forms
 from jaxstyle.model.weights_file import Weights
 
 
 class ConvRelu(nn.Module):
-    """Applies a 3x3 convolution, bias and ReLU. The gradient's flipped kernel is a variable beside the parameters.
+    """Applies a 3x3 convolution, bias and ReLU. The gradient's flipped kernel is a variable beside the parameters, and
+    so are the kernels that `forms` have prepared.
 
     Attributes:
         features: number of channels of the result.
@@ -42,6 +43,10 @@ class ConvRelu(nn.Module):
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
         flipped = self.variable("backward", "kernel", ops.flip, kernel).value
         kernel, flipped, bias = (a.astype(self.dtype) for a in (kernel, flipped, bias))
+        kernel, flipped = (
+            self.variable("products", of, FORMS[form].prepare, whole).value if form in FORMS else whole
+            for of, form, whole in (("kernel", self.forms[0], kernel), ("flipped", self.forms[1], flipped))
+        )
         if self.pairs:
             kernel, flipped, bias = pairs.pack_kernel(kernel), pairs.pack_kernel(flipped), jnp.tile(bias, 2)
         x, how = x.astype(self.dtype), {} if self.operation is not ops.conv_relu else {"forms": self.forms}
@@ -222,6 +227,17 @@ def rounded(variables: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
     """Returns the variables with kernels and biases in the number type of the convolutions."""
     kinds = ("params", "backward")
     return {k: jax.tree.map(lambda a: a.astype(dtype), v) if k in kinds else v for k, v in variables.items()}
+
+
+@partial(jax.jit, static_argnums=1)
+def products(variables: dict[str, Any], forms: Forms) -> dict[str, Any]:
+    """Computes the variables "products": kernels as `forms` take them, so that no call of the device does so again."""
+    found: dict[str, Any] = {}
+    for name, *own in forms:
+        plain = variables["params"][name]["kernel"], variables["backward"][name]["kernel"]
+        kinds = zip(("kernel", "flipped"), own, plain, strict=True)
+        found[name] = {of: FORMS[form].prepare(kernel) for of, form, kernel in kinds if form in FORMS}
+    return found
 
 
 @lru_cache(maxsize=2)

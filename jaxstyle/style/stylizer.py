@@ -50,6 +50,8 @@ class Stylizer:
         self.one = OneImage(settings, self.weights.feature_scale, forms, platform or jax.default_backend())
         self.objective, self.evaluate = self.one.objective, self.one.evaluate
         self.variables = vgg.variables_of(self.weights)
+        if forms:
+            self.variables = self.variables | {"products": highest_precision(vgg.products)(self.variables, forms)}
         self.n_compiled = 0
         self._mesh = None if devices == 1 else Mesh(np.array(jax.local_devices()[:devices]), "lanes")
         self._everywhere = self._on_all(self.variables)  # one device computes all targets, with `self.variables`
