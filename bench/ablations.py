@@ -6,6 +6,7 @@ that the choice saves time.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -17,13 +18,13 @@ from unittest.mock import patch
 import jax
 import jax.numpy as jnp
 import numpy as np
-from engine import divide_cpu
+from engine import divide_cpu, forms_here
 from harness import Asked, Results, in_process, medians, result
 from jax import lax
 from lanes import Batch, batch_of, evaluation, program, stepper
 
 from jaxstyle import huge_pages
-from jaxstyle.model import ops, weights
+from jaxstyle.model import choice, ops, weights
 from jaxstyle.settings import StylizeSettings
 from jaxstyle.style.stylizer import Stylizer
 from jaxstyle.style.terms import gram
@@ -226,11 +227,16 @@ def flags(asked: Asked) -> Results:
         yield result(what, value if np.isfinite(value) else "refused", seconds=found)
 
 
-def called(size: str, repeats: str) -> float:
-    """Measures the seconds of a call of one tick in this process, whose memory comes in pages of its own size."""
+def called(size: str, repeats: str, precision: str) -> float:
+    """Measures the seconds of a call of one tick in this process, whose memory comes in pages of its own size.
+
+    Args:
+        precision: "float32" or "mixed".
+    """
     divide_cpu()
-    devices = jax.local_device_count()
-    asked, engine = Asked(size=int(size)), _engine(devices)
+    devices, settings = jax.local_device_count(), StylizeSettings()
+    forms = forms_here(settings, int(size), 2) if precision == "mixed" else ()
+    asked, engine = Asked(size=int(size)), Stylizer(settings, _network(), devices, forms)
     return medians({"it": stepper(engine.advance, _batch(asked, engine, 2 * devices), 1)}, int(repeats))["it"]
 
 
@@ -238,17 +244,20 @@ def pages(asked: Asked) -> Results:
     """Measures a call of one tick with huge pages and without, in processes that take turns."""
     if jax.default_backend() != "cpu" or not huge_pages.can_ask():
         return
-    for size in asked.pick((64,), (256, 512)):
+    precisions = ("float32",) if choice.obstacle() else ("float32", "mixed")
+    for size, precision in itertools.product(asked.pick((64,), (256, 512)), precisions):
         found = [
             {
-                how: in_process("ablations", "called", size, asked.pick(1, 5),
+                how: in_process("ablations", "called", size, asked.pick(1, 5), precision,
                                 **{huge_pages.VARIABLE: f"{huge_pages.TUNABLE}={number}"})
                 for how, number in (("with", 1), ("without", 0))
             }
-            for _ in range(asked.pick(1, 3))
+            for _ in range(asked.pick(1, 2))
         ]  # fmt: skip
         value = sum(one["with"] for one in found) / sum(one["without"] for one in found)
-        yield result(f"call of a tick with huge pages / without, {size}px, two lanes a device", value, seconds=found)
+        yield result(
+            f"call of a tick with huge pages / without, {size}px, {precision}, two lanes a device", value, seconds=found
+        )
 
 
 def ablations(asked: Asked) -> Results:

@@ -1,6 +1,7 @@
 """Compiles the renderer's programs for accelerators that are not here, and says what their compilers say of them.
 
     python bench/aot.py --devices h100 v5e --sizes 512 --batches 8 32
+    python bench/aot.py --devices h100 a100 t4 --recorded    # compiles anew what has changed since
 
 Nothing is run on an accelerator, so that no time is measured: the figures are the compiler's own (memory, cycles on a
 TPU) or counted in the program's text (launches, bytes, copies, collectives; see bench/traffic.py). Blind spots: on CUDA
@@ -223,11 +224,16 @@ def compiled(case: Case, made: Any, keep: Callable[[str], Any] | None = None) ->
     return {**case._asdict(), "memory": account(program), **traffic.summary(text, loop=case.program == "advance")}
 
 
+def recorded(output: Path) -> dict[Case, dict[str, Any]]:
+    """Returns what a file has, by case; nothing if there is no such file."""
+    found = json.loads(output.read_text())["compiled"] if output.exists() else []
+    return {Case(*(one[name] for name in Case._fields)): one for one in found}
+
+
 def run(cases: list[Case], output: Path, keep: Path | None = None) -> Iterator[tuple[dict[str, Any], bool]]:
     """Compiles cases and writes the file after each; yields what is found, and whether the file had it."""
     today = {"date": datetime.date.today().isoformat(), "compiler": compiler()}
-    before = json.loads(output.read_text())["compiled"] if output.exists() else []
-    known = {Case(*(one[name] for name in Case._fields)): one for one in before}
+    known = recorded(output)
     for case in cases:
         made, digest = lowered(case)
         there = known.get(case, {}).get("digest") == digest
@@ -275,6 +281,7 @@ def main() -> None:
     parser.add_argument("--numbers", nargs="+", type=int, choices=(1, 4), default=[1], help="devices of a batch (1)")
     parser.add_argument("--programs", nargs="+", choices=PROGRAMS, default=["advance"], help="(advance)")
     parser.add_argument("--settings", nargs="+", default=["{}"], help="JSON of settings; regions: number of masks")
+    parser.add_argument("--recorded", action="store_true", help="all cases of the file of these devices, and no others")
     parser.add_argument("--keep", type=Path, help="folder for the texts of the programs")
     parser.add_argument("-o", "--output", type=Path, default=harness.BENCH / "results" / "compiled.json")
     asked = parser.parse_args()
@@ -282,6 +289,8 @@ def main() -> None:
                               asked.programs, asked.settings)  # fmt: skip
     cases = [one for one in itertools.starmap(Case, every) if one.batch % one.number == 0]
     cases = [one for one in cases if one.number == 1 or one.program != "start"]  # lanes start on one device
+    if asked.recorded:
+        cases = [one for one in recorded(asked.output) if one.device in asked.devices]
     for platform in dict.fromkeys(case.platform for case in cases):
         if not any(map(find_spec, PLUGINS[platform])):
             parser.error(f"JAX's compiler for {platform} is not installed: pip install 'jaxstyle[{platform}]'")

@@ -50,6 +50,11 @@ def test_a_case_is_compiled_again_only_if_its_program_has_changed(aot, tmp_path,
     monkeypatch.setattr(aot, "bytes_by_model", lambda *_, **__: 5)
     list(aot.run([one], output))
     assert json.loads(output.read_text())["compiled"][0]["memory"]["model"] == 5  # as it is today
+    programs[two], compiled[:] = "third", []
+    monkeypatch.setattr(aot, "find_spec", lambda _: True)
+    monkeypatch.setattr(sys, "argv", ["aot.py", "--devices", "v5e", "--recorded", "-o", str(output)])
+    aot.main()
+    assert compiled == [two]  # and no h100
 
 
 def test_a_compiler_that_is_absent_is_told_of_first(aot, tmp_path, monkeypatch, capsys):
