@@ -281,7 +281,7 @@ def main() -> None:
     parser.add_argument("--numbers", nargs="+", type=int, choices=(1, 4), default=[1], help="devices of a batch (1)")
     parser.add_argument("--programs", nargs="+", choices=PROGRAMS, default=["advance"], help="(advance)")
     parser.add_argument("--settings", nargs="+", default=["{}"], help="JSON of settings; regions: number of masks")
-    parser.add_argument("--recorded", action="store_true", help="all cases of the file of these devices, and no others")
+    parser.add_argument("--recorded", action="store_true", help="the file's cases of --devices, whatever else is given")
     parser.add_argument("--keep", type=Path, help="folder for the texts of the programs")
     parser.add_argument("-o", "--output", type=Path, default=harness.BENCH / "results" / "compiled.json")
     asked = parser.parse_args()

@@ -80,12 +80,14 @@ class Renderer(Way):
 
     def turn(self, number: int) -> None:
         while number:
-            again = jax.tree.map(jnp.copy, self._batch)  # `advance` takes the arrays of the batch that it is given
+            # `advance` takes the arrays of the batch that it is given
+            again = jax.block_until_ready(jax.tree.map(jnp.copy, self._batch))
             ticks = min(number, self._ticks)
             seconds, self._batch = timed(partial(self._engine.advance, self._batch, ticks))
             for _ in range(ticks):
                 again = self._engine.advance(again, 1)
                 self.note(seconds / ticks, self._losses(again))
+            assert losses(again) == losses(self._batch), "the repetition computes other images"
             number, self._ticks = number - ticks, ticks_of_call(ticks, seconds)
 
     def _losses(self, batch: Batch) -> list[float]:

@@ -35,7 +35,7 @@ TRIAL = RenderSettings(size=64, evaluations=10)
 NO_FLAGS = "jaxstyle sets no flags of XLA"
 """The flags that were tried do not help (bench/LOG.md)."""
 SHOWN = ("XLA_", "JAX", "CUDA_V", huge_pages.VARIABLE)
-"""Beginnings of the environment variables that are shown."""
+"""Prefixes of the environment variables that are shown."""
 NVIDIA = Path("/proc/driver/nvidia/version")
 """File that exists if NVIDIA's driver is installed, on Linux."""
 
@@ -112,15 +112,15 @@ def _formats() -> Finding:
 
 def _huge_pages(environment: Mapping[str, str]) -> Finding:
     """Reports whether memory comes in huge pages, and why not."""
-    mode = huge_pages.mode()
+    mode = huge_pages.kernel_mode()
     if mode == "always":
         return Finding("huge pages", "the kernel gives them to every program")
     if not huge_pages.can_ask():
         why = "the kernel's setting is never" if mode == "never" else "they cannot be asked for on this system"
         return Finding("huge pages", f"none: {why}")
-    if huge_pages.asks(environment):
+    if huge_pages.is_asked_for(environment):
         return Finding("huge pages", f"asked for in {huge_pages.VARIABLE}")
-    remedy = f"Start the program with {huge_pages.VARIABLE}={huge_pages.TUNABLE}=1, or as `jaxstyle` without it."
+    remedy = f"Start the program with {huge_pages.VARIABLE}={huge_pages.TUNABLE}=1."
     return Finding("huge pages", "not asked for, which makes calls of the device longer", "note", remedy)
 
 

@@ -22,6 +22,7 @@ from jaxstyle.engine.lanes import BatchScheduler
 from jaxstyle.errors import SettingsError
 from jaxstyle.model import weights
 from jaxstyle.settings import RenderSettings
+from jaxstyle.style.stylizer import stylizer
 
 STYLE = Painting.of((painting() / 255).astype(np.float32))
 
@@ -75,6 +76,10 @@ guarded.put(1, Task(1).inputs, 3, STYLE)
 guarded = guarded.select([1], 4)
 guarded.advance(3)
 guarded = guarded.result(0).loss
+in_products = stylizer(one.settings, devices=4, forms=(("block1_conv2", "rows", "tall"),))
+targets = in_products.style_targets(STYLE.parts[0].levels)
+stacked = in_products.stack([in_products.start(Task(n).inputs, targets, 10) for n in range(4)])
+stacked = np.asarray(jax.device_get(in_products.advance(stacked, 10).lanes.result.loss)).tolist()
 jax.config.update("jax_transfer_guard", "allow")
 try:
     JaxDevice(RenderSettings(devices=5), weights.load(None), None)
@@ -83,6 +88,7 @@ except SettingsError as error:
     refused = str(error)
 print(json.dumps({
     "devices": len(jax.local_devices()), "count": four.count, "same": same, "apart": apart, "refused": refused,
+    "products": [s / loss(alone[n]) for n, s in enumerate(stacked)],
     "programs": programs, "collectives": collectives,
     "running": (np.asarray(mixed._batch.lanes.status) == 0).tolist(),
     "mixed": [bool((mixed.result(k).image == Task(n).init).all()) for k, n in enumerate(order)],
@@ -117,6 +123,12 @@ def test_a_lane_is_the_same_to_the_bit_on_whichever_device_it_is(found):
 def test_a_lane_comes_out_as_on_a_single_device_but_for_rounding(found):
     # another program, with sums in another order; see test_device.py for what that may do to single lanes
     assert sorted(found["apart"])[2] < 1e-5 and max(found["apart"]) < 0.02, found["apart"]
+
+
+def test_every_device_has_the_kernels_of_products(found):
+    """Without a transfer, which the guard would refuse; the loss is that of float32 up to bfloat16's rounding."""
+    assert all(0.95 < one < 1.05 for one in found["products"]), found["products"]
+    assert found["products"] != [1.0] * 4
 
 
 def test_one_program_and_nothing_passes_between_devices_while_lanes_advance(found):

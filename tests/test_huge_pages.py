@@ -2,6 +2,8 @@
 
 import os
 import sys
+import tomllib
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -38,14 +40,57 @@ def started(monkeypatch):
     found = []
     monkeypatch.setattr(os, "execve", lambda path, words, env: found.append((path, words, env["GLIBC_TUNABLES"])))
     monkeypatch.setattr(sys, "orig_argv", ["python", "-X", "utf8", "-m", "jaxstyle", "render", "a b"])
+    monkeypatch.setattr(sys, "argv", ["/there/jaxstyle/__main__.py", "render", "a b"])
+    monkeypatch.setattr(sys, "gettrace", lambda: None)
     monkeypatch.setattr(cli, "main", lambda: found.append("main"))
     return found
 
 
-def test_the_program_starts_itself_anew_with_the_same_words(system, started):
+def test_the_program_starts_itself_anew_with_the_same_words(system, started, monkeypatch):
     program.main()
-    words = [sys.executable, "-X", "utf8", "-m", "jaxstyle", "render", "a b"]
+    before = [sys.executable, "-X", "jaxstyle_restarted"]
+    words = [*before, "-X", "utf8", "-m", "jaxstyle", "render", "a b"]
     assert started == [(sys.executable, words, ASKED), "main"]  # the stand-in returns, which the system's does not
+    started.clear()
+    monkeypatch.setattr(sys, "orig_argv", ["python", "/bin/jaxstyle"])
+    monkeypatch.setattr(sys, "argv", ["/bin/jaxstyle"])
+    program.main()
+    assert started == [(sys.executable, [*before, "/bin/jaxstyle"], ASKED), "main"]
+
+
+def test_it_restarts_once_where_the_variable_is_lost(system, started, monkeypatch):
+    monkeypatch.setattr(sys, "_xoptions", {huge_pages.MARK: True})
+    program.main()
+    assert started == ["main"]
+
+
+@pytest.mark.parametrize(
+    "words, argv",
+    [
+        (["-"], ["-"]),  # a program from standard input, which has been read
+        (["-c", "import jaxstyle", "render"], ["-c", "render"]),
+        (["tool.py", "render"], ["tool.py", "render"]),
+        (["/bin/jaxstyle", "render"], ["/bin/jaxstyle", "status"]),  # the words are not this process's
+        (["-m", "pytest", "tests"], ["jaxstyle", "tests"]),
+        ([], [""]),
+    ],
+)
+def test_another_program_is_not_started_anew(system, started, monkeypatch, words, argv):
+    monkeypatch.setattr(sys, "orig_argv", ["python", *words])
+    monkeypatch.setattr(sys, "argv", argv)
+    program.main()
+    assert started == ["main"]
+
+
+def test_a_program_under_a_debugger_is_not_started_anew(system, started, monkeypatch):
+    monkeypatch.setattr(sys, "gettrace", lambda: print)
+    program.main()
+    assert started == ["main"]
+
+
+def test_the_installed_command_is_this_program():
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+    assert project["scripts"] == {"jaxstyle": f"{program.__name__}:{program.main.__name__}"}
 
 
 @pytest.mark.parametrize(
@@ -106,6 +151,7 @@ def test_the_process_of_a_shard_has_them(system, monkeypatch):
     "unlike, told, state, said",
     [
         ({}, ASKED, "ok", "asked for in GLIBC_TUNABLES"),
+        ({}, "glibc.malloc.check=1:glibc.malloc.hugetlb=2", "ok", "asked for in GLIBC_TUNABLES"),
         ({}, "", "note", "not asked for"),
         ({}, "glibc.malloc.hugetlb=0", "note", "not asked for"),
         ({"mode": "[always] madvise never"}, "", "ok", "every program"),

@@ -48,7 +48,7 @@ def attend(
         return Outcome(128 + signal.SIGTERM, None, node)
     process = subprocess.Popen(
         program, cwd=told["folder"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | huge_pages.variables(),
+        env=os.environ | huge_pages.variables_to_add(),
         start_new_session=True,  # signals to the worker's group are not for it
     )  # fmt: skip
     try:

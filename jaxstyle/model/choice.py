@@ -42,6 +42,8 @@ GAIN = 1.1
 """A form is chosen if its rate is at least this much higher than the convolution's in float32."""
 OPERATIONS = 4e9
 """Most floating-point operations of a convolution that is timed; larger maps are cut to fewer rows."""
+MEASUREMENT = "kernels prepared beforehand"
+"""What is timed: rates of another measurement do not count."""
 ROUNDS, REPEATS = 2, 3
 """Convolutions in one timed call, and timed calls of each form, which take turns; the fastest counts."""
 
@@ -140,7 +142,7 @@ def _file() -> Path | None:
     """Returns the cache's file for this CPU, version of JAX and these forms; None if there is no private folder."""
     if not has_cache():
         return None
-    facts = [*cpu_facts(), str(os.cpu_count()), jax.__version__, *FORMS, str(STRIP), str(OPERATIONS)]
+    facts = [*cpu_facts(), str(os.cpu_count()), jax.__version__, *FORMS, str(STRIP), str(OPERATIONS), MEASUREMENT]
     name = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
     return cache_directory() / "products" / f"{name}.json"
 
