@@ -20,9 +20,6 @@ LEFT_OUT = {
     "a TPU's batch of one has another layout, without the padding, and takes 0.7 to 0.8 of the estimate": lambda one: (
         one["device"].startswith("v") and one["batch"] == 1
     ),
-    "with little effort of optimisation other layouts are chosen than those of a run": lambda one: (
-        "effort" in one["compiler"]
-    ),
 }
 EVERY = [
     one
