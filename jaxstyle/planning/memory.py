@@ -79,7 +79,7 @@ PLATFORMS = {
     # bfloat16, for which it has no units.
     "gpu": Platform(early=False, spread=1, scratch=0, channels=1, fused=True, copies=True, sorted=3),
     # Compiled for v5e: 64 channels lie in 128 lanes where they are not packed, and the four parts of a pooling's
-    # gradient in arrays of their own. A batch of one lies otherwise and takes less.
+    # gradient in arrays of their own. A batch of one lies otherwise: 0.7 to 0.8 of it at 512 pixels, 1.06 at 1024.
     "tpu": Platform(early=False, spread=6, scratch=0, channels=128, fused=False, copies=True, sorted=3, pairs=True),
 }
 """By JAX's name of the platform; other platforms are taken for a CPU."""
