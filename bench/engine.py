@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from jaxstyle.planning import cost, memory
+from jaxstyle.planning.batches import ticks_of_call as ticks_of_call
 from jaxstyle.presets import Objective
 from jaxstyle.settings import RenderSettings, StylizeSettings
 
@@ -60,13 +61,6 @@ def forms_here(settings: StylizeSettings, size: int, lanes: int) -> Any:
 
     objective = settings.objective()
     return choice.forms_of(choice.chosen(objective.architecture, cost.layers_used(objective), {size: lanes}), size)
-
-
-def ticks_of_call(ticks: int, seconds: float) -> int:
-    """Returns the ticks of a run's next call of the device, from those of the last one and its seconds."""
-    from jaxstyle.engine.lanes import CHUNK_SECONDS
-
-    return max(1, round(CHUNK_SECONDS * ticks / seconds))
 
 
 def divide_cpu() -> None:

@@ -1,8 +1,8 @@
 """Huge pages for the memory of a process: XLA allocates its buffers anew for each call of the device.
 
 The kernel clears fresh memory page by page. With pages of 4 KiB that takes a part of a call (docs/measured.md), and
-with pages of 2 MiB next to nothing. On most Linux systems glibc has to ask the kernel for them. An environment variable
-tells it to, which it reads when a process starts.
+with pages of 2 MiB next to nothing. Where the kernel's setting is madvise, glibc has to ask for them. An environment
+variable tells it to, which it reads when a process starts.
 """
 
 from __future__ import annotations

@@ -319,7 +319,7 @@ ENGINE = _in(
      "return ended.result.image[:height, :width]", "return ended.result.image",
      "stages::every_picture_goes_through_both_stages"),
     ("chunk", "a chunk is ten ticks, however long they take", "lanes.py",
-     "round(CHUNK_SECONDS * ran / max(chunk, 1e-6))", "10", "lanes"),
+     "ticks_of_call(ran, chunk)", "10", "lanes"),
     ("compiling", "compiling counts as a call that hangs", "lanes.py",
      "(COMPILE_SECONDS if compiles else 0)", "0", "lanes"),
     ("lost-images", "images on the device when its memory runs out are lost", "lanes.py",
@@ -1168,6 +1168,9 @@ TERMINAL = _in(
 
 PRODUCTS = _in(
     "",
+    ("products-measurement", "rates of an older way of measuring count", "model/choice.py",
+     "str(OPERATIONS), MEASUREMENT]", "str(OPERATIONS)]",
+     "products::the_fastest_form_is_chosen_by_layer_and_size_and_measured_once_on_a_machine"),
     ("products-gain", "a form that is hardly faster than the convolution is chosen", "model/choice.py",
      'rates[best] >= GAIN * rates["float32"]', 'rates[best] >= rates["float32"]',
      "products::the_fastest_form_is_chosen_by_layer_and_size_and_measured_once_on_a_machine"),

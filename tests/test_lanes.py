@@ -8,6 +8,7 @@ import pytest
 from counting import GROUP, Rig, clock  # noqa: F401
 
 from jaxstyle.engine import lanes
+from jaxstyle.planning import batches
 from jaxstyle.planning.batches import batch_sizes
 
 
@@ -84,7 +85,7 @@ def test_what_is_saved_lasts_until_the_last_lane_has_spent_its_budget():
 
 
 def test_a_batch_stays_as_it_is_while_more_may_come(monkeypatch):
-    monkeypatch.setattr(lanes, "CHUNK_SECONDS", 0.001)  # it waits in real time
+    monkeypatch.setattr(batches, "CALL_SECONDS", 0.001)  # it waits in real time
     rig = Rig([20, 20, 20, 200], batch=4, budget=200, tick=0.0001)
     rig.queues._planned = False
     ended = rig.run()

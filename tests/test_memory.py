@@ -55,6 +55,9 @@ def test_it_is_enough_and_at_most_a_third_too_much(device):
 def test_what_is_left_out_is_a_case_of_its_own():
     assert all(any(map(left_out, EVERY)) for left_out in LEFT_OUT.values())
 
+    alone = [one for one in EVERY if one["device"] == "v5e" and one["batch"] == 1 and one["size"] == 512]
+    assert alone and all(estimate(one) > one["memory"]["alive"] for one in alone)
+
 
 def test_the_margin_covers_a_tpu_s_batch_of_one():
     alone = [one for one in EVERY if one["device"] == "v5e" and one["batch"] == 1]

@@ -59,11 +59,15 @@ def test_a_form_is_the_convolution_up_to_bfloat16s_rounding(form, monkeypatch):
         values = jax.vmap(jax.grad(lambda x, weights: (layer(x) * weights).sum()))
         return jax.jit(lambda x, weights: (jax.vmap(layer)(x), values(x, weights)))(x, weights)
 
-    exact = found(("float32", "float32"))
+    exact, used = found(("float32", "float32")), []
+    convolve = lambda x, k, own=FORMS[form]: (used.append(k), own.convolve(x, k))[1]  # noqa: E731
+    expected = [FORMS[form].prepare(one) for one in (kernel, kernel, flipped)]  # the last is the gradient's
+    monkeypatch.setitem(FORMS, form, FORMS[form]._replace(convolve=convolve))
     for ours, theirs in zip(found((form, form)), exact, strict=True):
         assert ours.dtype == jnp.float32
         np.testing.assert_array_equal(ours[0], theirs[0])
         assert 5e-4 < apart(ours[1], theirs[1]) < (6e-3 if form == "winograd" else 3e-3)
+    assert [(k.shape, k.dtype) for k in used] == [(k.shape, jnp.bfloat16) for k in expected]
 
 
 def test_all_forms_are_measured(monkeypatch):
@@ -90,7 +94,7 @@ def measured(monkeypatch, tmp_path):
     choice._file.cache_clear()
 
 
-def test_the_fastest_form_is_chosen_by_layer_and_size_and_measured_once_on_a_machine(measured):
+def test_the_fastest_form_is_chosen_by_layer_and_size_and_measured_once_on_a_machine(measured, monkeypatch):
     layers = VGG16.layers[:9]
     found = choice.chosen(VGG16, layers, {64: 2, 128: 2, 512: 1})
     expected = {
@@ -108,6 +112,9 @@ def test_the_fastest_form_is_chosen_by_layer_and_size_and_measured_once_on_a_mac
     path = choice._file()
     path.write_text(path.read_text().replace("winograd", "winners"))
     assert choice.chosen(VGG16, layers, {128: 2}) == {"128": expected} and len(measured) == 30
+    monkeypatch.setattr(choice, "MEASUREMENT", "another")
+    choice._file.cache_clear()
+    assert choice.chosen(VGG16, layers, {128: 2}) == {"128": expected} and len(measured) == 40
 
 
 def test_a_cache_that_others_can_write_to_or_that_is_full_is_not_used(measured, monkeypatch):

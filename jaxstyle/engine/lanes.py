@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxstyle.engine.queues import Queues
 from jaxstyle.errors import DeviceError
-from jaxstyle.planning.batches import batch_size, batch_sizes
+from jaxstyle.planning.batches import batch_size, batch_sizes, ticks_of_call
 from jaxstyle.planning.contract import Batch, Device, Group, OutOfMemory, Result, Snapshot
 from jaxstyle.planning.course import NO_COURSE, Course
 from jaxstyle.planning.painting import Painting
@@ -21,8 +21,6 @@ from jaxstyle.style.status import Status
 
 COMPILE_SECONDS = 3600.0
 """Time that compiling may take beyond the stall timeout before a call of the device counts as hanging."""
-CHUNK_SECONDS = 1.0
-"""Target duration of a chunk, the ticks of one device call, in seconds."""
 
 
 class Task(Protocol):
@@ -229,7 +227,7 @@ class BatchScheduler(Generic[T]):
                 snapshot = batch.advance(ticks)
             chunk = time.perf_counter() - began
             ran = self._account(filled, active, snapshot, ticks, chunk)
-            ticks = round(CHUNK_SECONDS * ran / max(chunk, 1e-6))
+            ticks = ticks_of_call(ran, chunk)
             if self._saving is not None:
                 self._save(batch, filled, active, snapshot, earlier, self._saving)
             yield from self._ended(batch, filled, active, snapshot)

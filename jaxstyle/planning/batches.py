@@ -1,9 +1,17 @@
-"""How many images are optimised side by side. The number decides how sums are rounded."""
+"""How many images are optimised side by side, and how many ticks a call has. The first decides how sums are rounded."""
 
 from __future__ import annotations
 
 from jaxstyle.data.image import Size
 from jaxstyle.planning.contract import Device
+
+CALL_SECONDS = 1.0
+"""Target duration of a call of the device."""
+
+
+def ticks_of_call(ran: int, seconds: float) -> int:
+    """Returns the ticks of the next call of the device, from those that the last one ran and its seconds."""
+    return max(1, round(CALL_SECONDS * ran / max(seconds, 1e-6)))
 
 
 def batch_sizes(batch: int, count: int = 1) -> list[int]:
